@@ -1,0 +1,21 @@
+//! Tells the linker which ELF versions the library defines, and that it stays loaded.
+
+use std::{env, fs, path::Path};
+
+/// The version nodes of libibverbs that the entry points in `src/hook/verbs.rs` belong to. The names are attached there
+/// by `.symver`; the linker only needs the nodes to exist.
+const VERSION_SCRIPT: &str =
+    "IBVERBS_1.1 { };\nIBVERBS_1.7 { } IBVERBS_1.1;\nIBVERBS_1.8 { } IBVERBS_1.7;\n";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let out_dir = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
+    let script = Path::new(&out_dir).join("libmrlock.map");
+    fs::write(&script, VERSION_SCRIPT).expect("OUT_DIR is writable");
+    println!(
+        "cargo::rustc-cdylib-link-arg=-Wl,--version-script={}",
+        script.display()
+    );
+    // A thread may be asleep inside a hook at any time: the library can never be unloaded.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+}

@@ -1,0 +1,298 @@
+//! The `MRLOCK_*` environment variables: one table, read once.
+
+use crate::{logger, text::Text};
+use core::{
+    ffi::CStr,
+    fmt::{self, Write},
+};
+use log::{LevelFilter, warn};
+use spin::Once;
+
+/// One variable: its name, what it accepts (as a message puts it), and its value when unset, empty or not understood.
+struct Variable<T> {
+    name: &'static CStr,
+    accepts: &'static str,
+    default: (&'static str, T),
+}
+
+const MRLOCK: Variable<bool> = Variable {
+    name: c"MRLOCK",
+    accepts: "on, off",
+    default: ("on", true),
+};
+const CALLS: Variable<Calls> = Variable {
+    name: c"MRLOCK_CALLS",
+    accepts: "a comma-separated list of reg, dereg",
+    default: (
+        "reg,dereg",
+        Calls {
+            reg: true,
+            dereg: true,
+        },
+    ),
+};
+const LOG: Variable<LevelFilter> = Variable {
+    name: c"MRLOCK_LOG",
+    accepts: "off, error, warn, info, debug, trace",
+    default: ("warn", LevelFilter::Warn),
+};
+const REPORT: Variable<Report> = Variable {
+    name: c"MRLOCK_REPORT",
+    accepts: "off, stderr, or a file name of less than 4096 bytes (%p = process id)",
+    default: ("off", Report::Off),
+};
+
+/// How many bytes of a value that is not understood are repeated in the line that says so.
+const LONGEST_SHOWN: usize = 200;
+
+/// The settings of this process.
+pub struct Config {
+    /// `MRLOCK`: whether anything is serialized at all.
+    pub enabled: bool,
+    /// `MRLOCK_CALLS`: which kinds of call are.
+    pub calls: Calls,
+    /// `MRLOCK_REPORT`: where the summary goes at exit.
+    pub report: Report,
+}
+
+/// The kinds of call that are serialized.
+pub struct Calls {
+    /// `ibv_reg_mr` and its variants.
+    pub reg: bool,
+    /// `ibv_dereg_mr`.
+    pub dereg: bool,
+}
+
+/// Where the summary goes at exit.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, in a static, and no allocator to box it with"
+)]
+pub enum Report {
+    /// Nowhere.
+    Off,
+    /// To standard error.
+    Stderr,
+    /// To a file.
+    File(FileName),
+}
+
+/// A file name as it was given: a copy, because a host may overwrite its environment before it exits. `%p` is still in it.
+pub struct FileName([u8; libc::PATH_MAX as usize]);
+
+static CONFIG: Once<Config> = Once::new();
+
+/// The settings, read from the environment by whoever comes first.
+#[inline]
+pub fn get() -> &'static Config {
+    match CONFIG.get() {
+        Some(config) => config,
+        None => CONFIG.call_once(read),
+    }
+}
+
+#[cold]
+fn read() -> Config {
+    // The sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
+    logger::install(LOG.default.1);
+    logger::install(LOG.read(level));
+    Config {
+        enabled: MRLOCK.read(switch),
+        calls: CALLS.read(calls),
+        report: REPORT.read(report).if_allowed(),
+    }
+}
+
+impl<T> Variable<T> {
+    fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
+        // SAFETY: the name is NUL-terminated, and so is what getenv() returns. As with any getenv(), a host that calls
+        // setenv() on another thread at this moment has a race of its own.
+        let given = unsafe {
+            libc::getenv(self.name.as_ptr())
+                .as_ref()
+                .map(|value| CStr::from_ptr(value))
+        };
+        let Some(given) = given.filter(|value| !value.is_empty()) else {
+            return self.default.1;
+        };
+        parse(given).unwrap_or_else(|| {
+            // The start of a very long value is enough to find it by.
+            let shown = given
+                .to_bytes()
+                .get(..LONGEST_SHOWN)
+                .unwrap_or(given.to_bytes());
+            warn!(
+                "{name}={given}: not understood, taken as {default}; accepted: {accepts}",
+                name = self.name.to_bytes().escape_ascii(),
+                given = shown.escape_ascii(),
+                default = self.default.0,
+                accepts = self.accepts,
+            );
+            self.default.1
+        })
+    }
+}
+
+fn switch(value: &CStr) -> Option<bool> {
+    match value.to_bytes() {
+        b"on" => Some(true),
+        b"off" => Some(false),
+        _ => None,
+    }
+}
+
+fn calls(value: &CStr) -> Option<Calls> {
+    let mut calls = Calls {
+        reg: false,
+        dereg: false,
+    };
+    for word in value.to_bytes().split(|&byte| byte == b',') {
+        match word.trim_ascii() {
+            b"reg" => calls.reg = true,
+            b"dereg" => calls.dereg = true,
+            _ => return None,
+        }
+    }
+    Some(calls)
+}
+
+fn level(value: &CStr) -> Option<LevelFilter> {
+    Some(match value.to_bytes() {
+        b"off" => LevelFilter::Off,
+        b"error" => LevelFilter::Error,
+        b"warn" => LevelFilter::Warn,
+        b"info" => LevelFilter::Info,
+        b"debug" => LevelFilter::Debug,
+        b"trace" => LevelFilter::Trace,
+        _ => return None,
+    })
+}
+
+fn report(value: &CStr) -> Option<Report> {
+    match value.to_bytes() {
+        b"off" => Some(Report::Off),
+        b"stderr" => Some(Report::Stderr),
+        name => {
+            let mut copy = [0; libc::PATH_MAX as usize];
+            // Refuses a name that leaves no room for the terminating NUL.
+            copy.get_mut(..name.len())
+                .filter(|_| name.len() < libc::PATH_MAX as usize)?
+                .copy_from_slice(name);
+            Some(Report::File(FileName(copy)))
+        }
+    }
+}
+
+impl Report {
+    /// A set-uid process must not be made to write where its caller wants.
+    fn if_allowed(self) -> Self {
+        // SAFETY: getauxval() has no preconditions.
+        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+        match self {
+            Report::File(name) if secure => {
+                warn!(
+                    "MRLOCK_REPORT={name}: ignored, because a set-uid process writes no file on request"
+                );
+                Report::Off
+            }
+            report => report,
+        }
+    }
+}
+
+impl FileName {
+    /// The name with `%p` replaced, NUL-terminated; `None` if it has become too long for a file name.
+    pub fn for_process(&self, process: libc::pid_t) -> Option<Text<{ libc::PATH_MAX as usize }>> {
+        let mut name = Text::new();
+        let mut rest = self.bytes();
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = match after.split_first() {
+                Some((b'p', after)) if byte == b'%' => {
+                    let _ = write!(name, "{process}");
+                    after
+                }
+                _ => {
+                    name.push(byte);
+                    after
+                }
+            };
+        }
+        name.push(0);
+        name.is_complete().then_some(name)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}", self.bytes().escape_ascii())
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let on_off = if self.enabled { "on" } else { "off" };
+        let calls = match self.calls {
+            Calls {
+                reg: true,
+                dereg: true,
+            } => "reg,dereg",
+            Calls {
+                reg: true,
+                dereg: false,
+            } => "reg",
+            Calls {
+                reg: false,
+                dereg: true,
+            } => "dereg",
+            Calls {
+                reg: false,
+                dereg: false,
+            } => "none",
+        };
+        write!(
+            formatter,
+            "MRLOCK={on_off} MRLOCK_CALLS={calls} MRLOCK_REPORT="
+        )?;
+        match &self.report {
+            Report::Off => formatter.write_str("off"),
+            Report::Stderr => formatter.write_str("stderr"),
+            Report::File(name) => write!(formatter, "{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_name(value: &CStr) -> FileName {
+        match report(value) {
+            Some(Report::File(name)) => name,
+            _ => panic!("{value:?} names a file"),
+        }
+    }
+
+    #[test]
+    fn a_process_id_in_a_file_name() {
+        let name = file_name(c"/tmp/%p/100%/%%p.%p")
+            .for_process(42)
+            .expect("short enough");
+        assert_eq!(name.as_bytes(), b"/tmp/42/100%/%42.42\0");
+    }
+
+    #[test]
+    fn a_file_name_that_grows_too_long() {
+        let mut longest = [b'x'; 4096];
+        longest[4095] = 0;
+        let longest = CStr::from_bytes_with_nul(&longest).expect("one NUL, at the end");
+        assert!(file_name(longest).for_process(42).is_some());
+        let mut grows = longest.to_bytes_with_nul().to_vec();
+        grows[..2].copy_from_slice(b"%p");
+        let grows = CStr::from_bytes_with_nul(&grows).expect("one NUL, at the end");
+        assert!(file_name(grows).for_process(1234).is_none());
+    }
+}

@@ -1,0 +1,78 @@
+//! `libmrlock.so` is loaded into an unmodified process, by `LD_PRELOAD` or linked ahead of libibverbs. From then on no two
+//! threads of that process are ever inside an RDMA memory registration at the same time. Nothing else changes.
+//!
+//! Why: nvidia-peermem's page callbacks can race inside the kernel when several threads register GPU memory on several
+//! `ibv_context`s at once. One at a time is safe, and registration is set-up work: the data path never comes here.
+//!
+//! A call flows one way: [`hook`] -> [`policy`] -> [`lock`] -> [`next`] -> and back out.
+//!
+//! The rules that hold in every file:
+//!
+//! 1. **Transparent.** Return value, errno, out-parameters, symbol binding and stdout are what they would have been.
+//! 2. **Never make it worse.** No panic, abort or exit crosses into the host. A bad setting falls back to serializing.
+//! 3. **Quiet.** Nothing on stderr unless something is wrong or was asked for; nothing on stdout, ever.
+//! 4. **Lock order.** Symbols are resolved before the lock is taken, never while it is held: a resolver takes the
+//!    loader's lock, and another thread's constructor may hold that one while it waits for ours.
+//! 5. **Nothing borrowed.** No allocation, no pthread lock, no destructor per thread: usable before our constructor has
+//!    run and after our destructor. Being `no_std` without `alloc`, the crate cannot break this by accident.
+//! 6. **No cancellation point.** Our own writes and waits are raw system calls, so `pthread_cancel` takes effect exactly
+//!    where it would have without us.
+
+#![cfg_attr(not(test), no_std)]
+#![deny(
+    unsafe_op_in_unsafe_fn,
+    missing_docs,
+    clippy::undocumented_unsafe_blocks
+)]
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+compile_error!(
+    "mrlock supports x86_64 Linux with glibc; what is particular to them lives in src/x86_64.rs"
+);
+
+#[macro_use]
+mod x86_64;
+
+mod config;
+mod errno;
+mod hook;
+mod lock;
+mod logger;
+mod next;
+mod policy;
+mod stats;
+mod text;
+mod thread;
+
+ctor::declarative::ctor! {
+    /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
+    /// the middle of a run. A call that comes earlier (a dependency's constructor) reads them itself.
+    #[ctor(unsafe)]
+    fn load() {
+        let config = config::get();
+        log::info!("loaded: {config}");
+    }
+}
+
+/// Writes the report at normal exit. A plain pointer in `.fini_array` needs no registration, which could allocate, and
+/// nothing is torn down here: a call that comes later is still served.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static REPORT_AT_EXIT: extern "C" fn() = {
+    extern "C" fn report() {
+        stats::report();
+    }
+    report
+};
+
+/// Nothing here is meant to panic, and `tests/artefact.rs` checks that no panic of ours is left in the built library.
+/// Should one be reached all the same, the thread stops here and the host lives on.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(panic: &core::panic::PanicInfo) -> ! {
+    log::error!("internal error, this thread stops here; please report it: {panic}");
+    loop {
+        // SAFETY: pause() only suspends the calling thread until a signal arrives.
+        unsafe { libc::pause() };
+    }
+}

@@ -1,0 +1,43 @@
+//! The sink of the `log` facade: one line, one write(2), standard error.
+
+use crate::{errno::Errno, text::Text};
+use core::fmt::Write;
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// Longer lines are cut: PIPE_BUF is 4096 and a line must stay in one piece beside those of other processes.
+const LONGEST_LINE: usize = 1024;
+
+struct StandardError;
+
+impl Log for StandardError {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true // the level is compared by the facade before it comes here
+    }
+
+    fn log(&self, record: &Record) {
+        let errno = Errno::save();
+        let level = match record.level() {
+            log::Level::Error => "error",
+            log::Level::Warn => "warning",
+            log::Level::Info => "info",
+            log::Level::Debug => "debug",
+            log::Level::Trace => "trace",
+        };
+        // SAFETY: getpid() has no preconditions.
+        let process = unsafe { libc::getpid() };
+        let mut line = Text::<LONGEST_LINE>::new();
+        let _ = write!(line, "mrlock[{process}]: {level}: {}", record.args());
+        line.end_line();
+        line.write_to(libc::STDERR_FILENO);
+        errno.restore();
+    }
+
+    fn flush(&self) {}
+}
+
+/// From now on, lines up to `level` are written.
+pub fn install(level: LevelFilter) {
+    // It fails only when a sink is already there, and that one is ours: the facade is linked into this library alone.
+    let _ = log::set_logger(&StandardError);
+    log::set_max_level(level);
+}
