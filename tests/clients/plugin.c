@@ -1,0 +1,24 @@
+/*
+ * A shared object linked to libibverbs, for a process that is not (see host.c):
+ * what a Python extension module is. Its threads register memory at once.
+ */
+#include "together.h"
+
+static int work(struct ibv_pd *pd, int index)
+{
+	static char memory[65536];
+
+	for (int i = 0; i < 50; i++) {
+		struct ibv_mr *mr = ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
+		const char *field = mr ? wrong_field(mr, pd, memory, sizeof memory) : strerror(errno);
+		if (field || ibv_dereg_mr(mr)) {
+			fprintf(stderr, "plugin: thread %d, call %d: %s\n", index, i,
+				field ? field : "ibv_dereg_mr failed");
+			return 1;
+		}
+	}
+	return 0;
+}
+
+int plugin_run(int threads);
+int plugin_run(int threads) { return run_together(linked_verbs(), threads, work); }

@@ -1,0 +1,99 @@
+/*
+ * stress [-t threads] [-n calls] [-s size]
+ *
+ * So many threads, each with a device context and protection domain of its own,
+ * start together; each registers and deregisters a memory region so many times,
+ * by all four entry points in turn, and checks what it gets.
+ */
+#include "together.h"
+
+#include <unistd.h>
+
+#define ACCESS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
+
+static int calls = 400;
+static size_t size = 64 * 1024;
+
+static const char *const names[] = {"ibv_reg_mr", "ibv_reg_mr_iova", "ibv_reg_mr_iova2",
+				    "ibv_rereg_mr"};
+
+static int fail(int index, int call, const char *what, const char *why)
+{
+	fprintf(stderr, "stress: thread %d, call %d, %s: %s\n", index, call, what, why);
+	return 1;
+}
+
+static int work(struct ibv_pd *pd, int index)
+{
+	char *memory = malloc(size);
+	if (!memory)
+		return fail(index, 0, "malloc", strerror(errno));
+	memset(memory, index, size);
+
+	for (int i = 0; i < calls; i++) {
+		const char *name = names[i % 4];
+		uint64_t iova = (uintptr_t)memory;
+		size_t length = size;
+		struct ibv_mr *mr;
+		switch (i % 4) {
+		case 1:
+			mr = ibv_reg_mr_iova(pd, memory, size, iova, ACCESS);
+			break;
+		case 2:
+			mr = ibv_reg_mr_iova2(pd, memory, size, iova,
+					      ACCESS | IBV_ACCESS_RELAXED_ORDERING);
+			break;
+		default: /* 0, and 3: what is to be registered again */
+			mr = ibv_reg_mr(pd, memory, size, ACCESS);
+		}
+		if (!mr)
+			return fail(index, i, name, strerror(errno));
+		if (i % 4 == 3) {
+			int error = ibv_rereg_mr(
+				mr, IBV_REREG_MR_CHANGE_TRANSLATION | IBV_REREG_MR_CHANGE_ACCESS, pd,
+				memory, size / 2, ACCESS);
+			if (!error)
+				length = size / 2;
+			else if (errno != EOPNOTSUPP) /* not every device can */
+				return fail(index, i, name, strerror(errno));
+		}
+		const char *field = wrong_field(mr, pd, memory, length);
+		if (field)
+			return fail(index, i, name, field);
+		int error = ibv_dereg_mr(mr);
+		if (error)
+			return fail(index, i, "ibv_dereg_mr", strerror(error));
+	}
+	free(memory);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	int threads = 8, option;
+
+	while ((option = getopt(argc, argv, "t:n:s:")) != -1) {
+		long value = optarg ? atol(optarg) : 0;
+		if (value < 1)
+			option = '?';
+		if (option == 't')
+			threads = (int)value;
+		else if (option == 'n')
+			calls = (int)value;
+		else if (option == 's' && value > 1)
+			size = (size_t)value;
+		else {
+			fprintf(stderr, "usage: stress [-t threads] [-n calls] [-s size]\n");
+			return 2;
+		}
+	}
+	int failed = run_together(linked_verbs(), threads, work);
+	if (failed) {
+		fprintf(stderr, "stress: %d of %d threads failed\n", failed, threads);
+		return 1;
+	}
+	printf("stress: %d threads, %d memory regions of %zu bytes each: registered, checked, "
+	       "deregistered\n",
+	       threads, calls, size);
+	return 0;
+}
