@@ -1,0 +1,163 @@
+//! The built `libmrlock.so` itself, read as a loader reads it. (Symbol versions are easily lost without a word.)
+
+mod common;
+
+use common::library;
+use elf::{ElfBytes, abi, endian::LittleEndian};
+use std::{collections::BTreeSet, fs};
+
+type Elf<'data> = ElfBytes<'data, LittleEndian>;
+
+fn built() -> Vec<u8> {
+    fs::read(library()).expect("the built library")
+}
+
+fn parse(bytes: &[u8]) -> Elf<'_> {
+    Elf::minimal_parse(bytes).expect("an ELF file")
+}
+
+/// The dynamic symbols that the library defines: `name@@version` for a default version, `name@version` for another.
+fn exported(file: &Elf) -> BTreeSet<String> {
+    let (symbols, names) = file
+        .dynamic_symbol_table()
+        .expect("readable")
+        .expect("dynamic symbols");
+    let versions = file
+        .symbol_version_table()
+        .expect("readable")
+        .expect("symbol versions");
+    let defined = symbols
+        .iter()
+        .enumerate()
+        .filter(|(_, symbol)| !symbol.is_undefined());
+    defined
+        .map(|(index, symbol)| {
+            let name = names.get(symbol.st_name as usize).expect("a name");
+            match versions.get_definition(index).expect("readable") {
+                Some(mut definition) => {
+                    let version = definition.names.next().expect("a version has a name");
+                    let at = if definition.hidden { "@" } else { "@@" };
+                    format!("{name}{at}{}", version.expect("readable"))
+                }
+                None => name.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// The values of the entries with `tag` in the dynamic section.
+fn dynamic(file: &Elf, tag: i64) -> Vec<u64> {
+    let section = file
+        .dynamic()
+        .expect("readable")
+        .expect("a dynamic section");
+    section
+        .iter()
+        .filter(|entry| entry.d_tag == tag)
+        .map(|entry| entry.d_val())
+        .collect()
+}
+
+#[test]
+fn exports_the_entry_points_with_their_versions_and_nothing_else() {
+    let expected = [
+        "ibv_reg_mr@@IBVERBS_1.1",
+        "ibv_reg_mr_iova@@IBVERBS_1.7",
+        "ibv_reg_mr_iova2@@IBVERBS_1.8",
+        "ibv_rereg_mr@@IBVERBS_1.1",
+        "ibv_dereg_mr@@IBVERBS_1.1",
+    ];
+    assert_eq!(
+        exported(&parse(&built())),
+        expected.map(String::from).into()
+    );
+}
+
+#[test]
+fn needs_libc_and_nothing_else() {
+    let bytes = built();
+    let file = parse(&bytes);
+    let (_, names) = file
+        .dynamic_symbol_table()
+        .expect("readable")
+        .expect("dynamic symbols");
+    let needed = dynamic(&file, abi::DT_NEEDED);
+    let needed: Vec<_> = needed
+        .iter()
+        .map(|&name| names.get(name as usize).expect("a name"))
+        .collect();
+    assert_eq!(needed, ["libc.so.6"]);
+}
+
+/// A thread may be asleep in a hook at any time, so the library must never be unloaded.
+#[test]
+fn is_never_unloaded() {
+    let flags = dynamic(&parse(&built()), abi::DT_FLAGS_1);
+    assert!(
+        flags
+            .iter()
+            .any(|flags| flags & abi::DF_1_NODELETE as u64 != 0),
+        "{flags:x?}"
+    );
+}
+
+#[test]
+fn is_hardened() {
+    let bytes = built();
+    let file = parse(&bytes);
+    let now = dynamic(&file, abi::DT_FLAGS_1);
+    assert!(
+        now.iter().any(|flags| flags & abi::DF_1_NOW as u64 != 0),
+        "not bound at load"
+    );
+    assert!(
+        dynamic(&file, abi::DT_TEXTREL).is_empty(),
+        "text relocations"
+    );
+    let segments: Vec<_> = file.segments().expect("program headers").iter().collect();
+    assert!(
+        segments
+            .iter()
+            .any(|segment| segment.p_type == abi::PT_GNU_RELRO),
+        "no RELRO"
+    );
+    let stack = segments
+        .iter()
+        .find(|segment| segment.p_type == abi::PT_GNU_STACK);
+    assert!(
+        stack.is_some_and(|stack| stack.p_flags & abi::PF_X == 0),
+        "an executable stack"
+    );
+    let writable_code = abi::PF_W | abi::PF_X;
+    assert!(
+        segments
+            .iter()
+            .all(|segment| segment.p_flags & writable_code != writable_code)
+    );
+}
+
+/// What could panic leaves a call of one of core's panic functions behind, and so does an index that is checked or an
+/// `unwrap`. None is left but `panic_fmt`, for `spin::Once` in a state that only a panic would bring about.
+#[test]
+fn has_no_panic_of_its_own() {
+    let bytes = built();
+    let file = parse(&bytes);
+    let (symbols, names) = file
+        .symbol_table()
+        .expect("readable")
+        .expect("it is not stripped");
+    let names = symbols
+        .iter()
+        .map(|symbol| names.get(symbol.st_name as usize).expect("a name"));
+    let panics: BTreeSet<_> = names
+        .filter(|name| {
+            ["panicking", "unwrap_failed", "expect_failed", "index_fail"]
+                .iter()
+                .any(|part| name.contains(part))
+        })
+        .collect();
+    assert!(
+        panics.iter().all(|name| name.contains("panic_fmt")),
+        "{panics:#?}"
+    );
+}

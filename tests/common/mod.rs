@@ -1,0 +1,240 @@
+//! What the tests share: the library as it is built for users, the programs that know nothing of it, and a way to run
+//! them with and without.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// Longer than any program here needs, even on a busy machine: who takes longer hangs.
+const SECONDS_BEFORE_IT_HANGS: &str = "120";
+
+/// Where cargo and make put what they build.
+pub fn target_dir() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target").into();
+    PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(default))
+}
+
+/// `libmrlock.so`, built with `cargo build --release` from the sources as they are now.
+pub fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        build(Command::new(env!("CARGO")).args(["build", "--release", "--quiet"]));
+        target_dir().join("release/libmrlock.so")
+    })
+}
+
+/// The software libibverbs and the client programs, built with `make fixtures`.
+pub fn fixtures() -> &'static Path {
+    static FIXTURES: OnceLock<PathBuf> = OnceLock::new();
+    FIXTURES.get_or_init(|| {
+        // The flags of a make that runs these tests are not for this one.
+        build(
+            Command::new("make")
+                .args(["--silent", "fixtures"])
+                .env_remove("MAKEFLAGS"),
+        );
+        target_dir().join("fixtures")
+    })
+}
+
+fn build(command: &mut Command) {
+    let output = command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed:\n{}",
+        lossy(&output.stderr)
+    );
+}
+
+/// A file name that no other test uses.
+pub fn scratch(name: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let directory = target_dir().join("scratch");
+    fs::create_dir_all(&directory).expect("the target directory is writable");
+    let path = directory.join(format!(
+        "{name}-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    ));
+    let _ = fs::remove_file(&path);
+    path
+}
+
+/// A program, and how to run it.
+#[derive(Clone)]
+pub struct Program {
+    command: Vec<OsString>,
+    environment: BTreeMap<String, OsString>,
+    witness: Option<PathBuf>,
+}
+
+/// What a program did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// What the software libibverbs saw, if it was asked to count.
+    pub witness: Witness,
+}
+
+/// The greatest number of threads that the software libibverbs saw inside at once.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub struct Witness {
+    /// Registrations beside registrations.
+    pub registrations: Peak,
+    /// Deregistrations beside deregistrations.
+    pub deregistrations: Peak,
+    /// Any beside any.
+    pub together: u32,
+}
+
+/// How many calls there were of one kind, and the most at once.
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+pub struct Peak {
+    pub calls: u32,
+    pub peak: u32,
+}
+
+/// One of `tests/clients`, on the software libibverbs as Debian builds it.
+pub fn client(name: &str) -> Program {
+    Program::new(fixtures().join("clients").join(name)).libibverbs("lib")
+}
+
+impl Program {
+    /// Any program, in an environment without a trace of us.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            command: vec![program.as_ref().into()],
+            environment: BTreeMap::new(),
+            witness: None,
+        }
+    }
+
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.push(argument.as_ref().into());
+        self
+    }
+
+    pub fn args<const N: usize>(self, arguments: [&str; N]) -> Self {
+        arguments
+            .iter()
+            .fold(self, |program, argument| program.arg(argument))
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.into(), value.as_ref().into());
+        self
+    }
+
+    /// Which build of the software libibverbs it finds: `lib`, `bsymbolic` or `old`.
+    pub fn libibverbs(self, build: &str) -> Self {
+        self.env("LD_LIBRARY_PATH", fixtures().join(build))
+    }
+
+    /// Lets threads in beside each other and counts them, where otherwise the process would die of it.
+    pub fn counting(mut self) -> Self {
+        let witness = scratch("witness");
+        self.witness = Some(witness.clone());
+        self.env("EMBEDDED_RACE", "count")
+            .env("EMBEDDED_WITNESS", witness)
+    }
+
+    /// The same with `libmrlock.so` preloaded.
+    pub fn preloaded(&self) -> Self {
+        self.clone().env("LD_PRELOAD", library())
+    }
+
+    /// Runs it to its end. One that hangs is ended with status 124.
+    pub fn run(&self) -> Outcome {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS, "env"]);
+        for (name, value) in &self.environment {
+            let mut setting = OsString::from(format!("{name}="));
+            setting.push(value);
+            command.arg(setting);
+        }
+        command.args(&self.command);
+        for (name, _) in env::vars_os() {
+            if ["LD_", "MRLOCK", "EMBEDDED"]
+                .iter()
+                .any(|prefix| name.to_string_lossy().starts_with(prefix))
+            {
+                command.env_remove(name);
+            }
+        }
+        let output = command
+            .output()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let witness = self
+            .witness
+            .as_deref()
+            .map(Witness::read)
+            .unwrap_or_default();
+        Outcome {
+            status: output.status,
+            stdout: lossy(&output.stdout),
+            stderr: lossy(&output.stderr),
+            witness,
+        }
+    }
+}
+
+impl Outcome {
+    /// Fails the test unless the program ended with status 0; `what` says which run it was.
+    pub fn succeeded(self, what: &str) -> Self {
+        assert!(self.status.success(), "{what}: {self:#?}");
+        self
+    }
+
+    /// Whether it died of SIGSEGV. (`timeout` passes the signal on as a status of its own.)
+    pub fn segfaulted(&self) -> bool {
+        const SIGSEGV: i32 = 11;
+        self.status.signal() == Some(SIGSEGV) || self.status.code() == Some(128 + SIGSEGV)
+    }
+}
+
+impl Witness {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let _ = fs::remove_file(path);
+        let number = |line: &str, word: usize| {
+            let line = text.lines().find(|found| found.starts_with(line));
+            line.and_then(|line| line.split(' ').nth(word)?.parse().ok())
+                .unwrap_or(0)
+        };
+        Self {
+            registrations: Peak {
+                calls: number("registrations", 1),
+                peak: number("registrations", 3),
+            },
+            deregistrations: Peak {
+                calls: number("deregistrations", 1),
+                peak: number("deregistrations", 3),
+            },
+            together: number("together", 2),
+        }
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

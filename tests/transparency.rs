@@ -1,0 +1,157 @@
+//! What the caller gets back is what it would have got without the library: value, errno, structure, output, death.
+
+mod common;
+
+use common::{Outcome, Program, client};
+
+/// Runs `program` without and with the library, and returns what it did if that was the same to the byte.
+fn same_with_and_without(program: Program) -> Outcome {
+    let without = program.run();
+    let with = program.preloaded().run();
+    assert_eq!(with, without, "left: with the library; right: without");
+    with
+}
+
+#[test]
+fn return_values_and_errno_of_every_entry_point() {
+    for libibverbs in ["lib", "bsymbolic"] {
+        let outcome = same_with_and_without(client("outcomes").libibverbs(libibverbs));
+        let outcome = outcome.succeeded("outcomes");
+        // What the comparison rests on: calls that fail with an errno, and calls that leave it alone.
+        assert!(
+            outcome.stdout.contains("NULL, errno 14"),
+            "no EFAULT in {outcome:#?}"
+        );
+        assert!(
+            outcome.stdout.contains("errno 1234"),
+            "errno was touched in {outcome:#?}"
+        );
+    }
+}
+
+#[test]
+fn an_errno_that_a_successful_call_leaves_behind() {
+    let outcome = same_with_and_without(client("outcomes").env("EMBEDDED_ERRNO_ON_SUCCESS", "77"));
+    assert!(outcome.succeeded("outcomes").stdout.contains("errno 77"));
+}
+
+/// Logging writes between the call and its return; the caller must not see that in errno, nor on stdout.
+#[test]
+fn return_values_and_errno_while_everything_is_logged() {
+    let program = client("outcomes");
+    let without = program.run().succeeded("without the library");
+    let with = program
+        .preloaded()
+        .env("MRLOCK_LOG", "trace")
+        .run()
+        .succeeded("with trace");
+    assert_eq!(with.stdout, without.stdout);
+    assert!(with.stderr.contains("trace: ibv_reg_mr "), "{with:#?}");
+}
+
+/// libibverbs does not survive it, and it is not for us to say otherwise.
+#[test]
+fn a_null_protection_domain() {
+    let outcome = same_with_and_without(client("outcomes").arg("null-pd"));
+    assert!(outcome.segfaulted(), "{outcome:#?}");
+}
+
+/// A caller of `ibv_reg_mr@IBVERBS_1.0`, whose structures differ, passes our 1.1 definition by.
+#[test]
+fn a_caller_of_the_1_0_abi() {
+    same_with_and_without(client("abi_1_0")).succeeded("abi_1_0");
+}
+
+#[test]
+fn a_registration_in_the_constructor_of_a_library() {
+    same_with_and_without(client("early")).succeeded("early");
+}
+
+#[test]
+fn a_libibverbs_that_has_all_entry_points() {
+    same_with_and_without(client("relaxed")).succeeded("relaxed");
+}
+
+/// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that asks for one finds ours, and must not be worse off
+/// than with the plain registration that it would have fallen back to.
+#[test]
+fn a_libibverbs_without_ibv_reg_mr_iova2() {
+    let program = client("relaxed").libibverbs("old");
+    let without = program.run().succeeded("without the library");
+    assert!(
+        without.stdout.contains("ibv_reg_mr_iova2: absent"),
+        "{without:#?}"
+    );
+
+    let with = program.preloaded().run().succeeded("with the library");
+    assert!(
+        with.stdout.contains("ibv_reg_mr_iova2: present"),
+        "{with:#?}"
+    );
+    assert!(
+        with.stdout
+            .contains("iova equal to addr: a region, errno 0"),
+        "{with:#?}"
+    );
+    assert!(
+        with.stdout.contains("another iova: NULL, errno 38"),
+        "{with:#?}"
+    );
+    let lines: Vec<_> = with.stderr.lines().collect();
+    assert!(
+        matches!(lines[..], [line] if line.contains("ibv_reg_mr_iova2@IBVERBS_1.8") && line.contains("ENOSYS")),
+        "one line should name the function: {with:#?}"
+    );
+}
+
+/// No libibverbs at all: every call fails as the real one would, one line for each function says why, and the process
+/// goes on.
+#[test]
+fn no_libibverbs_in_the_process() {
+    let without = client("orphan").run().succeeded("without the library");
+    assert!(without.stdout.contains("absent"), "{without:#?}");
+
+    let with = client("orphan")
+        .preloaded()
+        .run()
+        .succeeded("with the library");
+    assert_eq!(
+        with.stdout,
+        "ibv_reg_mr: NULL, errno 38\n\
+         ibv_reg_mr_iova: NULL, errno 38\n\
+         ibv_reg_mr_iova2: NULL, errno 38\n\
+         ibv_rereg_mr: -1, errno 38\n\
+         ibv_dereg_mr: 38, errno 38\n"
+    );
+    assert_eq!(with.stderr.lines().count(), 5, "{with:#?}");
+    for name in [
+        "ibv_reg_mr@",
+        "ibv_reg_mr_iova@",
+        "ibv_reg_mr_iova2@",
+        "ibv_rereg_mr@",
+        "ibv_dereg_mr@",
+    ] {
+        assert_eq!(with.stderr.matches(name).count(), 1, "{name} in {with:#?}");
+    }
+}
+
+/// A process that has nothing to do with verbs notices nothing: no output, no report, no libibverbs.
+#[test]
+fn a_process_without_verbs() {
+    let program = Program::new("cat").arg("/proc/self/maps");
+    assert!(
+        program
+            .preloaded()
+            .run()
+            .succeeded("cat")
+            .stdout
+            .contains("libmrlock.so")
+    );
+
+    let program = Program::new("sh")
+        .arg("-c")
+        .arg("grep -c libibverbs /proc/self/maps; echo done");
+    let outcome = same_with_and_without(program.env("MRLOCK_REPORT", "stderr"));
+    assert_eq!(outcome.stdout, "0\ndone\n");
+    assert_eq!(outcome.stderr, "");
+}

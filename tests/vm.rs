@@ -1,0 +1,451 @@
+//! A real kernel with four Soft-RoCE devices and real clients, first without and then with the library. The witness is
+//! the kernel: probes on entry and return of `ib_umem_get` (a registration pins memory) and `ib_umem_release` (a
+//! deregistration lets go of it).
+//!
+//! `tests/vm/boot` starts the machine, once for all tests here; `tests/vm/guest` runs in it and writes down what
+//! happened; this file judges. `tests/vm/prepare` brings what a fresh machine lacks. All of it is kept under `target/vm`.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+// The promises.
+
+#[test]
+fn mooncake_registers_a_batch_of_buffers_one_at_a_time() {
+    is_serialized("mooncake_batch");
+}
+
+#[test]
+fn mooncake_registers_on_several_devices_one_at_a_time() {
+    is_serialized("mooncake_parallel");
+}
+
+#[test]
+fn eight_mooncake_engines_register_one_at_a_time() {
+    is_serialized("mooncake_eight_engines");
+}
+
+#[test]
+fn a_c_client_gets_the_same_from_every_entry_point_one_at_a_time() {
+    let (without, with) = is_serialized("mr_check");
+    with.writes_to_stderr_what(&without);
+}
+
+#[test]
+fn a_client_of_the_1_0_abi_works_as_without() {
+    let (without, with) = is_unharmed("mr_check_1_0");
+    with.prints_what(&without);
+    with.writes_to_stderr_what(&without);
+    println!(
+        "mr_check_1_0: {} at once without, {} with",
+        without.witness().overlap,
+        with.witness().overlap
+    );
+}
+
+#[test]
+fn ibv_rc_pingpong_ends_as_without() {
+    let (without, with) = is_unharmed("ibv_rc_pingpong");
+    with.writes_to_stderr_what(&without);
+}
+
+#[test]
+fn fi_pingpong_ends_as_without() {
+    let (without, with) = is_unharmed("fi_pingpong");
+    with.writes_to_stderr_what(&without);
+}
+
+/// Time proves little on a shared machine. That all which ever enters the library is the registration of the one
+/// buffer at each end, whatever number of writes follows, does prove that no write does.
+#[test]
+fn the_data_path_of_ib_write_bw_never_enters_the_library() {
+    let (without, with) = is_unharmed("ib_write_bw");
+    with.writes_to_stderr_what(&without);
+    let registrations = with.witness().registrations;
+    with.expects(registrations == 2, "one buffer at each end", registrations);
+    reports_what_the_kernel_saw(&with);
+    println!(
+        "ib_write_bw: {} MB/s without, {} MB/s with",
+        without.bandwidth(),
+        with.bandwidth()
+    );
+}
+
+#[test]
+fn with_calls_reg_deregistrations_may_overlap_and_registrations_never() {
+    let (without, with) = (run("calls_reg", "without"), run("calls_reg", "with"));
+    let alone = without.witness().registrations_at_once;
+    without.expects(
+        alone >= 2,
+        "registrations at once, or the run is inconclusive",
+        alone,
+    );
+    let witness = with.witness();
+    with.expects(
+        witness.registrations_at_once == 1,
+        "one registration at a time",
+        witness.registrations_at_once,
+    );
+    with.expects(
+        witness.overlap >= 2,
+        "a deregistration beside something else",
+        witness.overlap,
+    );
+    with.prints_what(&without);
+}
+
+#[test]
+fn the_report_counts_what_the_kernel_counted() {
+    for scenario in [
+        "mooncake_batch",
+        "mooncake_parallel",
+        "mooncake_eight_engines",
+    ] {
+        reports_what_the_kernel_saw(&run(scenario, "with"));
+    }
+}
+
+// How a scenario is judged.
+
+/// Overlap without, none with; everything else the same.
+fn is_serialized(scenario: &str) -> (Run, Run) {
+    let (without, with) = is_unharmed(scenario);
+    let (alone, together) = (without.witness().overlap, with.witness().overlap);
+    without.expects(
+        alone >= 2,
+        "two threads inside at once, or the run is inconclusive",
+        alone,
+    );
+    with.expects(together == 1, "one thread inside at a time", together);
+    with.prints_what(&without);
+    println!("{scenario}: {alone} at once without, {together} with");
+    (without, with)
+}
+
+/// Status 0 both times, and as many registrations and deregistrations in the kernel.
+fn is_unharmed(scenario: &str) -> (Run, Run) {
+    let (without, with) = (run(scenario, "without"), run(scenario, "with"));
+    let counts = |run: &Run| {
+        let witness = run.witness();
+        let tries = run.tries();
+        (
+            witness.registrations / tries,
+            witness.deregistrations / tries,
+        )
+    };
+    with.expects(
+        counts(&with) == counts(&without),
+        &format!("{:?} registrations and deregistrations", counts(&without)),
+        counts(&with),
+    );
+    (without, with)
+}
+
+fn reports_what_the_kernel_saw(run: &Run) {
+    let witness = run.witness();
+    let reports = run.reports();
+    // "ibv_reg_mr_iova2   16   0 ...": the name, then the number of calls.
+    let calls = |wanted: fn(&str) -> bool| -> usize {
+        let lines = reports.lines().map(str::split_whitespace);
+        lines
+            .filter_map(|mut words| words.next().filter(|name| wanted(name)).and(words.next()))
+            .map(|calls| calls.parse::<usize>().unwrap_or(0))
+            .sum()
+    };
+    let reported = (
+        calls(|name| name.starts_with("ibv_reg_mr")),
+        calls(|name| name == "ibv_dereg_mr"),
+    );
+    run.expects(
+        reported == (witness.registrations, witness.deregistrations),
+        &format!(
+            "a report of {} registrations and {} deregistrations",
+            witness.registrations, witness.deregistrations
+        ),
+        reported,
+    );
+}
+
+/// What one run of a scenario left behind.
+struct Run {
+    name: String,
+    directory: PathBuf,
+}
+
+/// The run, after checking that it took place and that every try of it ended well.
+fn run(scenario: &str, which: &str) -> Run {
+    let run = Run {
+        name: format!("{scenario}, {which} the library"),
+        directory: results().join(scenario).join(which),
+    };
+    let status = run.read("status");
+    run.expects(
+        !status.is_empty() && status.lines().all(|line| line == "0"),
+        "exit status 0",
+        status.trim(),
+    );
+    // The loader only warns, and goes on without.
+    let stderr = run.read("stderr");
+    run.expects(
+        !stderr.contains("cannot be preloaded"),
+        "a library that can be loaded",
+        stderr.trim(),
+    );
+    run
+}
+
+impl Run {
+    /// Fails the test unless `good`, with everything needed to look further.
+    #[track_caller]
+    fn expects(&self, good: bool, expected: &str, seen: impl std::fmt::Debug) {
+        assert!(
+            good,
+            "{}: expected {expected}; seen: {seen:?}; see {}",
+            self.name,
+            self.directory.display()
+        );
+    }
+
+    fn read(&self, file: &str) -> String {
+        let path = self.directory.join(file);
+        let bytes = fs::read(&path)
+            .unwrap_or_else(|error| panic!("{}: {}: {error}", self.name, path.display()));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn tries(&self) -> usize {
+        self.read("status").lines().count()
+    }
+
+    fn witness(&self) -> Witness {
+        Witness::of(&self.read("trace")).unwrap_or_else(|reason| {
+            let trace = self.directory.join("trace");
+            panic!(
+                "{}: no witness: {reason}; see {}",
+                self.name,
+                trace.display()
+            )
+        })
+    }
+
+    #[track_caller]
+    fn prints_what(&self, other: &Self) {
+        let expected = other.read("stdout");
+        self.expects(
+            !expected.is_empty() && self.read("stdout") == expected,
+            &format!("on stdout: {expected}"),
+            self.read("stdout"),
+        );
+    }
+
+    #[track_caller]
+    fn writes_to_stderr_what(&self, other: &Self) {
+        self.expects(
+            self.read("stderr") == other.read("stderr"),
+            &format!("on stderr: {:?}", other.read("stderr")),
+            self.read("stderr"),
+        );
+    }
+
+    /// The reports of all processes of this run.
+    fn reports(&self) -> String {
+        let entries = fs::read_dir(&self.directory).expect("the directory of a run");
+        let names = entries.map(|entry| entry.expect("a readable directory").file_name());
+        names
+            .filter_map(|name| name.into_string().ok())
+            .filter(|name| name.starts_with("report."))
+            .map(|name| self.read(&name))
+            .collect()
+    }
+
+    /// ib_write_bw's average: the fourth word of the line that starts with the message size.
+    fn bandwidth(&self) -> String {
+        let stdout = self.read("stdout");
+        let mut lines = stdout.lines().map(str::split_whitespace);
+        let average = lines.find_map(|mut words| {
+            words.next().filter(|first| *first == "65536")?;
+            words.nth(2)
+        });
+        average.unwrap_or("unknown").to_owned()
+    }
+}
+
+/// Boots the machine the first time that anybody asks. Its failure is everybody's.
+fn results() -> &'static Path {
+    static RESULTS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let results = RESULTS.get_or_init(|| {
+        let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/boot");
+        let output = Command::new(boot)
+            .arg(common::library())
+            .output()
+            .map_err(|error| format!("tests/vm/boot: {error}"))?;
+        if output.status.success() {
+            Ok(common::target_dir().join("vm/results"))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    });
+    results
+        .as_deref()
+        .unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
+}
+
+// What the kernel saw.
+
+/// Counts from a raw trace of the four probes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Witness {
+    registrations: usize,
+    deregistrations: usize,
+    /// The most threads in a registration at one moment.
+    registrations_at_once: usize,
+    /// The most threads in a registration or a deregistration at one moment.
+    overlap: usize,
+}
+
+impl Witness {
+    /// Refuses a trace with a gap in it: one lost event can hide an overlap.
+    fn of(trace: &str) -> Result<Self, String> {
+        let mut witness = Self::default();
+        let mut inside = BTreeMap::new();
+        for line in trace.lines().filter(|line| !line.trim().is_empty()) {
+            if let Some(comment) = line.strip_prefix('#') {
+                is_without_loss(comment)?;
+                continue;
+            }
+            let (thread, event) =
+                event(line).ok_or_else(|| format!("not an event of ours: {line}"))?;
+            match event {
+                "enter_get" | "enter_release" => {
+                    if inside.insert(thread, event == "enter_get").is_some() {
+                        return Err(format!("thread {thread} enters twice: {line}"));
+                    }
+                    if event == "enter_get" {
+                        witness.registrations += 1;
+                    } else {
+                        witness.deregistrations += 1;
+                    }
+                    let registering = inside.values().filter(|is_get| **is_get).count();
+                    witness.overlap = witness.overlap.max(inside.len());
+                    witness.registrations_at_once = witness.registrations_at_once.max(registering);
+                }
+                "leave_get" | "leave_release" => {
+                    if inside.remove(&thread) != Some(event == "leave_get") {
+                        return Err(format!("thread {thread} was not inside: {line}"));
+                    }
+                }
+                _ => return Err(format!("not an event of ours: {line}")),
+            }
+        }
+        if inside.is_empty() {
+            Ok(witness)
+        } else {
+            Err(format!("never left: threads {:?}", inside.keys()))
+        }
+    }
+}
+
+/// The thread and the name in "NAME-THREAD [CPU] FLAGS TIME: EVENT: (PLACE)". NAME may hold anything.
+fn event(line: &str) -> Option<(u32, &str)> {
+    let (head, _place) = line.rsplit_once(": (")?;
+    let (head, event) = head.rsplit_once(' ')?;
+    let (_name, thread) = head.rsplit_once('[')?.0.trim_end().rsplit_once('-')?;
+    Some((thread.parse().ok()?, event))
+}
+
+/// Two comments tell of lost events: the buffer's own count, and the profile of the probes.
+fn is_without_loss(comment: &str) -> Result<(), String> {
+    if let Some((_, counts)) = comment.split_once("entries-in-buffer/entries-written: ") {
+        let kept = counts.split_whitespace().next();
+        let kept = kept.and_then(|counts| counts.split_once('/'));
+        if !kept.is_some_and(|(held, written)| held == written) {
+            return Err(format!("the buffer was too small: {counts}"));
+        }
+    }
+    if let Some((_, profile)) = comment.split_once("profile: ") {
+        if profile.split_whitespace().next_back() != Some("0") {
+            return Err(format!(
+                "a probe was missed (name, hits, misses): {profile}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+// The judge is judged, too.
+
+const HEAD: &str = "\
+# tracer: nop
+#
+# entries-in-buffer/entries-written: 4/4   #P:4
+#
+#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
+#              | |         |   |||||     |         |
+";
+
+fn trace_of(events: &str) -> Result<Witness, String> {
+    Witness::of(&format!("{HEAD}{events}# profile:   enter_get   2   0\n"))
+}
+
+#[test]
+fn judge_sees_one_at_a_time() {
+    let witness = trace_of(
+        "
+   python3-171     [001] .....    12: enter_get: (ib_umem_get+0x0/0x340 [ib_uverbs])
+   python3-171     [002] .....    13: leave_get: (rxe_mr_init_user+0x45/0x230 [rdma_rxe] <- ib_umem_get)
+   a-b [c]-172     [001] .....    14: enter_release: (ib_umem_release+0x0/0xa0 [ib_uverbs])
+   a-b [c]-172     [001] .....    15: leave_release: (rxe_mr_cleanup+0x5a/0xb0 [rdma_rxe] <- ib_umem_release)
+",
+    );
+    let expected = Witness {
+        registrations: 1,
+        deregistrations: 1,
+        registrations_at_once: 1,
+        overlap: 1,
+    };
+    assert_eq!(witness, Ok(expected));
+}
+
+#[test]
+fn judge_sees_an_overlap() {
+    let witness = trace_of(
+        "
+   python3-171     [001] .....    12: enter_get: (ib_umem_get+0x0/0x340 [ib_uverbs])
+   python3-172     [002] .....    13: enter_get: (ib_umem_get+0x0/0x340 [ib_uverbs])
+   python3-173     [003] .....    14: enter_release: (ib_umem_release+0x0/0xa0 [ib_uverbs])
+   python3-172     [002] .....    15: leave_get: (rxe_mr_init_user+0x45/0x230 [rdma_rxe] <- ib_umem_get)
+   python3-173     [003] .....    16: leave_release: (rxe_mr_cleanup+0x5a/0xb0 [rdma_rxe] <- ib_umem_release)
+   python3-171     [001] .....    17: leave_get: (rxe_mr_init_user+0x45/0x230 [rdma_rxe] <- ib_umem_get)
+",
+    );
+    let expected = Witness {
+        registrations: 2,
+        deregistrations: 1,
+        registrations_at_once: 2,
+        overlap: 3,
+    };
+    assert_eq!(witness, Ok(expected));
+}
+
+#[test]
+fn judge_refuses_a_trace_with_a_gap() {
+    let lost = "CPU:2 [LOST 3 EVENTS]\n";
+    let open = "  python3-171  [001] .....  12: enter_get: (ib_umem_get+0x0/0x340)\n";
+    let stray = "  python3-171  [001] .....  12: leave_get: (f+0x45/0x230 <- ib_umem_get)\n";
+    for gap in [
+        lost,
+        open,
+        stray,
+        "# entries-in-buffer/entries-written: 4/9   #P:4\n",
+        "# profile:   leave_get   2   1\n",
+    ] {
+        assert!(trace_of(gap).is_err(), "accepted: {gap}");
+    }
+}
