@@ -24,8 +24,8 @@ fixtures: $(verbs) $(linked) $(unlinked) $(objects)
 demo: release fixtures
 	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
 
-test: fixtures
-	$(CARGO) test
+test:
+	@tests/run.sh $(TARGET)/test.log
 
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:

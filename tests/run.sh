@@ -1,0 +1,29 @@
+#!/bin/sh
+# run.sh LOG: runs every check, goes on after a failure, and says on the last line how many passed and failed.
+set -u
+log=$1
+passed=0
+mkdir -p "$(dirname "$log")"
+failed=0
+
+# check COMMAND...: passes or fails as a whole.
+check() {
+    echo "check: $*"
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $*"; fi
+}
+
+check tests/vm/prepare
+check cargo fmt --check
+check cargo clippy --quiet --all-targets -- --deny warnings
+check make --silent demo
+
+cargo test --no-fail-fast 2>&1 | tee "$log"
+passed=$((passed + $(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1 +/p' "$log" | tr -d '\n') 0))
+failed=$((failed + $(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1 +/p' "$log" | tr -d '\n') 0))
+# A test that could not even be built says so in no other way.
+if ! grep -q '^test result: ' "$log" || grep -q '^error: could not compile' "$log"; then
+    failed=$((failed + 1))
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
