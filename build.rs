@@ -16,6 +16,10 @@ fn main() {
         "cargo::rustc-cdylib-link-arg=-Wl,--version-script={}",
         script.display()
     );
+    // Also names the base version; without it that would be the path of this build.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libmrlock.so.0");
+    // An undefined symbol is an error here, not in every process that is told to preload the library.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");
     // A thread may be asleep inside a hook at any time: the library can never be unloaded.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
 }

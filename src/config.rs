@@ -31,10 +31,26 @@ const CALLS: Variable<Calls> = Variable {
         },
     ),
 };
+const HOOKS: Variable<Hooks> = Variable {
+    name: c"MRLOCK_HOOKS",
+    accepts: "a comma-separated list of verbs, ioctl",
+    default: (
+        "verbs,ioctl",
+        Hooks {
+            verbs: true,
+            ioctl: true,
+        },
+    ),
+};
 const LOG: Variable<LevelFilter> = Variable {
     name: c"MRLOCK_LOG",
     accepts: "off, error, warn, info, debug, trace",
     default: ("warn", LevelFilter::Warn),
+};
+const WARN_AFTER: Variable<u64> = Variable {
+    name: c"MRLOCK_WARN_AFTER",
+    accepts: "a whole number of seconds, 0 = never",
+    default: ("30", 30),
 };
 const REPORT: Variable<Report> = Variable {
     name: c"MRLOCK_REPORT",
@@ -51,6 +67,10 @@ pub struct Config {
     pub enabled: bool,
     /// `MRLOCK_CALLS`: which kinds of call are.
     pub calls: Calls,
+    /// `MRLOCK_HOOKS`: where they are caught.
+    pub hooks: Hooks,
+    /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter speaks; 0 is for ever.
+    pub warn_after: u64,
     /// `MRLOCK_REPORT`: where the summary goes at exit.
     pub report: Report,
 }
@@ -61,6 +81,14 @@ pub struct Calls {
     pub reg: bool,
     /// `ibv_dereg_mr`.
     pub dereg: bool,
+}
+
+/// Where calls are caught.
+pub struct Hooks {
+    /// On their way into libibverbs.
+    pub verbs: bool,
+    /// On their way into the kernel.
+    pub ioctl: bool,
 }
 
 /// Where the summary goes at exit.
@@ -99,6 +127,8 @@ fn read() -> Config {
     Config {
         enabled: MRLOCK.read(switch),
         calls: CALLS.read(calls),
+        hooks: HOOKS.read(hooks),
+        warn_after: WARN_AFTER.read(seconds),
         report: REPORT.read(report).if_allowed(),
     }
 }
@@ -142,18 +172,25 @@ fn switch(value: &CStr) -> Option<bool> {
 }
 
 fn calls(value: &CStr) -> Option<Calls> {
-    let mut calls = Calls {
-        reg: false,
-        dereg: false,
-    };
-    for word in value.to_bytes().split(|&byte| byte == b',') {
-        match word.trim_ascii() {
-            b"reg" => calls.reg = true,
-            b"dereg" => calls.dereg = true,
-            _ => return None,
-        }
+    let [reg, dereg] = list(value, ["reg", "dereg"])?;
+    Some(Calls { reg, dereg })
+}
+
+fn hooks(value: &CStr) -> Option<Hooks> {
+    let [verbs, ioctl] = list(value, ["verbs", "ioctl"])?;
+    Some(Hooks { verbs, ioctl })
+}
+
+/// Which of `words` are in the comma-separated `value`; `None` if anything else is.
+fn list<const N: usize>(value: &CStr, words: [&str; N]) -> Option<[bool; N]> {
+    let mut found = [false; N];
+    for item in value.to_bytes().split(|&byte| byte == b',') {
+        let word = words
+            .iter()
+            .position(|word| word.as_bytes() == item.trim_ascii())?;
+        *found.get_mut(word)? = true;
     }
-    Some(calls)
+    Some(found)
 }
 
 fn level(value: &CStr) -> Option<LevelFilter> {
@@ -166,6 +203,16 @@ fn level(value: &CStr) -> Option<LevelFilter> {
         b"trace" => LevelFilter::Trace,
         _ => return None,
     })
+}
+
+fn seconds(value: &CStr) -> Option<u64> {
+    // Not more than can be counted in nanoseconds.
+    value
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|&seconds: &u64| seconds <= u32::MAX.into())
 }
 
 fn report(value: &CStr) -> Option<Report> {
@@ -234,35 +281,37 @@ impl fmt::Display for FileName {
 
 impl fmt::Display for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let on_off = if self.enabled { "on" } else { "off" };
-        let calls = match self.calls {
-            Calls {
-                reg: true,
-                dereg: true,
-            } => "reg,dereg",
-            Calls {
-                reg: true,
-                dereg: false,
-            } => "reg",
-            Calls {
-                reg: false,
-                dereg: true,
-            } => "dereg",
-            Calls {
-                reg: false,
-                dereg: false,
-            } => "none",
-        };
-        write!(
-            formatter,
-            "MRLOCK={on_off} MRLOCK_CALLS={calls} MRLOCK_REPORT="
-        )?;
-        match &self.report {
+        let Self {
+            enabled,
+            calls,
+            hooks,
+            warn_after,
+            report,
+        } = self;
+        let on_off = if *enabled { "on" } else { "off" };
+        write!(formatter, "MRLOCK={on_off} MRLOCK_CALLS=")?;
+        write_list(formatter, [("reg", calls.reg), ("dereg", calls.dereg)])?;
+        formatter.write_str(" MRLOCK_HOOKS=")?;
+        write_list(formatter, [("verbs", hooks.verbs), ("ioctl", hooks.ioctl)])?;
+        write!(formatter, " MRLOCK_WARN_AFTER={warn_after} MRLOCK_REPORT=")?;
+        match report {
             Report::Off => formatter.write_str("off"),
             Report::Stderr => formatter.write_str("stderr"),
             Report::File(name) => write!(formatter, "{name}"),
         }
     }
+}
+
+fn write_list<const N: usize>(
+    formatter: &mut fmt::Formatter,
+    words: [(&str, bool); N],
+) -> fmt::Result {
+    let mut comma = "";
+    for (word, _) in words.iter().filter(|(_, selected)| *selected) {
+        write!(formatter, "{comma}{word}")?;
+        comma = ",";
+    }
+    Ok(())
 }
 
 #[cfg(test)]

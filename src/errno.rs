@@ -5,10 +5,17 @@ use core::ffi::CStr;
 use libc::c_int;
 
 /// The value of errno at one moment.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(c_int);
 
 impl Errno {
+    /// "Bad address".
+    pub const EFAULT: Self = Self(libc::EFAULT);
+    /// "No such process", nor thread.
+    pub const ESRCH: Self = Self(libc::ESRCH);
+    /// "Connection timed out", or a sleep.
+    pub const ETIMEDOUT: Self = Self(libc::ETIMEDOUT);
+
     /// The value now.
     pub fn save() -> Self {
         // SAFETY: glibc's errno location is valid for the life of the calling thread.

@@ -51,7 +51,17 @@ ctor::declarative::ctor! {
     fn load() {
         let config = config::get();
         log::info!("loaded: {config}");
+        next::find_in_global_scope();
+        hook::ioctl::find_next();
+        // SAFETY: `after_fork` may run in any child: it neither allocates nor waits. The library is never unloaded.
+        unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
     }
+}
+
+/// Runs in the one thread that a forked child has.
+extern "C" fn after_fork() {
+    hook::after_fork();
+    stats::forget();
 }
 
 /// Writes the report at normal exit. A plain pointer in `.fini_array` needs no registration, which could allocate, and
@@ -76,3 +86,12 @@ fn panic(panic: &core::panic::PanicInfo) -> ! {
         unsafe { libc::pause() };
     }
 }
+
+// Core is compiled to unwind and names this symbol; nothing here does, so nothing ever calls it. Hidden, because a process
+// may have Rust libraries that do.
+#[cfg(not(test))]
+core::arch::global_asm!(
+    ".globl rust_eh_personality",
+    ".hidden rust_eh_personality",
+    "rust_eh_personality: ud2"
+);

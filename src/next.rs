@@ -1,71 +1,105 @@
 //! The function that the caller would have reached without us.
 //!
-//! The dynamic linker binds a symbol to the first definition in the global scope or, failing that, in the scope of the
-//! caller's own module. With us in the global scope it stops here, so we go on where it would have gone on: the next
-//! definition in the global scope; else the first in the caller's module and its dependencies (a Python extension brings
-//! libibverbs along without making it global); else, for code that belongs to no module, the libibverbs that is loaded.
+//! The dynamic linker binds a call to the first definition in the global scope or, failing that, to one in the scope that the
+//! caller was loaded with. We are in the global scope, so we go on behind ourselves: there is the next definition, in every
+//! program that is linked to libibverbs.
+//!
+//! A Python process has none there: libibverbs came with an extension module, outside the global scope, and there may be a
+//! second copy with another one. Which copy a call is for is told by what it is applied to. A protection domain or memory
+//! region is good in the copy that made it and fatal in any other, so no working program passes it to another. (Who
+//! calls is no evidence: in Debian's build the inner call of `ibv_reg_mr` is a jump, and returns to NCCL, which has
+//! no libibverbs of its own; a call may also come through a pointer or a wrapper.)
 
 use crate::hook::EntryPoint;
 use core::{
-    ffi::{CStr, c_void},
+    ffi::{CStr, c_char, c_void},
     fmt,
     mem::{self, MaybeUninit},
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
 };
-use libc::{RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD};
+use libc::{RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, c_int};
 use log::debug;
 
 /// The address of a function to forward to.
 pub type Target = NonNull<c_void>;
 
-const ENTRY_POINTS: usize = EntryPoint::ALL.len();
-
-/// What one caller's calls are forwarded to, for every entry point. Found all at once, because a call that comes from
-/// within a call may no longer look anything up.
-#[derive(Clone, Copy)]
-pub struct Family([*mut c_void; ENTRY_POINTS]);
-
-impl Family {
-    /// The function for `entry`, if this caller has one.
-    #[inline]
-    pub fn get(&self, entry: EntryPoint) -> Option<Target> {
-        NonNull::new(self.0[entry as usize])
-    }
+/// How `struct ibv_pd` and `struct ibv_mr` begin, in every version of `<infiniband/verbs.h>`.
+#[repr(C)]
+pub struct Object {
+    context: *const Context,
 }
 
-/// The family of the code that continues at `caller`. Complete as far as it is known; looked up (again) if it has no
-/// function for `entry`: a library that is not there yet may be loaded later.
+/// How `struct ibv_context` begins. `ibv_poll_cq` is an inline function that reads `poll_cq`: every program compiled since
+/// rdma-core's beginnings relies on where it is.
+#[repr(C)]
+struct Context {
+    device: *const c_void,
+    operations_before_poll_cq: [*const c_void; 11],
+    poll_cq: *const c_void,
+}
+
+/// The function of the device's driver that tells one copy of libibverbs from another: a copy loads drivers of its own.
+///
+/// # Safety
+///
+/// `object` is null, or points to what a libibverbs made.
 #[inline]
-pub fn family(caller: *const c_void, entry: EntryPoint) -> Family {
-    match KNOWN.get(caller) {
-        Some(family) if family.get(entry).is_some() => family,
-        _ => find(caller, entry),
+unsafe fn driver_function(object: *const Object) -> *const c_void {
+    // SAFETY: as above; what the real function is about to look into, this may look into.
+    unsafe { object.as_ref().and_then(|object| object.context.as_ref()) }
+        .map_or(ptr::null(), |context| context.poll_cq)
+}
+
+/// The function for a call of `entry` that is applied to `object`, if there is one in this process.
+///
+/// Looks it up at most once for each copy of libibverbs, all entry points together: a call from within a call must find its
+/// function without asking the loader, because the lock is held then. What is not found is looked up again next time.
+///
+/// # Safety
+///
+/// `object` is null, or points to what a libibverbs made.
+#[inline]
+pub unsafe fn target(entry: EntryPoint, object: *const Object) -> Option<Target> {
+    if let Some(target) = GLOBAL.get(entry) {
+        return Some(target);
     }
+    // SAFETY: passed on to the caller.
+    let driver = unsafe { driver_function(object) };
+    BY_DRIVER.get(driver, entry).or_else(|| find(driver, entry))
+}
+
+/// Looks behind us in the global scope. Called once by our constructor, when there is no other thread and the program's own
+/// libraries are there; what comes into that scope later is found when it is first called for.
+pub fn find_in_global_scope() {
+    // One look-up tells whether there is anything to find: most programs have nothing to do with verbs.
+    if next_in_global_scope(EntryPoint::DeregMr).is_some() {
+        GLOBAL.set(&EntryPoint::ALL.map(next_in_global_scope));
+    }
+    forget_failures();
 }
 
 #[cold]
-fn find(caller: *const c_void, entry: EntryPoint) -> Family {
-    let caller_module = module_of(caller);
-    let family = Family(EntryPoint::ALL.map(|entry| {
-        let found = next_in_global_scope(entry)
-            .or_else(|| caller_module.as_ref().and_then(|module| module.find(entry)))
-            .or_else(|| Module::loaded(LIBIBVERBS).and_then(|module| module.find(entry)));
-        found.map_or(ptr::null_mut(), keep_loaded)
-    }));
-    // SAFETY: dlerror() has no preconditions. It forgets what our failed look-ups left for it to report, so that the
-    // host does not find it there.
-    unsafe { libc::dlerror() };
-    if let Some(target) = family.get(entry) {
-        debug!(
-            "{}: a call from {} goes to {}",
-            entry.name(),
-            Location(caller),
-            Location(target.as_ptr())
-        );
-        KNOWN.insert(caller, &family);
+fn find(driver: *const c_void, entry: EntryPoint) -> Option<Target> {
+    let module = module_of(driver)
+        .filter(|module| module.find(entry).is_some())
+        .or_else(|| Module::loaded(LIBIBVERBS));
+    let found = EntryPoint::ALL.map(|entry| {
+        next_in_global_scope(entry).or_else(|| module.as_ref()?.find(entry).map(keep_loaded))
+    });
+    forget_failures();
+    let target = found[entry as usize];
+    if target.is_some() {
+        BY_DRIVER.insert(driver, &found);
     }
-    family
+    target
+}
+
+/// Forgets what our look-ups left for dlerror() to report. (Had the host something to ask it for, that is gone since glibc
+/// began the first of them.)
+fn forget_failures() {
+    // SAFETY: dlerror() has no preconditions.
+    unsafe { libc::dlerror() };
 }
 
 /// Its soname, by which the loader knows it wherever it came from.
@@ -76,11 +110,12 @@ pub fn is_libibverbs_loaded() -> bool {
     Module::loaded(LIBIBVERBS).is_some()
 }
 
+/// The definition behind ours. Without asking for a version: another library that stands in for libibverbs may have none, and
+/// of libibverbs' own the one that is found is the default, which is ours too.
 fn next_in_global_scope(entry: EntryPoint) -> Option<Target> {
-    // SAFETY: both strings are NUL-terminated.
-    NonNull::new(unsafe {
-        libc::dlvsym(RTLD_NEXT, entry.symbol().as_ptr(), entry.version().as_ptr())
-    })
+    // SAFETY: the name is NUL-terminated.
+    let found = unsafe { libc::dlsym(RTLD_NEXT, entry.symbol().as_ptr()) };
+    NonNull::new(found).map(keep_loaded)
 }
 
 /// A module that is loaded already, kept loaded while this value lives.
@@ -92,19 +127,17 @@ impl Module {
         NonNull::new(unsafe { libc::dlopen(name.as_ptr(), RTLD_NOLOAD | RTLD_LAZY) }).map(Self)
     }
 
-    /// The first definition in this module and its dependencies that is not our own.
+    /// The first definition in this module and its dependencies, unless that is our own. One without a version will do: a
+    /// module with libibverbs built in may have left the versions out.
     fn find(&self, entry: EntryPoint) -> Option<Target> {
+        let (handle, symbol) = (self.0.as_ptr(), entry.symbol().as_ptr());
         // SAFETY: the handle is open; both strings are NUL-terminated.
-        let found = unsafe {
-            libc::dlvsym(
-                self.0.as_ptr(),
-                entry.symbol().as_ptr(),
-                entry.version().as_ptr(),
-            )
-        };
-        let ourselves = describe(family as *const c_void)?.base;
-        NonNull::new(found)
-            .filter(|found| describe(found.as_ptr()).is_some_and(|module| module.base != ourselves))
+        let versioned =
+            NonNull::new(unsafe { libc::dlvsym(handle, symbol, entry.version().as_ptr()) });
+        // SAFETY: as above.
+        let found = versioned.or_else(|| NonNull::new(unsafe { libc::dlsym(handle, symbol) }))?;
+        let ourselves = describe(find as *const c_void)?.base;
+        (describe(found.as_ptr())?.base != ourselves).then_some(found)
     }
 }
 
@@ -117,126 +150,159 @@ impl Drop for Module {
 
 /// The module that contains `address`.
 fn module_of(address: *const c_void) -> Option<Module> {
-    Module::loaded(describe(address)?.file)
+    // The main program has no name, and is never unloaded.
+    describe(address)
+        .filter(|module| !module.file.is_empty())
+        .and_then(|module| Module::loaded(module.file))
+}
+
+/// Makes sure that `target` is never unloaded: its address may be called until the process ends.
+fn keep_loaded(target: Target) -> Target {
+    mem::forget(module_of(target.as_ptr()));
+    target
 }
 
 /// What the loader knows of the module that contains an address.
 struct Description {
     /// Where it is loaded: no two modules have the same.
-    base: *const c_void,
-    /// The file that it came from.
+    base: usize,
+    /// The file that it came from; empty for the main program.
     file: &'static CStr,
 }
 
-/// Describes the module that contains `address`, which must be code that is running, kept loaded, or just found: the
-/// description is good as long as the module is loaded.
+/// `struct link_map` of `<link.h>`, as far as we read it.
+#[repr(C)]
+struct LinkMap {
+    base: usize,
+    name: *const c_char,
+}
+
+unsafe extern "C" {
+    /// dladdr(3), with the module's `struct link_map` for `RTLD_DL_LINKMAP`.
+    safe fn dladdr1(
+        address: *const c_void,
+        info: &mut MaybeUninit<libc::Dl_info>,
+        extra: &mut *const LinkMap,
+        flags: c_int,
+    ) -> c_int;
+}
+const RTLD_DL_LINKMAP: c_int = 2;
+
+/// Describes the module that contains `address`. Good as long as the module is loaded: the caller knows that it is in use.
 fn describe(address: *const c_void) -> Option<Description> {
-    let mut info = MaybeUninit::<libc::Dl_info>::uninit();
-    // SAFETY: `info` is valid for writing; any address may be asked for.
-    if unsafe { libc::dladdr(address, info.as_mut_ptr()) } == 0 {
+    let (mut info, mut module) = (MaybeUninit::uninit(), ptr::null());
+    if dladdr1(address, &mut info, &mut module, RTLD_DL_LINKMAP) == 0 {
         return None;
     }
-    // SAFETY: dladdr() succeeded, so it filled `info` in.
-    let info = unsafe { info.assume_init() };
-    if info.dli_fname.is_null() {
-        return None;
-    }
-    // SAFETY: the name is NUL-terminated and lives as long as the module.
-    let file = unsafe { CStr::from_ptr(info.dli_fname) };
-    Some(Description {
-        base: info.dli_fbase,
-        file,
-    })
+    // SAFETY: found, so it points to the loader's own record of the module.
+    let LinkMap { base, name } = unsafe { module.read() };
+    // SAFETY: NUL-terminated, and it lives as long as the module.
+    let file = unsafe { CStr::from_ptr(name) };
+    Some(Description { base, file })
 }
 
-/// Makes sure that `target` is never unloaded: its address may be called until the process ends.
-fn keep_loaded(target: Target) -> *mut c_void {
-    mem::forget(module_of(target.as_ptr()));
-    target.as_ptr()
-}
-
-/// For the log: the module that an address is in.
-struct Location(*const c_void);
+/// For the log: the module that a function is in.
+struct Location(Target);
 
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        match describe(self.0) {
-            Some(module) => write!(formatter, "{}", module.file.to_bytes().escape_ascii()),
-            None => write!(formatter, "{:p}", self.0),
+        match describe(self.0.as_ptr()) {
+            Some(module) if !module.file.is_empty() => {
+                write!(formatter, "{}", module.file.to_bytes().escape_ascii())
+            }
+            _ => write!(formatter, "{:p}", self.0),
         }
     }
 }
 
-/// The families found so far, by where their callers continue. Fixed in size: a caller that finds no room in it is
+/// What was found behind us in the global scope when we were loaded. It stays the first there: what is loaded later comes
+/// behind it.
+static GLOBAL: Targets = Targets::new();
+
+/// What was found for each copy of libibverbs, by a function of its driver. Fixed in size: a driver that finds no room is
 /// looked up at every call, which costs some microseconds and is otherwise the same.
-static KNOWN: Known = Known([const { Slot::new() }; KNOWN_SLOTS]);
-
-/// A power of two. A process has a handful of call sites.
-const KNOWN_SLOTS: usize = 64;
-
-struct Known([Slot; KNOWN_SLOTS]);
-
-struct Slot {
-    /// Where the caller continues; `FREE`; or `IN_USE` while the slot is being filled.
-    caller: AtomicUsize,
-    targets: [AtomicPtr<c_void>; ENTRY_POINTS],
-}
-
-const FREE: usize = 0;
-const IN_USE: usize = 1;
-
-impl Slot {
-    const fn new() -> Self {
-        Self {
-            caller: AtomicUsize::new(FREE),
-            targets: [const { AtomicPtr::new(ptr::null_mut()) }; ENTRY_POINTS],
+static BY_DRIVER: ByDriver = ByDriver(
+    [const {
+        Slot {
+            driver: AtomicUsize::new(FREE),
+            targets: Targets::new(),
         }
-    }
-}
+    }; SLOTS],
+);
 
-impl Known {
-    /// The slots where `caller` may be, the likeliest first.
-    fn slots(&self, caller: usize) -> impl Iterator<Item = &Slot> {
-        // Return addresses have no alignment; two call sites of one function differ in the low bits.
-        (0..KNOWN_SLOTS).map(move |step| &self.0[(caller + step) % KNOWN_SLOTS])
+/// A driver has a few functions of this kind, a process one or two drivers.
+const SLOTS: usize = 32;
+
+/// A function for each entry point, or null. Each is good by itself: code that stays loaded.
+struct Targets([AtomicPtr<c_void>; EntryPoint::ALL.len()]);
+
+impl Targets {
+    const fn new() -> Self {
+        Self([const { AtomicPtr::new(ptr::null_mut()) }; EntryPoint::ALL.len()])
     }
 
     #[inline]
-    fn get(&self, caller: *const c_void) -> Option<Family> {
-        for slot in self.slots(caller as usize) {
-            // Acquire pairs with the Release in `insert`: the targets are those of this caller.
-            match slot.caller.load(Ordering::Acquire) {
-                // Relaxed: published by `caller`; what a later look-up adds stays loaded, too.
-                found if found == caller as usize => {
-                    return Some(Family(
-                        slot.targets
-                            .each_ref()
-                            .map(|target| target.load(Ordering::Relaxed)),
-                    ));
-                }
+    fn get(&self, entry: EntryPoint) -> Option<Target> {
+        // Relaxed: nothing else depends on it.
+        NonNull::new(self.0[entry as usize].load(Ordering::Relaxed))
+    }
+
+    fn set(&self, found: &[Option<Target>; EntryPoint::ALL.len()]) {
+        for entry in EntryPoint::ALL {
+            if let Some(target) = found[entry as usize] {
+                debug!(
+                    "{}: calls go to {}",
+                    entry.symbol().to_bytes().escape_ascii(),
+                    Location(target)
+                );
+                self.0[entry as usize].store(target.as_ptr(), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+struct ByDriver([Slot; SLOTS]);
+
+struct Slot {
+    /// `FREE`, or `CLAIMED` until the targets are there, or the address of the function plus `FIRST_KEY`: there may be none.
+    driver: AtomicUsize,
+    targets: Targets,
+}
+
+const FREE: usize = 0;
+const CLAIMED: usize = 1;
+const FIRST_KEY: usize = 2;
+
+impl ByDriver {
+    #[inline]
+    fn get(&self, driver: *const c_void, entry: EntryPoint) -> Option<Target> {
+        let key = (driver as usize).wrapping_add(FIRST_KEY);
+        for slot in &self.0 {
+            // Acquire pairs with the Release in `insert`: all the targets are there.
+            match slot.driver.load(Ordering::Acquire) {
                 FREE => return None,
+                found if found == key => return slot.targets.get(entry),
                 _ => {}
             }
         }
         None
     }
 
-    fn insert(&self, caller: *const c_void, family: &Family) {
-        for slot in self.slots(caller as usize) {
-            let claim =
-                slot.caller
-                    .compare_exchange(FREE, IN_USE, Ordering::Relaxed, Ordering::Relaxed);
-            if claim.is_err() && claim != Err(caller as usize) {
-                continue;
+    fn insert(&self, driver: *const c_void, found: &[Option<Target>; EntryPoint::ALL.len()]) {
+        let key = (driver as usize).wrapping_add(FIRST_KEY);
+        for slot in &self.0 {
+            // Relaxed: claiming publishes nothing.
+            match slot
+                .driver
+                .compare_exchange(FREE, CLAIMED, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => {}
+                Err(known) if known == key => {}
+                Err(_) => continue,
             }
-            for (known, &target) in slot.targets.iter().zip(&family.0) {
-                if !target.is_null() {
-                    // Relaxed: published by the store below.
-                    known.store(target, Ordering::Relaxed);
-                }
-            }
+            slot.targets.set(found);
             // Release pairs with the Acquire in `get`.
-            slot.caller.store(caller as usize, Ordering::Release);
+            slot.driver.store(key, Ordering::Release);
             return;
         }
     }

@@ -1,6 +1,9 @@
 //! Which calls are serialized.
 
-use crate::config;
+use crate::{
+    config,
+    hook::{Layer, Operation},
+};
 
 /// What a call does to the pages of a memory region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,12 +15,24 @@ pub enum Kind {
     Deregistration,
 }
 
-/// Whether calls of this kind go through the lock in this process.
-pub fn serializes(kind: Kind) -> bool {
+/// Whether calls are caught at this layer at all.
+#[inline]
+pub fn catches(layer: Layer) -> bool {
     let config = config::get();
     config.enabled
-        && match kind {
-            Kind::Registration => config.calls.reg,
-            Kind::Deregistration => config.calls.dereg,
+        && match layer {
+            Layer::Verbs => config.hooks.verbs,
+            Layer::Ioctl => config.hooks.ioctl,
+        }
+}
+
+/// Whether this operation goes through the lock in this process.
+#[inline]
+pub fn serializes(operation: &Operation) -> bool {
+    let calls = &config::get().calls;
+    catches(operation.layer)
+        && match operation.kind {
+            Kind::Registration => calls.reg,
+            Kind::Deregistration => calls.dereg,
         }
 }

@@ -3,7 +3,7 @@
 use crate::{
     config::{self, FileName, Report},
     errno::Errno,
-    hook::EntryPoint,
+    hook::{self, Layer, Operation},
     lock::Admission,
     next, policy,
     text::Text,
@@ -44,8 +44,8 @@ impl Counter {
     }
 }
 
-/// What is counted for one entry point. Times are in nanoseconds.
-struct Counters {
+/// What is counted for one operation. Times are in nanoseconds.
+pub struct Counters {
     calls: Counter,
     failures: Counter,
     waits: Counter,
@@ -55,17 +55,45 @@ struct Counters {
     longest_inside: Counter,
 }
 
-static COUNTERS: [Counters; EntryPoint::ALL.len()] = [const {
-    Counters {
-        calls: Counter::new(),
-        failures: Counter::new(),
-        waits: Counter::new(),
-        waiting: Counter::new(),
-        longest_wait: Counter::new(),
-        inside: Counter::new(),
-        longest_inside: Counter::new(),
+impl Counters {
+    /// Nothing happened yet.
+    pub const fn new() -> Self {
+        Self {
+            calls: Counter::new(),
+            failures: Counter::new(),
+            waits: Counter::new(),
+            waiting: Counter::new(),
+            longest_wait: Counter::new(),
+            inside: Counter::new(),
+            longest_inside: Counter::new(),
+        }
     }
-}; EntryPoint::ALL.len()];
+}
+
+impl Counters {
+    fn forget(&self) {
+        let Self {
+            calls,
+            failures,
+            waits,
+            waiting,
+            longest_wait,
+            inside,
+            longest_inside,
+        } = self;
+        for counter in [
+            calls,
+            failures,
+            waits,
+            waiting,
+            longest_wait,
+            inside,
+            longest_inside,
+        ] {
+            counter.set(0);
+        }
+    }
+}
 
 /// The most threads that were inside or waiting at one moment.
 static CROWD: Counter = Counter::new();
@@ -78,8 +106,8 @@ pub fn is_timed() -> bool {
 
 /// Counts one call. The caller holds the lock.
 #[inline]
-pub fn record(entry: EntryPoint, admission: Admission, failed: bool, inside: Option<u64>) {
-    let counters = &COUNTERS[entry as usize];
+pub fn record(operation: &Operation, admission: Admission, failed: bool, inside: Option<u64>) {
+    let counters = &operation.counters;
     counters.calls.add(1);
     if failed {
         counters.failures.add(1);
@@ -93,7 +121,16 @@ pub fn record(entry: EntryPoint, admission: Admission, failed: bool, inside: Opt
         counters.inside.add(inside);
         counters.longest_inside.raise_to(inside);
     }
-    CROWD.raise_to(admission.crowd.into());
+    CROWD.raise_to(admission.crowd);
+}
+
+/// Begins anew: what a forked child reports is its own.
+pub fn forget() {
+    // A child that inherits nothing writes to no page of its parent's.
+    if CROWD.get() > 0 {
+        CROWD.set(0);
+        hook::operations().for_each(|operation| operation.counters.forget());
+    }
 }
 
 /// Long enough for a report, with room to grow.
@@ -127,19 +164,23 @@ fn write_report(page: &mut Page) -> fmt::Result {
     )?;
     writeln!(
         page,
-        "{:<18}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
+        "{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
         "", "calls", "failed", "waited", "total wait", "longest", "total inside", "longest"
     )?;
-    for entry in EntryPoint::ALL {
-        let counters = &COUNTERS[entry as usize];
-        if !policy::serializes(entry.kind()) {
-            writeln!(page, "{:<18} forwarded, not serialized", entry.name())?;
+    for operation in hook::operations() {
+        let counters = &operation.counters;
+        if !policy::serializes(operation) {
+            writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
+            continue;
+        }
+        // Who calls libibverbs as usual has its rows there; the others are for what only the kernel's door shows.
+        if operation.layer == Layer::Ioctl && counters.calls.get() == 0 {
             continue;
         }
         writeln!(
             page,
-            "{:<18}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
-            entry.name(),
+            "{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
+            operation.name,
             counters.calls.get(),
             counters.failures.get(),
             counters.waits.get(),

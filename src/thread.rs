@@ -1,19 +1,13 @@
 //! What the library keeps for each thread.
 
-use crate::{lock::Place, next::Family};
-use core::{cell::Cell, ptr};
+use crate::lock::Place;
 
 /// Zeroed when a thread starts; nothing is to be done when it ends.
 #[repr(C)]
 pub struct Thread {
     /// Where the thread stands with the lock.
     pub place: Place,
-    /// While the thread is inside: the functions that its outermost call is forwarded to. Null otherwise.
-    pub family: Cell<*const Family>,
 }
-
-// Zero bytes are what `.tbss` gives, so they must be the state of a thread that never came here.
-const _: () = assert!(size_of::<Thread>() == 16 && ptr::null::<Family>().is_null());
 
 /// Runs `body` with the calling thread's own variables.
 #[inline(always)]

@@ -1,44 +1,47 @@
-//! What is particular to x86_64 (System V ABI): how an entry point learns who called it, and where a thread's own
-//! variables are. A port to another architecture replaces this file.
+//! What is particular to x86_64 (System V ABI): the exported symbols, and where a thread's own variables are. A port to
+//! another architecture replaces this file.
 
 use crate::thread::Thread;
 use core::arch::{asm, global_asm};
 
-/// Exports `$name@@$version`, which forwards to `$implementation`: a Rust `extern "C"` function that takes the same
-/// arguments and, after them, the caller's return address.
-///
-/// The symbol is made in assembly because a Rust function cannot carry an ELF version. `caller in` names the register
-/// that the ABI gives to the argument after the last one, or `stack` where the six argument registers are used up.
+/// Exports `$function@@$version`. In assembly, because a Rust function cannot carry an ELF version.
 macro_rules! export {
-    ($name:ident @@ $version:literal => $implementation:ident, caller in stack) => {
-        // The return address is on top of the stack. Pushed again, it is the seventh argument and aligns the stack.
-        export!(@ $name, $version, $implementation,
-            "push qword ptr [rsp]
-             .cfi_adjust_cfa_offset 8
-             call {implementation}
-             add rsp, 8
-             .cfi_adjust_cfa_offset -8
-             ret");
-    };
-    ($name:ident @@ $version:literal => $implementation:ident, caller in $register:ident) => {
-        export!(@ $name, $version, $implementation,
-            concat!("mov ", stringify!($register), ", qword ptr [rsp]
-             jmp {implementation}"));
-    };
-    (@ $name:ident, $version:literal, $implementation:ident, $body:expr) => {
+    ($function:ident @@ $version:literal) => {
         core::arch::global_asm!(
-            concat!(".pushsection .text.mrlock_entry_", stringify!($name), ", \"ax\", @progbits"),
-            concat!(".globl mrlock_entry_", stringify!($name)),
-            concat!(".type mrlock_entry_", stringify!($name), ", @function"),
-            concat!("mrlock_entry_", stringify!($name), ":"),
+            concat!(".pushsection .text.mrlock_entry_", stringify!($function), ", \"ax\", @progbits"),
+            concat!(".globl mrlock_entry_", stringify!($function)),
+            concat!(".type mrlock_entry_", stringify!($function), ", @function"),
+            concat!("mrlock_entry_", stringify!($function), ":"),
             ".cfi_startproc",
-            $body,
+            "jmp {function}",
             ".cfi_endproc",
-            concat!(".size mrlock_entry_", stringify!($name), ", . - mrlock_entry_", stringify!($name)),
-            concat!(".symver mrlock_entry_", stringify!($name), ", ", stringify!($name), "@@", $version),
+            concat!(".size mrlock_entry_", stringify!($function), ", . - mrlock_entry_", stringify!($function)),
+            concat!(".symver mrlock_entry_", stringify!($function), ", ", stringify!($function), "@@", $version),
             ".popsection",
-            implementation = sym $implementation,
+            function = sym $function,
         );
+    };
+}
+
+/// Exports `ioctl`, which jumps to `$command_hook` for requests whose low 32 bits are `$command`, and to where `$next` points
+/// for all others. It changes no register and uses no stack: the variadic arguments arrive as they were.
+macro_rules! export_ioctl {
+    ($command:ident => $command_hook:ident, else $next:ident) => {
+        /// `ioctl(2)`.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        extern "C" fn ioctl() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "cmp esi, {command}",
+                "je {hook}",
+                "jmp qword ptr [rip + {next}]",
+                ".cfi_endproc",
+                command = const $command,
+                hook = sym $command_hook,
+                next = sym $next,
+            )
+        }
     };
 }
 

@@ -1,32 +1,47 @@
 //! Where a call comes in: `serialize()` is the one path that every hooked call takes.
 
+pub mod ioctl;
 mod verbs;
 
 pub use verbs::EntryPoint;
 
 use crate::{
     errno::Errno,
-    lock::{Lock, now},
-    next::{self, Target},
-    policy, stats, thread,
+    lock::{Lock, Purpose, now},
+    policy::{self, Kind},
+    stats::{self, Counters},
+    thread,
 };
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 use log::trace;
 
-/// The one lock of this process.
+/// The one lock of this process, shared by both layers.
 static LOCK: Lock = Lock::new();
 
-/// A hooked call, in the words of no particular ABI.
-#[derive(Clone, Copy)]
-pub struct Call {
-    /// The entry point.
-    pub entry: EntryPoint,
-    /// Where the caller continues afterwards: it tells whose call this is.
-    pub caller: *const c_void,
-    /// The start of the memory region; null where the call does not say.
-    pub address: *const c_void,
-    /// Its length in bytes; 0 where the call does not say.
-    pub length: usize,
+/// Something that a process can ask for and that pins or unpins memory: a row of the tables in `verbs` and `ioctl`.
+pub struct Operation {
+    /// What it is called in the report and in the log.
+    pub name: &'static str,
+    /// What it does to the pages.
+    pub kind: Kind,
+    /// Where it is caught.
+    pub layer: Layer,
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+/// Where a call is caught.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layer {
+    /// On its way into libibverbs.
+    Verbs,
+    /// On its way into the kernel.
+    Ioctl,
+}
+
+/// All operations, in the order of the report.
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    verbs::operations().chain(ioctl::operations())
 }
 
 /// What a hooked function returns.
@@ -47,57 +62,68 @@ impl Outcome for libc::c_int {
     }
 }
 
-/// Forwards `call` to the function that its caller would have reached without us: alone, if the policy says so.
-///
-/// `absent` makes the result if there is no such function.
+/// A memory region as its caller describes it.
+#[derive(Clone, Copy)]
+pub struct Region {
+    /// Its start; null where the call does not say.
+    pub address: *const c_void,
+    /// Its length in bytes; 0 where the call does not say.
+    pub length: usize,
+}
+
+impl Region {
+    /// The call does not say.
+    pub const UNKNOWN: Self = Self {
+        address: ptr::null(),
+        length: 0,
+    };
+}
+
+/// For the one thread that a forked child has: the lock is free, or its own if it forked from inside.
+pub fn after_fork() {
+    thread::with(|thread| LOCK.after_fork(&thread.place));
+}
+
+/// Makes a call: alone, if the policy says so. Whatever had to be looked up for it has been.
 #[inline]
 fn serialize<R: Outcome>(
-    call: Call,
-    forward: impl FnOnce(Target) -> R,
-    absent: impl FnOnce() -> R,
+    operation: &'static Operation,
+    region: Region,
+    call: impl FnOnce() -> R,
 ) -> R {
-    let errno = Errno::save();
+    if !policy::serializes(operation) {
+        return call();
+    }
     thread::with(|thread| {
-        // A call from within a call (libibverbs' own, through its PLT) belongs to the same copy of libibverbs. Its target
-        // was found with the outer one's, because now that the lock is held nothing may be looked up.
-        // SAFETY: the pointer is set below for as long as the outer call, whose frame holds the family, is under way.
-        let outer = unsafe { thread.family.get().as_ref() };
-        let family = outer
-            .copied()
-            .unwrap_or_else(|| next::family(call.caller, call.entry));
-        let Some(target) = family.get(call.entry) else {
-            errno.restore();
-            return absent();
+        let before = Errno::save();
+        let purpose = Purpose {
+            name: &operation.name,
+            address: region.address,
+            length: region.length,
         };
-        if outer.is_some() || !policy::serializes(call.entry.kind()) {
-            errno.restore();
-            return forward(target);
-        }
-
-        let admission = LOCK.enter(&thread.place);
-        thread.family.set(&raw const family);
+        let admission = LOCK.enter(&thread.place, &purpose);
         let since = stats::is_timed().then(now);
-        errno.restore();
-        let result = forward(target);
-        let errno = Errno::save();
-        let inside = since.map(|since| now().saturating_sub(since));
-        stats::record(call.entry, admission, result.failed(), inside);
-        thread.family.set(core::ptr::null());
-        LOCK.leave(&thread.place);
-
-        trace!(
-            "{entry} address {address:p} length {length}: waited {waited} ns, {failed}",
-            entry = call.entry.name(),
-            address = call.address,
-            length = call.length,
-            waited = admission.waited.unwrap_or(0),
-            failed = if result.failed() {
-                "failed"
-            } else {
-                "succeeded"
-            },
-        );
-        errno.restore();
+        before.restore();
+        let result = call();
+        let after = Errno::save();
+        if admission.outermost {
+            let inside = since.map(|since| now().saturating_sub(since));
+            stats::record(operation, admission, result.failed(), inside);
+        }
+        LOCK.leave(&thread.place, &admission);
+        // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
+        if admission.outermost {
+            trace!(
+                "{purpose}: {outcome}, waited {waited} ns",
+                outcome = if result.failed() {
+                    "failed"
+                } else {
+                    "succeeded"
+                },
+                waited = admission.waited.unwrap_or(0),
+            );
+        }
+        after.restore();
         result
     })
 }

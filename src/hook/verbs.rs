@@ -3,8 +3,8 @@
 //! Signatures and versions: `<infiniband/verbs.h>` and `libibverbs.map.in` of rdma-core 44. A caller that is bound to
 //! `ibv_reg_mr@IBVERBS_1.0` passes these by; its function calls `ibv_reg_mr_iova2`, which is here.
 
-use super::{Call, serialize};
-use crate::{errno::Errno, policy::Kind};
+use super::{Layer, Operation, Region, serialize};
+use crate::{errno::Errno, next, policy::Kind, stats::Counters};
 use core::{
     ffi::{CStr, c_void},
     mem, ptr,
@@ -16,12 +16,19 @@ use log::error;
 macro_rules! entry_points {
     ($(
         $variant:ident $kind:ident $name:ident @@ $version:literal
-        ($($argument:ident: $type:ty),*) -> $result:ty,
-        region $address:expr, $length:expr; $caller:ident in $register:ident; absent $absent:expr
+        ($object:ident: *mut $object_type:ty $(, $argument:ident: $type:ty)*) -> $result:ty,
+        region $region:expr; absent $absent:expr
     )*) => {
         /// A hooked function.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum EntryPoint { $($variant),* }
+
+        static OPERATIONS: [Operation; EntryPoint::ALL.len()] = [$(Operation {
+            name: stringify!($name),
+            kind: Kind::$kind,
+            layer: Layer::Verbs,
+            counters: Counters::new(),
+        }),*];
 
         impl EntryPoint {
             /// All of them; `ALL[e as usize] == e`.
@@ -32,40 +39,35 @@ macro_rules! entry_points {
                 match self { $(Self::$variant => const { as_c_str(concat!(stringify!($name), "\0")) }),* }
             }
 
-            /// Its ELF name, for people.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => stringify!($name)),* }
-            }
-
             /// Its ELF version.
             pub const fn version(self) -> &'static CStr {
                 match self { $(Self::$variant => const { as_c_str(concat!($version, "\0")) }),* }
             }
-
-            /// What it does.
-            pub const fn kind(self) -> Kind {
-                match self { $(Self::$variant => Kind::$kind),* }
-            }
         }
 
         $(
-            export!($name @@ $version => $name, caller in $register);
+            export!($name @@ $version);
 
-            unsafe extern "C" fn $name($($argument: $type,)* $caller: *const c_void) -> $result {
-                let call = Call { entry: EntryPoint::$variant, caller: $caller, address: $address, length: $length };
-                serialize(
-                    call,
-                    |target| {
-                        // SAFETY: the target is libibverbs' own function of this name and version, so it has this type.
-                        let function: unsafe extern "C" fn($($type),*) -> $result = unsafe { mem::transmute(target) };
-                        // SAFETY: the arguments are the caller's, unchanged: it answers for them as it would without us.
-                        unsafe { function($($argument),*) }
-                    },
-                    || $absent,
-                )
+            unsafe extern "C" fn $name($object: *mut $object_type $(, $argument: $type)*) -> $result {
+                let errno = Errno::save();
+                // SAFETY: null or made by libibverbs, as the real function requires.
+                let target = unsafe { next::target(EntryPoint::$variant, $object.cast()) };
+                errno.restore();
+                let Some(target) = target else { return $absent };
+                type Function = unsafe extern "C" fn(*mut $object_type $(, $type)*) -> $result;
+                // SAFETY: the target is libibverbs' own function of this name and version, so it has this type.
+                let function = unsafe { mem::transmute::<next::Target, Function>(target) };
+                // SAFETY: the arguments are the caller's, unchanged: it answers for them as it would without us.
+                let call = || unsafe { function($object $(, $argument)*) };
+                serialize(&OPERATIONS[EntryPoint::$variant as usize], $region, call)
             }
         )*
     };
+}
+
+/// The operations of this layer.
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter()
 }
 
 /// `struct ibv_pd`, a protection domain. Never looked into.
@@ -79,27 +81,27 @@ enum ibv_mr {}
 entry_points! {
     RegMr Registration ibv_reg_mr @@ "IBVERBS_1.1"
         (pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> *mut ibv_mr,
-        region address, length; caller in r8;
+        region Region { address, length };
         absent unavailable(EntryPoint::RegMr, ptr::null_mut())
 
     RegMrIova Registration ibv_reg_mr_iova @@ "IBVERBS_1.7"
         (pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: c_int) -> *mut ibv_mr,
-        region address, length; caller in r9;
+        region Region { address, length };
         absent unavailable(EntryPoint::RegMrIova, ptr::null_mut())
 
     RegMrIova2 Registration ibv_reg_mr_iova2 @@ "IBVERBS_1.8"
         (pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: u32) -> *mut ibv_mr,
-        region address, length; caller in r9;
-        absent reg_mr_without_iova2(pd, address, length, iova, access, caller)
+        region Region { address, length };
+        absent reg_mr_without_iova2(pd, address, length, iova, access)
 
     ReregMr Registration ibv_rereg_mr @@ "IBVERBS_1.1"
         (mr: *mut ibv_mr, flags: c_int, pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> c_int,
-        region address, length; caller in stack;
+        region Region { address, length };
         absent unavailable(EntryPoint::ReregMr, IBV_REREG_MR_ERR_INPUT)
 
     DeregMr Deregistration ibv_dereg_mr @@ "IBVERBS_1.1"
         (mr: *mut ibv_mr) -> c_int,
-        region ptr::null(), 0; caller in rsi;
+        region Region::UNKNOWN;
         absent unavailable(EntryPoint::DeregMr, libc::ENOSYS)
 }
 
@@ -117,14 +119,13 @@ fn reg_mr_without_iova2(
     length: usize,
     iova: u64,
     access: u32,
-    caller: *const c_void,
 ) -> *mut ibv_mr {
     if iova != address as u64 {
         return unavailable(EntryPoint::RegMrIova2, ptr::null_mut());
     }
     let access = (access & !IBV_ACCESS_OPTIONAL_RANGE) as c_int;
     // SAFETY: the caller's own arguments; it answers for them as in a call of ibv_reg_mr.
-    unsafe { ibv_reg_mr(pd, address, length, access, caller) }
+    unsafe { ibv_reg_mr(pd, address, length, access) }
 }
 
 /// The result of a call whose function is nowhere in this process: `failure`, with errno ENOSYS. Says so once.
@@ -137,7 +138,7 @@ fn unavailable<R>(entry: EntryPoint, failure: R) -> R {
         error!(
             "{name}@{version}: not defined by any library of this process, the call fails with ENOSYS; \
              load libibverbs.so.1 first",
-            name = entry.name(),
+            name = OPERATIONS[entry as usize].name,
             version = entry.version().to_bytes().escape_ascii(),
         );
     }

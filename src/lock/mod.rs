@@ -1,149 +1,304 @@
 //! The lock: first come, first served; the thread inside may enter again; who has to wait sleeps in the kernel.
 //!
-//! A thread draws a ticket and enters when that ticket is served. Leaving serves the next ticket and wakes the one
-//! thread that holds it. Nothing here is ever freed, allocated or initialized at run time.
+//! A thread draws a ticket and enters when that ticket is served. Leaving serves the next ticket, and wakes the thread
+//! that holds it and the one behind, which will be next in line. Nothing here is ever allocated, freed or initialized.
+//!
+//! Tickets have 64 bits: they never come again, and so a thread's last ticket says by itself where the thread stands.
+//! Not yet served: it waits. Being served: it is inside. Past: it is outside.
 
+#[cfg(not(loom))]
 mod futex;
+#[cfg(not(loom))]
+mod identity;
+mod owner;
+mod patrol;
 
 pub use futex::now;
+pub use owner::Purpose;
 
-use core::{
-    cell::Cell,
-    hint,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use core::cell::Cell;
+use futex::{Slept, Word};
+use identity::Identity;
+use owner::Owner;
+use patrol::Patrol;
+use sync::{AtomicU64, Ordering, spin_loop};
+
+/// What the lock is made of: the machine's, or loom's when tests/model checks the algorithm.
+mod sync {
+    #[cfg(not(loom))]
+    pub use core::{
+        hint::spin_loop,
+        sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    };
+    #[cfg(loom)]
+    pub use loom::{
+        hint::spin_loop,
+        sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    };
+}
+#[cfg(loom)]
+use crate::{futex, identity};
 
 /// How often the next in line looks before it goes to sleep: some 20 to 40 us, about what waking up costs.
-const LOOKS_BEFORE_SLEEP: u32 = 1000;
+const LOOKS_BEFORE_SLEEP: u32 = if cfg!(loom) { 1 } else { 1000 };
 
 /// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two.
-const BELLS: usize = 1024;
+const BELLS: usize = if cfg!(loom) { 2 } else { 1024 };
 
-/// In a bell: somebody may be asleep on it.
-const ASLEEP: u32 = 1;
-/// In a bell: what each ring adds, so that a sleeper about to fall asleep sees that it was rung.
-const RING: u32 = 2;
+/// The first ticket. Zero is what a thread has that never drew one.
+const FIRST: u64 = 1;
 
 /// A first-come-first-served, re-entrant lock.
 pub struct Lock {
     /// The ticket that the next arrival draws. On a cache line of its own: arrivals must not disturb those who watch
     /// `serving`.
-    next: Line<AtomicU32>,
+    next: Line<AtomicU64>,
     /// The ticket whose thread may be inside.
-    serving: Line<AtomicU32>,
-    /// Where ticket `t` sleeps: `bells[t % BELLS]`.
-    bells: [AtomicU32; BELLS],
+    serving: Line<AtomicU64>,
+    /// The thread inside, and what for.
+    inside: Line<Owner>,
+    /// Where the holder of ticket `t` sleeps: `bells[t % BELLS]`.
+    bells: [Bell; BELLS],
 }
 
 /// A value on a cache line of its own.
 #[repr(align(64))]
 struct Line<T>(T);
 
-/// Where one thread stands with the lock. All zero: outside.
+/// Where one waiter sleeps.
+struct Bell {
+    /// Changed by every ring; `ASLEEP` is set while somebody may sleep on it.
+    word: Word,
+    /// The waiter.
+    owner: Owner,
+}
+
+/// In a bell's word: somebody may be asleep on it.
+const ASLEEP: u32 = 1;
+/// In a bell's word: what each ring adds, so that who is about to fall asleep sees that it was rung.
+const RING: u32 = 2;
+
+/// Where one thread stands with the lock. All zero: it never came here.
 ///
 /// Plain cells, because only the thread itself and the signal handlers that interrupt it look.
 #[repr(C)]
 pub struct Place {
-    /// How many calls of this thread are inside or, with the first of them, waiting to be.
-    depth: Cell<u32>,
-    /// The ticket of the first of them.
-    ticket: Cell<u32>,
+    /// The last ticket it drew.
+    ticket: Cell<u64>,
+    /// Who it is; looked up once.
+    thread: Cell<Identity>,
 }
 
 /// What it took to get in.
 #[derive(Clone, Copy)]
 pub struct Admission {
+    /// Whether this thread was outside before. If not, the call is part of the outer one.
+    pub outermost: bool,
     /// Nanoseconds of waiting; `None` if the lock was free, or held by this very thread.
     pub waited: Option<u64>,
     /// How many threads were inside or waiting just then, this one included.
-    pub crowd: u32,
+    pub crowd: u64,
+}
+
+impl Place {
+    /// A thread of the model's.
+    #[cfg(loom)]
+    pub fn of(thread: u64) -> Self {
+        Self {
+            ticket: Cell::new(0),
+            thread: Cell::new(thread.into()),
+        }
+    }
+
+    /// The ticket it drew last.
+    #[cfg(loom)]
+    pub fn last_ticket(&self) -> u64 {
+        self.ticket.get()
+    }
+
+    /// Who this thread is.
+    #[inline]
+    fn identity(&self) -> Identity {
+        let known = self.thread.get();
+        if known != Identity::UNKNOWN {
+            return known;
+        }
+        let found = Identity::of_this_thread();
+        self.thread.set(found);
+        found
+    }
 }
 
 impl Lock {
     /// A free lock.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            next: Line(AtomicU32::new(0)),
-            serving: Line(AtomicU32::new(0)),
-            bells: [const { AtomicU32::new(0) }; BELLS],
+            next: Line(AtomicU64::new(FIRST)),
+            serving: Line(AtomicU64::new(FIRST)),
+            inside: Line(Owner::nobody()),
+            bells: [const {
+                Bell {
+                    word: Word(sync::AtomicU32::new(0)),
+                    owner: Owner::nobody(),
+                }
+            }; BELLS],
+        }
+    }
+
+    /// A free lock of the model's.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        let bell = || Bell {
+            word: Word::default(),
+            owner: Owner::default(),
+        };
+        Self {
+            next: Line(AtomicU64::new(FIRST)),
+            serving: Line(AtomicU64::new(FIRST)),
+            inside: Line(Owner::default()),
+            bells: core::array::from_fn(|_| bell()),
         }
     }
 
     /// Enters, after everybody who came before. Every `enter` is followed by a `leave` on the same thread.
+    ///
+    /// A signal handler may come here at any time: where it interrupts this thread's wait, it waits for the same ticket.
+    /// (Only between drawing a ticket and noting it, two instructions, would it wait for itself.)
     #[inline]
-    pub fn enter(&self, place: &Place) -> Admission {
-        let depth = place.depth.get();
-        place.depth.set(depth + 1);
-        if depth == 0 {
-            // Relaxed: it only has to be a number of our own. What the holders before us did is seen through `serving`.
-            place
-                .ticket
-                .set(self.next.0.fetch_add(1, Ordering::Relaxed));
-        }
+    pub fn enter(&self, place: &Place, purpose: &Purpose) -> Admission {
         let ticket = place.ticket.get();
-        let ahead = ticket.wrapping_sub(self.serving());
-        if ahead == 0 {
+        let serving = self.serving();
+        if ticket >= serving {
+            if ticket > serving {
+                self.wait_for(ticket, place.identity());
+            }
             return Admission {
+                outermost: false,
                 waited: None,
                 crowd: 1,
             };
         }
-        // Also for depth > 0: a signal handler that interrupted our own wait has to wait for the same ticket.
-        let since = now();
-        self.wait_for(ticket);
+        // Relaxed: it only has to be a number of our own. What the holders before us did is seen through `serving`.
+        let ticket = self.next.0.fetch_add(1, Ordering::Relaxed);
+        place.ticket.set(ticket);
+        let thread = place.identity();
+        let ahead = ticket - self.serving();
+        let waited = (ahead > 0).then(|| {
+            let since = now();
+            self.wait_for(ticket, thread);
+            now().saturating_sub(since)
+        });
+        self.inside.0.sign(ticket, thread, purpose);
         Admission {
-            waited: Some(now().saturating_sub(since)),
-            crowd: ahead.saturating_add(1),
+            outermost: true,
+            waited,
+            crowd: ahead + 1,
         }
     }
 
-    /// Leaves; with the outermost call of this thread, the next in line enters.
+    /// Leaves what `enter` admitted to; with the outermost call, the next in line enters.
     #[inline]
-    pub fn leave(&self, place: &Place) {
-        let depth = place.depth.get().saturating_sub(1);
-        place.depth.set(depth);
-        if depth == 0 {
-            let next = place.ticket.get().wrapping_add(1);
+    pub fn leave(&self, place: &Place, admission: &Admission) {
+        if admission.outermost {
+            let next = place.ticket.get() + 1;
             // Release pairs with the Acquire of `serving()`: the next holder sees all that we did inside.
             self.serving.0.store(next, Ordering::Release);
-            let bell = self.bell(next);
-            // AcqRel pairs with the waiter's `fetch_or`: both change the same word, so one comes first. If ours does, the
-            // waiter sees `serving` as we just stored it; if the waiter's does, we see that it may be asleep.
-            if bell.fetch_add(RING, Ordering::AcqRel) & ASLEEP != 0 {
-                wake_all(bell);
-            }
+            self.call(next);
+        }
+    }
+
+    /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
+    pub fn after_fork(&self, place: &Place) {
+        place.thread.set(Identity::UNKNOWN);
+        let ticket = place.ticket.get();
+        // Relaxed: there is no other thread.
+        if ticket >= self.serving.0.load(Ordering::Relaxed) {
+            self.serving.0.store(ticket, Ordering::Relaxed);
+            self.next.0.store(ticket + 1, Ordering::Relaxed);
+        } else {
+            let next = self.next.0.load(Ordering::Relaxed);
+            self.serving.0.store(next, Ordering::Relaxed);
         }
     }
 
     #[cold]
-    fn wait_for(&self, ticket: u32) {
+    fn wait_for(&self, ticket: u64, thread: Identity) {
         let bell = self.bell(ticket);
+        let mut patrol: Option<Patrol> = None;
         loop {
             let mut looks = 0;
             loop {
-                match ticket.wrapping_sub(self.serving()) {
+                match ticket.saturating_sub(self.serving()) {
                     0 => return,
                     1 if looks < LOOKS_BEFORE_SLEEP => looks += 1,
                     _ => break,
                 }
-                hint::spin_loop();
+                spin_loop();
             }
-            // AcqRel pairs with the `fetch_add` in `leave`, as said there.
-            let heard = bell.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
-            if self.serving() != ticket {
-                futex::wait(bell, heard);
+            let patrol = patrol.get_or_insert_with(|| {
+                bell.owner.sign(ticket, thread, &Purpose::WAIT);
+                Patrol::begin(self.serving())
+            });
+            // AcqRel pairs with the `fetch_add` in `ring`: both change the same word, so one comes first. If the ring
+            // does, we see `serving` as it was stored before; if ours does, the ring sees that we may be asleep.
+            let heard = bell.word.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
+            if self.serving() < ticket && bell.word.wait(heard) == Slept::Long {
+                patrol.look(self, ticket);
             }
         }
     }
 
+    /// Wakes the thread whose turn it is, and the one behind it: that one is next in line now, and has to be awake when
+    /// its turn comes, because waking up takes longer than many a registration.
+    #[inline]
+    fn call(&self, ticket: u64) {
+        self.ring(self.bell(ticket));
+        let behind = self.bell(ticket + 1);
+        // Relaxed: if it is missed, it will be woken in its turn.
+        if behind.word.0.load(Ordering::Relaxed) & ASLEEP != 0 {
+            self.ring(behind);
+        }
+    }
+
+    #[inline]
+    fn ring(&self, bell: &Bell) {
+        // AcqRel: see `wait_for`.
+        if bell.word.0.fetch_add(RING, Ordering::AcqRel) & ASLEEP != 0 {
+            wake_all(bell);
+        }
+    }
+
+    /// Who holds `ticket`, and for what. It is known once that thread has entered or gone to sleep.
+    fn owner(&self, ticket: u64) -> Option<(Identity, Purpose)> {
+        self.inside
+            .0
+            .of(ticket)
+            .or_else(|| self.bell(ticket).owner.of(ticket))
+    }
+
+    /// Serves the ticket behind this one, whose thread is gone. `false` if it is not being served (any more).
+    fn pass_over(&self, ticket: u64) -> bool {
+        // AcqRel as in `leave` and `serving()`: what the thread did before it ended is seen by the next holder.
+        let passed = self
+            .serving
+            .0
+            .compare_exchange(ticket, ticket + 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if passed {
+            self.call(ticket + 1);
+        }
+        passed
+    }
+
     /// The ticket being served. Acquire pairs with the Release in `leave`.
     #[inline]
-    fn serving(&self) -> u32 {
+    fn serving(&self) -> u64 {
         self.serving.0.load(Ordering::Acquire)
     }
 
     #[inline]
-    fn bell(&self, ticket: u32) -> &AtomicU32 {
+    fn bell(&self, ticket: u64) -> &Bell {
         &self.bells[ticket as usize % BELLS]
     }
 }
@@ -151,8 +306,11 @@ impl Lock {
 /// Wakes all who sleep on this bell: one thread, unless there are more waiters than bells; then the others look and
 /// fall asleep again.
 #[cold]
-fn wake_all(bell: &AtomicU32) {
-    // Relaxed: whoever sets the flag again compares the whole word when it falls asleep, and the wake-up comes after.
-    bell.fetch_and(!ASLEEP, Ordering::Relaxed);
-    futex::wake(bell);
+fn wake_all(bell: &Bell) {
+    // Relaxed: who sets the flag again compares the whole word when it falls asleep, and the wake-up comes after.
+    bell.word.0.fetch_and(!ASLEEP, Ordering::Relaxed);
+    bell.word.wake();
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

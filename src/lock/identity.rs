@@ -1,0 +1,123 @@
+//! Which thread, and whether it still lives.
+
+use crate::{errno::Errno, text::Text};
+use core::fmt::Write;
+
+/// One thread for as long as the machine runs: the kernel uses thread ids again, but never with the same start.
+///
+/// The low bits are the thread id; above them is a moment at which the thread was alive, in hundredths of a second since
+/// boot. Zero: not known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Identity(u64);
+
+/// Enough for any thread id: PID_MAX_LIMIT of the kernel.
+const ID_BITS: u32 = 22;
+
+/// What /proc counts a thread's start in: USER_HZ is 100 on every x86_64 kernel.
+const TICK_IN_NS: i64 = 10_000_000;
+
+impl Identity {
+    /// Nobody yet.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// Looks up who the calling thread is.
+    #[cold]
+    pub fn of_this_thread() -> Self {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `time` is valid for writing; gettid has no preconditions. (A system call: glibc has gettid() since 2.30.)
+        let id = unsafe {
+            libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time);
+            libc::syscall(libc::SYS_gettid)
+        };
+        let ticks = time.tv_sec * 100 + time.tv_nsec / TICK_IN_NS;
+        Self((ticks as u64) << ID_BITS | id as u64)
+    }
+
+    /// All of it in a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The kernel's thread id.
+    pub fn id(self) -> libc::pid_t {
+        (self.0 & ((1 << ID_BITS) - 1)) as libc::pid_t
+    }
+
+    fn alive_at(self) -> u64 {
+        self.0 >> ID_BITS
+    }
+
+    /// As if the same number had belonged to another thread, a second before.
+    #[cfg(test)]
+    pub fn born_earlier(self) -> Self {
+        Self(self.0 - (100 << ID_BITS))
+    }
+
+    /// Whether this thread has ended: never said of one that lives, however slow, stopped or asleep it is.
+    pub fn is_gone(self) -> bool {
+        // SAFETY: getpid has no preconditions; signal 0 only asks whether the thread is there.
+        let answer = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.id(), 0) };
+        if answer != 0 {
+            return Errno::save() == Errno::ESRCH;
+        }
+        // There is a thread of this number. A zombie (a main thread whose others go on) or one that started later is not
+        // ours. Who cannot be looked at is taken to be alive.
+        Status::of(self.id())
+            .is_some_and(|status| status.has_ended || status.started > self.alive_at())
+    }
+}
+
+impl From<u64> for Identity {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// What /proc says of a thread of this process.
+struct Status {
+    has_ended: bool,
+    started: u64,
+}
+
+impl Status {
+    fn of(thread: libc::pid_t) -> Option<Self> {
+        let mut path = Text::<64>::new();
+        let _ = write!(path, "/proc/self/task/{thread}/stat\0");
+        let mut buffer = [0u8; 512];
+        // Raw system calls: open, read and close of libc are cancellation points.
+        // SAFETY: the path is NUL-terminated, the buffer valid for its length, the descriptor our own.
+        let length = unsafe {
+            let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+            let file = libc::syscall(
+                libc::SYS_openat,
+                libc::AT_FDCWD,
+                path.as_bytes().as_ptr(),
+                flags,
+            );
+            if file < 0 {
+                return None;
+            }
+            let length = libc::syscall(libc::SYS_read, file, buffer.as_mut_ptr(), buffer.len());
+            libc::syscall(libc::SYS_close, file);
+            length
+        };
+        Self::parse(buffer.get(..usize::try_from(length).ok()?)?)
+    }
+
+    /// Reads proc_pid_stat(5): `id (name) state ... starttime ...`, the state being field 3 and the start field 22.
+    fn parse(line: &[u8]) -> Option<Self> {
+        // A name may contain anything, parentheses and blanks too.
+        let after_name = line.iter().rposition(|&byte| byte == b')')? + 2;
+        let mut fields = line.get(after_name..)?.split(|&byte| byte == b' ');
+        let state = fields.next()?;
+        let started = core::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+        Some(Self {
+            has_ended: matches!(state, b"Z" | b"X" | b"x"),
+            started,
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! What a waiter does when its sleep was long: it looks after the thread whose turn it is. One that is gone is passed over;
+//! one that stays inside for too long is named.
+
+use super::{Lock, futex::now, identity::Identity, owner::Purpose};
+use crate::config;
+use log::{error, warn};
+
+/// The waiters far back look once in so many long sleeps.
+const MOST_ROUNDS: u64 = 8;
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// What one waiter has seen so far.
+pub struct Patrol {
+    /// The ticket that was being served when it last looked.
+    serving: u64,
+    /// Since when that one has been served, at least. In nanoseconds, as all here.
+    since: u64,
+    /// How long it may stay before the next line about it.
+    patience: Option<u64>,
+    /// How often it has looked.
+    rounds: u64,
+}
+
+impl Patrol {
+    /// Begins to watch while `serving` is served.
+    pub fn begin(serving: u64) -> Self {
+        Self {
+            serving,
+            since: now(),
+            patience: patience(),
+            rounds: 0,
+        }
+    }
+
+    /// Looks after the ticket being served, for the waiter with `ticket`.
+    pub fn look(&mut self, lock: &Lock, ticket: u64) {
+        let serving = lock.serving();
+        if serving != self.serving {
+            let rounds = self.rounds;
+            *self = Self {
+                rounds,
+                ..Self::begin(serving)
+            };
+        }
+        // The next in line looks every time; those behind it less often, in case that one is gone too.
+        self.rounds += 1;
+        if !self
+            .rounds
+            .is_multiple_of(ticket.saturating_sub(serving).clamp(1, MOST_ROUNDS))
+        {
+            return;
+        }
+        let Some((thread, purpose)) = lock.owner(serving) else {
+            return;
+        };
+        if thread.is_gone() {
+            if lock.pass_over(serving) {
+                report_gone(thread, &purpose);
+            }
+        } else {
+            self.complain(thread, &purpose);
+        }
+    }
+
+    fn complain(&mut self, thread: Identity, purpose: &Purpose) {
+        let inside = now().saturating_sub(self.since);
+        if let Some(patience) = self.patience.filter(|&patience| inside >= patience) {
+            warn!(
+                "{purpose}: thread {} has been inside for {} s or more while others wait",
+                thread.id(),
+                inside / NS_PER_S,
+            );
+            self.patience = patience.checked_mul(2);
+        }
+    }
+}
+
+#[cold]
+fn report_gone(thread: Identity, purpose: &Purpose) {
+    error!(
+        "{purpose}: thread {} ended before it was done; the next in line goes on",
+        thread.id()
+    );
+}
+
+/// How long a thread may stay inside before a line about it; `None` is for ever.
+fn patience() -> Option<u64> {
+    let seconds = config::get().warn_after;
+    (seconds > 0).then(|| seconds.saturating_mul(NS_PER_S))
+}
