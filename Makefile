@@ -1,64 +1,92 @@
-# The words of this project: make demo, make test, make fixtures, make clean.
+# The words of this project: make demo, make test, make bench, make fixtures, make clean.
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 FIXTURES := $(TARGET)/fixtures
 CLIENTS  := $(FIXTURES)/clients
 CARGO    ?= cargo
 CC       ?= cc
+RUSTC    ?= rustc
 CFLAGS   ?= -O2 -g -Wall -Wextra -Werror
 # -I: our <infiniband/verbs.h> comes before any installed one. -MMD: what a file includes, for the next make.
 COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/embedded -MMD -MP -MF $@.d -MT $@
 
-verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1)
-linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed)
-unlinked := $(addprefix $(CLIENTS)/,host handle orphan early)
-objects  := $(addprefix $(CLIENTS)/,plugin.so libearly_dep.so)
+second   := $(FIXTURES)/lib/libibverbs-second.so.1
+verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
+linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked)
+unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
+objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so)
+rust     := $(CLIENTS)/plain
 
-.PHONY: release fixtures demo test clean
+.PHONY: release fixtures demo test bench clean
 
 release:
 	$(CARGO) build --release
 
-fixtures: $(verbs) $(linked) $(unlinked) $(objects)
+fixtures: $(verbs) $(linked) $(unlinked) $(objects) $(rust) $(CLIENTS)/cost
 
-demo: release fixtures
+demo: release $(verbs) $(CLIENTS)/stress
 	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
 
 test:
 	@tests/run.sh $(TARGET)/test.log
 
+bench: release
+	$(CARGO) bench --bench cost
+
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:
 	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release
 
-# libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; and before ibv_reg_mr_iova2.
+# libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; and a
+# second copy for the same process, under a name of its own.
 $(FIXTURES)/bsymbolic/libibverbs.so.1: variant := -Wl,-Bsymbolic-functions
 $(FIXTURES)/old/libibverbs.so.1: variant := -DEMBEDDED_WITHOUT_IOVA2
+$(second): variant := -DEMBEDDED_COPY=1u
 # -fsemantic-interposition: the compiler, too, must leave calls of public functions to the loader.
 $(verbs): tests/embedded/verbs.c tests/embedded/libibverbs.map Makefile
 	@mkdir -p $(@D)
-	@$(CC) -E -P -xc $(filter -D%,$(variant)) tests/embedded/libibverbs.map -o $(@D)/libibverbs.map
+	@$(CC) -E -P -xc $(filter -D%,$(variant)) tests/embedded/libibverbs.map -o $@.map
 	$(COMPILE) $(variant) -fPIC -fsemantic-interposition -shared $< -o $@ \
-		-Wl,-soname,libibverbs.so.1 -Wl,--version-script=$(@D)/libibverbs.map
-	@ln -sf libibverbs.so.1 $(@D)/libibverbs.so
+		-Wl,-soname,$(@F) -Wl,--version-script=$@.map
+	@ln -sf $(@F) $(basename $@)
 
 # Clients link to the first of them, without a run path: LD_LIBRARY_PATH says which one they get.
 $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
-$(CLIENTS)/host $(CLIENTS)/handle: libs := -ldl
+$(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
+# It uses nothing of libibverbs itself.
+$(CLIENTS)/host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
+$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so: libs :=
+$(CLIENTS)/host $(CLIENTS)/reopen $(CLIENTS)/handle: libs := -ldl
 $(CLIENTS)/relaxed: libs += -ldl
+$(CLIENTS)/ioctl: libs := -lutil
+$(CLIENTS)/raw_static: libs := -static
 # Weak references that nothing defines at link time must still be looked up at load time.
 $(CLIENTS)/orphan: libs := -fPIC -Wl,-z,dynamic-undefined-weak
 $(CLIENTS)/early: libs := -L$(CLIENTS) -learly_dep -Wl,-rpath,'$$ORIGIN' -Wl,-rpath-link,$(FIXTURES)/lib
 $(CLIENTS)/early: $(CLIENTS)/libearly_dep.so
+$(CLIENTS)/cost: libs := -L$(FIXTURES)/lib -libverbs
 
-$(linked) $(unlinked): $(CLIENTS)/%: tests/clients/%.c Makefile | $(FIXTURES)/lib/libibverbs.so.1
+# Each client is the source file of its name; those that are built a second time, and benches/cost.c, say so here.
+again    := $(addprefix $(CLIENTS)/,host_linked raw_static)
+$(filter-out $(again),$(linked) $(unlinked)): $(CLIENTS)/%: tests/clients/%.c
+$(CLIENTS)/host_linked: tests/clients/host.c
+$(CLIENTS)/raw_static: tests/clients/raw.c
+$(CLIENTS)/cost: benches/cost.c
+$(linked) $(unlinked) $(CLIENTS)/cost: Makefile | $(verbs)
 	@mkdir -p $(@D)
-	$(COMPILE) $< -o $@ $(libs)
+	$(COMPILE) $(filter %.c,$^) -o $@ $(libs)
 
-$(CLIENTS)/plugin.so: tests/clients/plugin.c
+$(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
 $(CLIENTS)/libearly_dep.so: tests/clients/early_dep.c
-$(objects): Makefile | $(FIXTURES)/lib/libibverbs.so.1
+$(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
+$(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
+$(objects): Makefile | $(verbs)
 	@mkdir -p $(@D)
 	$(COMPILE) -fPIC -shared $(filter %.c,$^) -o $@ $(libs)
+
+$(rust): tests/clients/plain.rs Makefile
+	@mkdir -p $(@D)
+	@echo "  RUSTC $(notdir $(@D))/$(@F)"
+	@$(RUSTC) --edition 2024 -O $< -o $@
 
 -include $(wildcard $(FIXTURES)/*/*.d)

@@ -16,7 +16,8 @@ fn parse(bytes: &[u8]) -> Elf<'_> {
     Elf::minimal_parse(bytes).expect("an ELF file")
 }
 
-/// The dynamic symbols that the library defines: `name@@version` for a default version, `name@version` for another.
+/// The dynamic symbols that the library defines: `name@@version` for a default version, `name@version` for another, and
+/// `name` for one without.
 fn exported(file: &Elf) -> BTreeSet<String> {
     let (symbols, names) = file
         .dynamic_symbol_table()
@@ -34,12 +35,12 @@ fn exported(file: &Elf) -> BTreeSet<String> {
         .map(|(index, symbol)| {
             let name = names.get(symbol.st_name as usize).expect("a name");
             match versions.get_definition(index).expect("readable") {
-                Some(mut definition) => {
+                Some(mut definition) if definition.flags & abi::VER_FLG_BASE == 0 => {
                     let version = definition.names.next().expect("a version has a name");
                     let at = if definition.hidden { "@" } else { "@@" };
                     format!("{name}{at}{}", version.expect("readable"))
                 }
-                None => name.to_owned(),
+                _ => name.to_owned(),
             }
         })
         .collect()
@@ -66,6 +67,7 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
         "ibv_reg_mr_iova2@@IBVERBS_1.8",
         "ibv_rereg_mr@@IBVERBS_1.1",
         "ibv_dereg_mr@@IBVERBS_1.1",
+        "ioctl",
     ];
     assert_eq!(
         exported(&parse(&built())),
@@ -87,6 +89,22 @@ fn needs_libc_and_nothing_else() {
         .map(|&name| names.get(name as usize).expect("a name"))
         .collect();
     assert_eq!(needed, ["libc.so.6"]);
+}
+
+/// What depends on it names this, and the base version is called by it.
+#[test]
+fn has_a_soname() {
+    let bytes = built();
+    let file = parse(&bytes);
+    let (_, names) = file
+        .dynamic_symbol_table()
+        .expect("readable")
+        .expect("dynamic symbols");
+    let names: Vec<_> = dynamic(&file, abi::DT_SONAME)
+        .iter()
+        .map(|&name| names.get(name as usize).expect("a name"))
+        .collect();
+    assert_eq!(names, ["libmrlock.so.0"]);
 }
 
 /// A thread may be asleep in a hook at any time, so the library must never be unloaded.

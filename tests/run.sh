@@ -17,12 +17,15 @@ check cargo fmt --check
 check cargo clippy --quiet --all-targets -- --deny warnings
 check make --silent demo
 
-cargo test --no-fail-fast 2>&1 | tee "$log"
+{
+    cargo test --no-fail-fast 2>&1
+    echo "cargo test: status $?"
+} | tee "$log"
 passed=$((passed + $(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1 +/p' "$log" | tr -d '\n') 0))
 failed=$((failed + $(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1 +/p' "$log" | tr -d '\n') 0))
-# A test that could not even be built says so in no other way.
-if ! grep -q '^test result: ' "$log" || grep -q '^error: could not compile' "$log"; then
-    failed=$((failed + 1))
+# A test that could not be built, or died, says so in no other way.
+if [ "$failed" -eq 0 ] && ! grep -q '^cargo test: status 0$' "$log"; then
+    failed=1
 fi
 
 echo "$passed passed, $failed failed"

@@ -16,6 +16,8 @@ fn a_value_that_is_not_understood() {
     for (name, value, accepted) in [
         ("MRLOCK", "yes", "on, off"),
         ("MRLOCK_CALLS", "reg,derge", "reg, dereg"),
+        ("MRLOCK_HOOKS", "verbs;ioctl", "verbs, ioctl"),
+        ("MRLOCK_WARN_AFTER", "30s", "seconds"),
         ("MRLOCK_LOG", "loud", "off, error, warn, info, debug, trace"),
         ("MRLOCK_REPORT", &too_long, "a file name"),
     ] {
@@ -49,7 +51,14 @@ fn bytes_that_are_no_text_are_shown_escaped() {
 #[test]
 fn empty_means_unset() {
     let mut program = quiet_program();
-    for name in ["MRLOCK", "MRLOCK_CALLS", "MRLOCK_LOG", "MRLOCK_REPORT"] {
+    for name in [
+        "MRLOCK",
+        "MRLOCK_CALLS",
+        "MRLOCK_HOOKS",
+        "MRLOCK_WARN_AFTER",
+        "MRLOCK_LOG",
+        "MRLOCK_REPORT",
+    ] {
         program = program.env(name, "");
     }
     assert_eq!(program.run().succeeded("empty values").stderr, "");
@@ -79,12 +88,12 @@ fn the_log_says_what_its_level_asks_for() {
     assert_eq!(
         lines(
             "info",
-            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_REPORT=off"
+            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off"
         ),
         1
     );
     assert_eq!(lines("info", "debug: "), 0);
-    assert!(lines("debug", "goes to") > 0);
+    assert!(lines("debug", "calls go to") > 0);
     assert_eq!(lines("debug", "trace: "), 0);
     assert!(lines("trace", "trace: ibv_dereg_mr ") > 0);
 }

@@ -2,20 +2,12 @@
 
 mod common;
 
-use common::{Outcome, Program, client};
-
-/// Runs `program` without and with the library, and returns what it did if that was the same to the byte.
-fn same_with_and_without(program: Program) -> Outcome {
-    let without = program.run();
-    let with = program.preloaded().run();
-    assert_eq!(with, without, "left: with the library; right: without");
-    with
-}
+use common::{Program, client, same_with_and_without};
 
 #[test]
 fn return_values_and_errno_of_every_entry_point() {
     for libibverbs in ["lib", "bsymbolic"] {
-        let outcome = same_with_and_without(client("outcomes").libibverbs(libibverbs));
+        let outcome = same_with_and_without(&client("outcomes").libibverbs(libibverbs));
         let outcome = outcome.succeeded("outcomes");
         // What the comparison rests on: calls that fail with an errno, and calls that leave it alone.
         assert!(
@@ -31,7 +23,7 @@ fn return_values_and_errno_of_every_entry_point() {
 
 #[test]
 fn an_errno_that_a_successful_call_leaves_behind() {
-    let outcome = same_with_and_without(client("outcomes").env("EMBEDDED_ERRNO_ON_SUCCESS", "77"));
+    let outcome = same_with_and_without(&client("outcomes").env("EMBEDDED_ERRNO_ON_SUCCESS", "77"));
     assert!(outcome.succeeded("outcomes").stdout.contains("errno 77"));
 }
 
@@ -52,24 +44,24 @@ fn return_values_and_errno_while_everything_is_logged() {
 /// libibverbs does not survive it, and it is not for us to say otherwise.
 #[test]
 fn a_null_protection_domain() {
-    let outcome = same_with_and_without(client("outcomes").arg("null-pd"));
+    let outcome = same_with_and_without(&client("outcomes").arg("null-pd"));
     assert!(outcome.segfaulted(), "{outcome:#?}");
 }
 
 /// A caller of `ibv_reg_mr@IBVERBS_1.0`, whose structures differ, passes our 1.1 definition by.
 #[test]
 fn a_caller_of_the_1_0_abi() {
-    same_with_and_without(client("abi_1_0")).succeeded("abi_1_0");
+    same_with_and_without(&client("abi_1_0")).succeeded("abi_1_0");
 }
 
 #[test]
 fn a_registration_in_the_constructor_of_a_library() {
-    same_with_and_without(client("early")).succeeded("early");
+    same_with_and_without(&client("early")).succeeded("early");
 }
 
 #[test]
 fn a_libibverbs_that_has_all_entry_points() {
-    same_with_and_without(client("relaxed")).succeeded("relaxed");
+    same_with_and_without(&client("relaxed")).succeeded("relaxed");
 }
 
 /// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that asks for one finds ours, and must not be worse off
@@ -151,7 +143,7 @@ fn a_process_without_verbs() {
     let program = Program::new("sh")
         .arg("-c")
         .arg("grep -c libibverbs /proc/self/maps; echo done");
-    let outcome = same_with_and_without(program.env("MRLOCK_REPORT", "stderr"));
+    let outcome = same_with_and_without(&program.env("MRLOCK_REPORT", "stderr"));
     assert_eq!(outcome.stdout, "0\ndone\n");
     assert_eq!(outcome.stderr, "");
 }

@@ -158,9 +158,14 @@ impl Program {
             .env("EMBEDDED_WITNESS", witness)
     }
 
-    /// The same with `libmrlock.so` preloaded.
+    /// The same with `libmrlock.so` preloaded, ahead of what is preloaded already.
     pub fn preloaded(&self) -> Self {
-        self.clone().env("LD_PRELOAD", library())
+        let mut list = library().as_os_str().to_owned();
+        if let Some(others) = self.environment.get("LD_PRELOAD") {
+            list.push(":");
+            list.push(others);
+        }
+        self.clone().env("LD_PRELOAD", list)
     }
 
     /// Runs it to its end. One that hangs is ended with status 124.
@@ -198,6 +203,14 @@ impl Program {
     }
 }
 
+/// Runs `program` without and with the library, and returns what it did if that was the same to the byte.
+pub fn same_with_and_without(program: &Program) -> Outcome {
+    let without = program.run();
+    let with = program.preloaded().run();
+    assert_eq!(with, without, "left: with the library; right: without");
+    with
+}
+
 impl Outcome {
     /// Fails the test unless the program ended with status 0; `what` says which run it was.
     pub fn succeeded(self, what: &str) -> Self {
@@ -214,12 +227,15 @@ impl Outcome {
 
 impl Witness {
     fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        // A process that died or never registered has written nothing.
+        let Ok(text) = fs::read_to_string(path) else {
+            return Self::default();
+        };
         let _ = fs::remove_file(path);
         let number = |line: &str, word: usize| {
             let line = text.lines().find(|found| found.starts_with(line));
             line.and_then(|line| line.split(' ').nth(word)?.parse().ok())
-                .unwrap_or(0)
+                .unwrap_or_else(|| panic!("no number {word} in a line {line:?} of {text:?}"))
         };
         Self {
             registrations: Peak {

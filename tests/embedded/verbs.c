@@ -16,13 +16,17 @@
  *   EMBEDDED_RACE              die (default), or count: keep the peak and go on
  *   EMBEDDED_WITNESS           file for the counts and peaks, written at exit
  *                              (a forked child writes to FILE.PID)
+ *   EMBEDDED_KERNEL            file in which several copies of this library, in one
+ *                              process, keep together who is inside
  *   EMBEDDED_MAX_MR            regions that fit, 1 to 65536 (default 65536)
  *   EMBEDDED_ERRNO_ON_SUCCESS  what a successful call leaves in errno (default:
  *                              what was there)
  *
- * Built three ways: plain, like Debian's; with -Bsymbolic-functions, like
+ * Built in several ways: plain, like Debian's; with -Bsymbolic-functions, like
  * Ubuntu's, where the library's calls to itself cannot be interposed; and with
- * EMBEDDED_WITHOUT_IOVA2, like rdma-core 25.
+ * EMBEDDED_WITHOUT_IOVA2, like rdma-core 25. The first way once more with another
+ * soname and EMBEDDED_COPY=1, as wheels bring along: the keys of its regions
+ * have EMBEDDED_COPY in their highest half byte. No copy survives a context of another.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -46,6 +50,10 @@
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
+#endif
+
+#ifndef EMBEDDED_COPY
+#define EMBEDDED_COPY 0u
 #endif
 
 #define MAX_DEVICES 64
@@ -87,8 +95,16 @@ static struct device devices[MAX_DEVICES];
 
 static struct device *device_of(struct ibv_context *context)
 {
-	return ((struct open_device *)((char *)context - offsetof(struct open_device, context)))
-		->device;
+	struct device *device =
+		((struct open_device *)((char *)context - offsetof(struct open_device, context)))
+			->device;
+
+	if (device < devices || device >= devices + MAX_DEVICES) {
+		dprintf(2, "embedded verbs: copy %u was handed a context of another copy or ABI\n",
+			EMBEDDED_COPY);
+		abort();
+	}
+	return device;
 }
 
 /* ---- Settings ---- */
@@ -110,6 +126,7 @@ static unsigned int number(const char *name, unsigned int otherwise, unsigned lo
 }
 
 static void after_fork(void);
+static void share_kernel(const char *file);
 
 __attribute__((constructor)) static void load(void)
 {
@@ -144,6 +161,9 @@ __attribute__((constructor)) static void load(void)
 		snprintf(d->dev_path, sizeof d->dev_path, "/sys/class/infiniband_verbs/uverbs%u", i);
 		snprintf(d->ibdev_path, sizeof d->ibdev_path, "/sys/class/infiniband/mlx5_%u", i);
 	}
+	const char *shared = getenv("EMBEDDED_KERNEL");
+	if (shared)
+		share_kernel(shared);
 	pthread_atfork(NULL, NULL, after_fork);
 	errno = saved;
 }
@@ -158,16 +178,33 @@ static const char *const function_names[] = {
 
 enum { REGISTRATIONS, DEREGISTRATIONS, TOGETHER, KINDS };
 
-static struct {
-	atomic_ulong calls, inside, peak;
-} counts[KINDS];
+struct kernel {
+	/*
+	 * The thread that is inside: its id, the device and the function in one word,
+	 * so that one compare-and-swap both tells a collision and says who was there.
+	 * Zero: nobody. Used where a race kills.
+	 */
+	_Atomic uint64_t occupant;
+	struct {
+		atomic_ulong calls, inside, peak;
+	} counts[KINDS];
+};
 
-/*
- * The thread that is inside: its id, the device and the function in one word, so
- * that one compare-and-swap both tells a collision and says who was there.
- * Zero: nobody. Used where a race kills.
- */
-static _Atomic uint64_t occupant;
+static struct kernel own_kernel, *kernel = &own_kernel;
+
+static void share_kernel(const char *file)
+{
+	int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	kernel = fd < 0 || ftruncate(fd, sizeof *kernel)
+			 ? MAP_FAILED
+			 : mmap(NULL, sizeof *kernel, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (kernel == MAP_FAILED) {
+		dprintf(2, "embedded verbs: EMBEDDED_KERNEL: %s: %s\n", file, strerror(errno));
+		_exit(2);
+	}
+	close(fd);
+}
 
 /* Initial-exec: no allocation at first use, so good in a signal handler too. */
 #define THREAD_LOCAL static __thread __attribute__((tls_model("initial-exec")))
@@ -207,10 +244,10 @@ static void collide(uint64_t second, uint64_t first)
 
 static void count_in(int kind)
 {
-	atomic_fetch_add(&counts[kind].calls, 1);
-	unsigned long now = atomic_fetch_add(&counts[kind].inside, 1) + 1;
-	unsigned long peak = atomic_load(&counts[kind].peak);
-	while (peak < now && !atomic_compare_exchange_weak(&counts[kind].peak, &peak, now))
+	atomic_fetch_add(&kernel->counts[kind].calls, 1);
+	unsigned long now = atomic_fetch_add(&kernel->counts[kind].inside, 1) + 1;
+	unsigned long peak = atomic_load(&kernel->counts[kind].peak);
+	while (peak < now && !atomic_compare_exchange_weak(&kernel->counts[kind].peak, &peak, now))
 		;
 }
 
@@ -223,7 +260,7 @@ static void enter(enum function function, struct ibv_context *context)
 	visit = visit_word(function, device);
 	if (settings.race_kills) {
 		uint64_t first = 0;
-		while (!atomic_compare_exchange_strong(&occupant, &first, visit)) {
+		while (!atomic_compare_exchange_strong(&kernel->occupant, &first, visit)) {
 			/* Whoever ended inside its call has left nothing but its word. */
 			if (first && !syscall(SYS_tgkill, getpid(), visit_thread(first), 0))
 				collide(visit, first);
@@ -237,21 +274,21 @@ static void leave(void)
 {
 	if (--depth)
 		return;
-	atomic_fetch_sub(&counts[TOGETHER].inside, 1);
-	atomic_fetch_sub(&counts[visit_kind(visit)].inside, 1);
-	atomic_store(&occupant, 0);
+	atomic_fetch_sub(&kernel->counts[TOGETHER].inside, 1);
+	atomic_fetch_sub(&kernel->counts[visit_kind(visit)].inside, 1);
+	atomic_store(&kernel->occupant, 0);
 }
 
 /* Of all threads only the one that forked lives on in the child. */
 static void after_fork(void)
 {
-	memset(counts, 0, sizeof counts);
-	atomic_store(&occupant, 0);
+	memset(kernel->counts, 0, sizeof kernel->counts);
+	atomic_store(&kernel->occupant, 0);
 	if (depth) {
 		visit = visit_word(visit & 0xff, (visit & 0xffffffff) >> 8);
 		count_in(visit_kind(visit));
 		count_in(TOGETHER);
-		atomic_store(&occupant, visit);
+		atomic_store(&kernel->occupant, visit);
 	}
 }
 
@@ -270,8 +307,9 @@ __attribute__((destructor)) static void unload(void)
 		return;
 	}
 	dprintf(fd, "registrations %lu peak %lu\nderegistrations %lu peak %lu\ntogether peak %lu\n",
-		counts[REGISTRATIONS].calls, counts[REGISTRATIONS].peak,
-		counts[DEREGISTRATIONS].calls, counts[DEREGISTRATIONS].peak, counts[TOGETHER].peak);
+		kernel->counts[REGISTRATIONS].calls, kernel->counts[REGISTRATIONS].peak,
+		kernel->counts[DEREGISTRATIONS].calls, kernel->counts[DEREGISTRATIONS].peak,
+		kernel->counts[TOGETHER].peak);
 	close(fd);
 }
 
@@ -322,6 +360,13 @@ CURRENT(free_device_list_1_1, ibv_free_device_list);
 EXPORT const char *get_device_name_1_1(struct ibv_device *device) { return device->name; }
 CURRENT(get_device_name_1_1, ibv_get_device_name);
 
+/* No completion queues, and so no completions. */
+static int poll_cq(struct ibv_cq *cq, int num_entries, struct ibv_wc *wc)
+{
+	(void)cq, (void)num_entries, (void)wc;
+	return 0;
+}
+
 EXPORT struct ibv_context *open_device_1_1(struct ibv_device *device)
 {
 	struct open_device *open = calloc(1, sizeof *open);
@@ -329,6 +374,7 @@ EXPORT struct ibv_context *open_device_1_1(struct ibv_device *device)
 		return NULL;
 	open->device = (struct device *)device;
 	open->context.device = device;
+	open->context.ops.poll_cq = poll_cq;
 	open->context.cmd_fd = -1;
 	open->context.async_fd = -1;
 	open->context.num_comp_vectors = 1;
@@ -383,7 +429,8 @@ static bool remember(struct ibv_mr *mr)
 			continue;
 		mr->handle = handle;
 		/* Unique among the living, and another one when the handle comes round again. */
-		mr->lkey = mr->rkey = (handle + 1) << 8 | (ticket / settings.max_mr & 0xff);
+		mr->lkey = mr->rkey = EMBEDDED_COPY << 28 | (handle + 1) << 8 |
+				      (ticket / settings.max_mr & 0xff);
 		return true;
 	}
 	return false;
@@ -528,6 +575,7 @@ EXPORT int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *a
 {
 	int saved = errno;
 
+	device_of(mr->context);
 	if ((flags & ~IBV_REREG_MR_FLAGS_SUPPORTED) ||
 	    ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) && (!length || !addr)) ||
 	    (access && !(flags & IBV_REREG_MR_CHANGE_ACCESS))) {
@@ -566,6 +614,7 @@ EXPORT int dereg_mr_1_1(struct ibv_mr *mr)
 {
 	int saved = errno;
 
+	device_of(mr->context);
 	if (!forget(mr))
 		return errno = EINVAL;
 	enter(DEREG_MR, mr->context);

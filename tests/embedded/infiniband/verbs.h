@@ -47,9 +47,14 @@ struct ibv_device {
 	char ibdev_path[IBV_SYSFS_PATH_MAX];
 };
 
-/* The data path's functions: none here, but their places are part of ibv_context. */
+struct ibv_cq;
+struct ibv_wc;
+
+/* The driver's functions for the data path: one is here, the others' places are part of ibv_context. */
 struct ibv_context_ops {
-	void (*_slots[32])(void);
+	void (*_slots[11])(void);
+	int (*poll_cq)(struct ibv_cq *cq, int num_entries, struct ibv_wc *wc);
+	void (*_more_slots[20])(void);
 };
 
 struct ibv_context {

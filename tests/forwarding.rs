@@ -1,0 +1,149 @@
+//! A call reaches the function that it would have reached without the library: with several copies of libibverbs in the
+//! process, with plugins that come and go, and before and behind other preload libraries.
+//!
+//! A copy of the software libibverbs does not survive a context of another copy.
+
+mod common;
+
+use common::{Outcome, Program, client, fixtures, library, same_with_and_without, scratch};
+use std::{fs, path::PathBuf};
+
+fn clients(file: &str) -> PathBuf {
+    fixtures().join("clients").join(file)
+}
+
+/// Linked to libibverbs.so.1.
+fn plugin() -> PathBuf {
+    clients("plugin.so")
+}
+
+/// The same code, linked to libibverbs-second.so.1.
+fn plugin_of_the_second_copy() -> PathBuf {
+    clients("plugin_second.so")
+}
+
+/// With one witness for all copies of libibverbs in the process, as there is one kernel.
+fn run_with_one_kernel(program: &Program) -> Outcome {
+    let kernel = scratch("kernel");
+    let outcome = program.clone().env("EMBEDDED_KERNEL", &kernel).run();
+    let _ = fs::remove_file(kernel);
+    outcome
+}
+
+/// What a Python process with two wheels looks like, each with a libibverbs of its own.
+#[test]
+fn two_copies_of_libibverbs_in_use_at_once() {
+    let program = client("host")
+        .arg(plugin())
+        .arg(plugin_of_the_second_copy())
+        .counting()
+        .env("EMBEDDED_HOLD_US", "1000");
+    let without = run_with_one_kernel(&program).succeeded("without the library");
+    let with = run_with_one_kernel(&program.preloaded()).succeeded("with the library");
+    for copy in ["plugin 0: served by copy 0", "plugin 1: served by copy 1"] {
+        assert!(without.stdout.contains(copy), "{without:#?}");
+    }
+    assert_eq!(with.stdout, without.stdout);
+    assert_eq!(with.stderr, "");
+
+    assert!(
+        without.witness.together >= 2,
+        "nothing to see without the library: {without:#?}"
+    );
+    assert_eq!(with.witness.together, 1, "two inside at once: {with:#?}");
+    // Both plugins have 8 threads, each with 50 regions.
+    assert_eq!(with.witness.registrations.calls, 800);
+}
+
+/// The dynamic linker looks in the global scope first, so the plugin never sees the copy that it is linked to.
+#[test]
+fn a_libibverbs_in_the_global_scope_comes_first() {
+    let program = client("host_linked")
+        .arg(plugin_of_the_second_copy())
+        .env("EMBEDDED_RACE", "count");
+    let outcome = same_with_and_without(&program).succeeded("host_linked");
+    assert!(outcome.stdout.contains("by copy 0"), "{outcome:#?}");
+}
+
+/// The calls of the second plugin come from the very addresses that those of the first came from. And the library must not
+/// keep a plugin loaded that its host has closed.
+#[test]
+fn plugins_that_are_closed_and_another_loaded_in_their_place() {
+    let mut program = client("reopen");
+    for plugin in [
+        plugin(),
+        plugin(),
+        plugin_of_the_second_copy(),
+        plugin_of_the_second_copy(),
+        plugin(),
+    ] {
+        program = program.arg(plugin);
+    }
+    let outcome = same_with_and_without(&program).succeeded("reopen");
+    assert_eq!(
+        outcome.stdout,
+        "served by copy 0, at another address, unloaded\n\
+         served by copy 0, at the same address, unloaded\n\
+         served by copy 1, at the same address, unloaded\n\
+         served by copy 1, at the same address, unloaded\n\
+         served by copy 0, at the same address, unloaded\n"
+    );
+}
+
+/// Of two preload libraries, the constructor of the later one runs first.
+#[test]
+fn a_constructor_that_registers_before_ours_has_run() {
+    let program = client("early").env("LD_PRELOAD", clients("libearly_dep.so"));
+    same_with_and_without(&program).succeeded("early");
+
+    let traced = program.preloaded().env("MRLOCK_LOG", "trace").run();
+    let line = |start: &str| {
+        let position = traced.stderr.find(start);
+        position.unwrap_or_else(|| panic!("no {start:?} in {traced:#?}"))
+    };
+    assert!(
+        line("trace: ibv_reg_mr ") < line("info: loaded"),
+        "the order that this test is about: {traced:#?}"
+    );
+    assert!(line("info: loaded") < line("trace: ibv_dereg_mr "));
+}
+
+/// A profiler, say, behind us in the list of what is preloaded. It has a definition without a version, and only of the one
+/// function.
+#[test]
+fn another_library_that_interposes_ibv_reg_mr_is_still_reached() {
+    let other = clients("other_reg_mr.so");
+    let stress = client("stress").args(["-n", "20"]);
+    for program in [stress, client("host").arg(plugin())] {
+        let program = program
+            .env("LD_PRELOAD", &other)
+            .env("EMBEDDED_RACE", "count");
+        let outcome = same_with_and_without(&program).succeeded("with another library");
+        assert!(!outcome.stdout.contains(": 0 calls"), "{outcome:#?}");
+    }
+}
+
+/// Installed in two places and preloaded from both, say by a user and by the service that starts the user's program.
+fn with_another_copy_of_the_library(program: &Program) -> Outcome {
+    let copy = scratch("libmrlock.so");
+    fs::copy(library(), &copy).expect("a copy of the library");
+    let twice = program.clone().env("LD_PRELOAD", &copy).preloaded();
+    let outcome = twice.run().succeeded("with two copies of the library");
+    let loaded = twice.env("MRLOCK_LOG", "info").run().stderr;
+    assert_eq!(loaded.matches("info: loaded").count(), 2, "{loaded}");
+    let _ = fs::remove_file(copy);
+    outcome
+}
+
+#[test]
+fn two_copies_of_the_library() {
+    let outcome = with_another_copy_of_the_library(&client("stress").args(["-n", "50"]));
+    assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn two_copies_of_the_library_and_a_plugin_outside_the_global_scope() {
+    let host = client("host").arg(plugin());
+    let outcome = with_another_copy_of_the_library(&host);
+    assert_eq!(outcome.stderr, "");
+}
