@@ -8,7 +8,7 @@
 mod common;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -39,15 +39,91 @@ fn a_c_client_gets_the_same_from_every_entry_point_one_at_a_time() {
 }
 
 #[test]
-fn a_client_of_the_1_0_abi_works_as_without() {
-    let (without, with) = is_unharmed("mr_check_1_0");
+fn a_client_of_the_1_0_abi_registers_one_at_a_time() {
+    let (without, with) = is_serialized("mr_check_1_0");
+    with.writes_to_stderr_what(&without);
+}
+
+/// As NCCL does.
+#[test]
+fn a_caller_that_binds_by_dlvsym_on_a_handle_registers_one_at_a_time() {
+    let (without, with) = is_serialized("dlvsym");
+    with.writes_to_stderr_what(&without);
+}
+
+/// As Mooncake's TENT does.
+#[test]
+fn a_caller_that_binds_by_dlsym_on_a_handle_registers_one_at_a_time() {
+    let (without, with) = is_serialized("dlsym");
+    with.writes_to_stderr_what(&without);
+}
+
+#[test]
+fn a_program_with_libibverbs_linked_in_registers_one_at_a_time() {
+    let (without, with) = is_serialized("mr_check_static");
+    with.writes_to_stderr_what(&without);
+}
+
+#[test]
+fn everybody_in_one_process_registers_one_at_a_time() {
+    let (without, _) = is_serialized("everybody");
+    // The overlap is one of different users, and not only of each with itself.
+    let strangers = without.witness().strangers;
+    for user in EVERYBODY {
+        without.expects(
+            strangers.contains(user),
+            &format!("{user} inside beside another user, or the run is inconclusive"),
+            &strangers,
+        );
+    }
+}
+
+#[test]
+fn two_copies_of_libibverbs_keep_to_their_own_contexts_one_at_a_time() {
+    let (without, with) = is_serialized("two_copies");
+    for run in [without, with] {
+        keeps_copies_apart(&run);
+    }
+}
+
+/// A function that was taken from a handle passes us by, but not what it calls itself; and its caller is in a module that
+/// has no libibverbs to go by.
+#[test]
+fn two_copies_by_handle_keep_to_their_own_contexts_one_at_a_time() {
+    let (without, with) = is_serialized("two_copies_by_handle");
+    for run in [without, with] {
+        keeps_copies_apart(&run);
+    }
+}
+
+#[test]
+fn the_verbs_hooks_alone_miss_who_binds_by_a_handle() {
+    let with = run("verbs_hooks", "with");
+    let overlap = with.witness().overlap;
+    with.expects(overlap >= 2, "an overlap", overlap);
+}
+
+#[test]
+fn the_ioctl_hook_alone_misses_nobody() {
+    let (without, with) = (run("everybody", "without"), run("ioctl_hook", "with"));
+    let overlap = with.witness().overlap;
+    with.expects(overlap == 1, "one thread inside at a time", overlap);
+    with.prints_what(&without);
+    let reports = with.reports();
+    with.expects(
+        reports.contains("ibv_reg_mr            forwarded, not serialized"),
+        "no verbs hook at work",
+        &reports,
+    );
+    counts_what_the_kernel_counts(&without, &with);
+}
+
+/// In particular: a program that would get EFAULT from the kernel does not die of our looking first.
+#[test]
+fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
+    let (without, with) = (run("malformed", "without"), run("malformed", "with"));
     with.prints_what(&without);
     with.writes_to_stderr_what(&without);
-    println!(
-        "mr_check_1_0: {} at once without, {} with",
-        without.witness().overlap,
-        with.witness().overlap
-    );
 }
 
 #[test]
@@ -100,6 +176,9 @@ fn with_calls_reg_deregistrations_may_overlap_and_registrations_never() {
     with.prints_what(&without);
 }
 
+/// The names of the threads in the scenario of that name.
+const EVERYBODY: [&str; 5] = ["mooncake", "linked", "static", "dlvsym", "dlsym"];
+
 // How a scenario is judged.
 
 /// Overlap without, none with; everything else the same.
@@ -117,9 +196,15 @@ fn is_serialized(scenario: &str) -> (Run, Run) {
     is_unharmed(scenario)
 }
 
-/// Status 0 both times, and as many registrations and deregistrations in the kernel, all of which came through us.
+/// Status 0 both times, and the same calls.
 fn is_unharmed(scenario: &str) -> (Run, Run) {
     let (without, with) = (run(scenario, "without"), run(scenario, "with"));
+    counts_what_the_kernel_counts(&without, &with);
+    (without, with)
+}
+
+/// As many registrations and deregistrations in the kernel as without, all of which came through us.
+fn counts_what_the_kernel_counts(without: &Run, with: &Run) {
     let counts = |run: &Run| {
         let witness = run.witness();
         let tries = run.tries();
@@ -129,15 +214,14 @@ fn is_unharmed(scenario: &str) -> (Run, Run) {
         )
     };
     with.expects(
-        counts(&with) == counts(&without),
-        &format!("{:?} registrations and deregistrations", counts(&without)),
-        counts(&with),
+        counts(with) == counts(without),
+        &format!("{:?} registrations and deregistrations", counts(without)),
+        counts(with),
     );
-    reports_what_the_kernel_saw(&with);
-    (without, with)
+    reports_what_the_kernel_saw(with);
 }
 
-/// What the library says of itself is what the kernel saw.
+/// What the library says of itself is what the kernel saw, whichever hook was the first to see a call.
 fn reports_what_the_kernel_saw(run: &Run) {
     let witness = run.witness();
     let reports = run.reports();
@@ -154,8 +238,15 @@ fn reports_what_the_kernel_saw(run: &Run) {
             .map(|number| number.parse::<usize>().unwrap_or(0))
             .sum()
     };
-    let registers = |name: &str| name.starts_with("ibv_reg_mr");
-    let deregisters = |name: &str| name == "ibv_dereg_mr";
+    let registers = |name: &str| {
+        name.starts_with("ibv_reg_mr") || matches!(name, "uverbs:REG_MR" | "uverbs:MR_REG")
+    };
+    let deregisters = |name: &str| {
+        matches!(
+            name,
+            "ibv_dereg_mr" | "uverbs:DEREG_MR" | "uverbs:MR_DESTROY"
+        )
+    };
     let (calls, failed) = (0, 1);
     // The kernel lets go of a registration that failed, too.
     let reported = (
@@ -170,6 +261,40 @@ fn reports_what_the_kernel_saw(run: &Run) {
         ),
         reported,
     );
+}
+
+/// Both copies of libibverbs were at work, and neither was ever called with a context that the other had opened.
+fn keeps_copies_apart(run: &Run) {
+    let trace = run.read("copies");
+    let mut owners = BTreeMap::new();
+    let mut calls = BTreeMap::<&str, usize>::new();
+    for line in trace.lines().filter(|line| !line.trim().is_empty()) {
+        if let Some(comment) = line.strip_prefix('#') {
+            let complete = is_without_loss(comment);
+            run.expects(complete.is_ok(), "a trace without a gap", complete);
+            continue;
+        }
+        // The event is "first_opens", "second_ibv_reg_mr" or the like; the line ends with " context=0x7f28d800d510".
+        let found = event(line).and_then(|event| {
+            let (copy, what) = event.name.split_once('_')?;
+            Some((copy, what, line.rsplit_once(" context=")?.1))
+        });
+        let Some((copy, what, context)) = found else {
+            panic!("{}: not an event of ours: {line}", run.name);
+        };
+        match what {
+            "opens" => _ = owners.insert(context, copy),
+            // The other copy's next context may lie at the same address.
+            "closes" => _ = owners.remove(context),
+            _ => {
+                let owner = owners.get(context);
+                run.expects(owner == Some(&copy), "the owner of the context", line);
+                *calls.entry(copy).or_default() += 1;
+            }
+        }
+    }
+    let copies: Vec<_> = calls.keys().copied().collect();
+    run.expects(copies == ["first", "second"], "calls of both copies", calls);
 }
 
 /// What one run of a scenario left behind.
@@ -307,6 +432,8 @@ struct Witness {
     registrations_at_once: usize,
     /// The most threads in a registration or a deregistration at one moment.
     overlap: usize,
+    /// The names of threads that were inside beside a thread of another name.
+    strangers: BTreeSet<String>,
 }
 
 impl Witness {
@@ -319,24 +446,28 @@ impl Witness {
                 is_without_loss(comment)?;
                 continue;
             }
-            let (thread, event) =
+            let Event { task, thread, name } =
                 event(line).ok_or_else(|| format!("not an event of ours: {line}"))?;
-            match event {
+            match name {
                 "enter_get" | "enter_release" => {
-                    if inside.insert(thread, event == "enter_get").is_some() {
+                    if inside.insert(thread, (task, name == "enter_get")).is_some() {
                         return Err(format!("thread {thread} enters twice: {line}"));
                     }
-                    if event == "enter_get" {
+                    if name == "enter_get" {
                         witness.registrations += 1;
                     } else {
                         witness.deregistrations += 1;
                     }
-                    let registering = inside.values().filter(|is_get| **is_get).count();
+                    for (other, _) in inside.values().filter(|(other, _)| *other != task) {
+                        witness.strangers.extend([task.into(), (*other).into()]);
+                    }
+                    let registering = inside.values().filter(|(_, is_get)| *is_get).count();
                     witness.overlap = witness.overlap.max(inside.len());
                     witness.registrations_at_once = witness.registrations_at_once.max(registering);
                 }
                 "leave_get" | "leave_release" => {
-                    if inside.remove(&thread) != Some(event == "leave_get") {
+                    if inside.remove(&thread).map(|(_, is_get)| is_get) != Some(name == "leave_get")
+                    {
                         return Err(format!("thread {thread} was not inside: {line}"));
                     }
                 }
@@ -351,12 +482,24 @@ impl Witness {
     }
 }
 
-/// The thread and the name in "NAME-THREAD [CPU] FLAGS TIME: EVENT: (PLACE)". NAME may hold anything.
-fn event(line: &str) -> Option<(u32, &str)> {
+/// One line of a trace.
+struct Event<'a> {
+    /// What its thread is called.
+    task: &'a str,
+    thread: u32,
+    name: &'a str,
+}
+
+/// The event in "TASK-THREAD [CPU] FLAGS TIME: NAME: (PLACE)...". TASK may hold anything.
+fn event(line: &str) -> Option<Event<'_>> {
     let (head, _place) = line.rsplit_once(": (")?;
-    let (head, event) = head.rsplit_once(' ')?;
-    let (_name, thread) = head.rsplit_once('[')?.0.trim_end().rsplit_once('-')?;
-    Some((thread.parse().ok()?, event))
+    let (head, name) = head.rsplit_once(' ')?;
+    let (task, thread) = head.rsplit_once('[')?.0.trim().rsplit_once('-')?;
+    Some(Event {
+        task,
+        thread: thread.parse().ok()?,
+        name,
+    })
 }
 
 /// Two comments tell of lost events: the buffer's own count, and the profile of the probes.
@@ -408,6 +551,7 @@ fn judge_sees_one_at_a_time() {
         deregistrations: 1,
         registrations_at_once: 1,
         overlap: 1,
+        strangers: BTreeSet::new(),
     };
     assert_eq!(witness, Ok(expected));
 }
@@ -418,9 +562,9 @@ fn judge_sees_an_overlap() {
         "
    python3-171     [001] .....    12: enter_get: (ib_umem_get+0x0/0x340 [ib_uverbs])
    python3-172     [002] .....    13: enter_get: (ib_umem_get+0x0/0x340 [ib_uverbs])
-   python3-173     [003] .....    14: enter_release: (ib_umem_release+0x0/0xa0 [ib_uverbs])
+   a-b [c]-173     [003] .....    14: enter_release: (ib_umem_release+0x0/0xa0 [ib_uverbs])
    python3-172     [002] .....    15: leave_get: (rxe_mr_init_user+0x45/0x230 [rdma_rxe] <- ib_umem_get)
-   python3-173     [003] .....    16: leave_release: (rxe_mr_cleanup+0x5a/0xb0 [rdma_rxe] <- ib_umem_release)
+   a-b [c]-173     [003] .....    16: leave_release: (rxe_mr_cleanup+0x5a/0xb0 [rdma_rxe] <- ib_umem_release)
    python3-171     [001] .....    17: leave_get: (rxe_mr_init_user+0x45/0x230 [rdma_rxe] <- ib_umem_get)
 ",
     );
@@ -429,6 +573,7 @@ fn judge_sees_an_overlap() {
         deregistrations: 1,
         registrations_at_once: 2,
         overlap: 3,
+        strangers: ["a-b [c]", "python3"].map(String::from).into(),
     };
     assert_eq!(witness, Ok(expected));
 }
