@@ -1,0 +1,5 @@
+//! Makes `src/lock` take its atomics from loom.
+
+fn main() {
+    println!("cargo::rustc-cfg=loom");
+}
