@@ -16,7 +16,7 @@ mod patrol;
 pub use futex::now;
 pub use owner::Purpose;
 
-use core::cell::Cell;
+use core::{cell::Cell, sync::atomic::compiler_fence};
 use futex::{Slept, Word};
 use identity::Identity;
 use owner::Owner;
@@ -85,6 +85,8 @@ const RING: u32 = 2;
 pub struct Place {
     /// The last ticket it drew.
     ticket: Cell<u64>,
+    /// It is drawing one: a signal handler that finds this set has interrupted it there.
+    drawing: Cell<bool>,
     /// Who it is; looked up once.
     thread: Cell<Identity>,
 }
@@ -106,6 +108,7 @@ impl Place {
     pub fn of(thread: u64) -> Self {
         Self {
             ticket: Cell::new(0),
+            drawing: Cell::new(false),
             thread: Cell::new(thread.into()),
         }
     }
@@ -163,15 +166,15 @@ impl Lock {
 
     /// Enters, after everybody who came before. Every `enter` is followed by a `leave` on the same thread.
     ///
-    /// A signal handler may come here at any time: where it interrupts this thread's wait, it waits for the same ticket.
-    /// (Only between drawing a ticket and noting it, two instructions, would it wait for itself.)
+    /// A signal handler may come here at any time. Where it interrupts this thread's call, it is inside already; where it
+    /// interrupts the wait, it waits for the same ticket; where it interrupts the drawing of a ticket, see `Patrol::look`.
     #[inline]
     pub fn enter(&self, place: &Place, purpose: &Purpose) -> Admission {
-        let ticket = place.ticket.get();
         let serving = self.serving();
+        let ticket = place.ticket.get();
         if ticket >= serving {
             if ticket > serving {
-                self.wait_for(ticket, place.identity());
+                self.wait_for(ticket, place, false);
             }
             return Admission {
                 outermost: false,
@@ -179,22 +182,36 @@ impl Lock {
                 crowd: 1,
             };
         }
-        // Relaxed: it only has to be a number of our own. What the holders before us did is seen through `serving`.
-        let ticket = self.next.0.fetch_add(1, Ordering::Relaxed);
-        place.ticket.set(ticket);
-        let thread = place.identity();
-        let ahead = ticket - self.serving();
-        let waited = (ahead > 0).then(|| {
+        let has_interrupted = place.drawing.get();
+        let mut ticket = self.draw(place);
+        let ahead = ticket.saturating_sub(self.serving());
+        let waited = (self.serving() != ticket).then(|| {
             let since = now();
-            self.wait_for(ticket, thread);
+            while !self.wait_for(ticket, place, has_interrupted) {
+                ticket = self.draw(place);
+            }
             now().saturating_sub(since)
         });
-        self.inside.0.sign(ticket, thread, purpose);
+        self.inside.0.sign(ticket, place.identity(), purpose);
         Admission {
             outermost: true,
             waited,
             crowd: ahead + 1,
         }
+    }
+
+    /// Draws the next ticket, and notes it.
+    #[inline]
+    fn draw(&self, place: &Place) -> u64 {
+        let has_interrupted = place.drawing.replace(true);
+        // A handler on this thread must find `drawing` set before the ticket is drawn, and until it is noted.
+        compiler_fence(Ordering::SeqCst);
+        // Relaxed: it only has to be a number of our own. What the holders before us did is seen through `serving`.
+        let ticket = self.next.0.fetch_add(1, Ordering::Relaxed);
+        place.ticket.set(ticket);
+        compiler_fence(Ordering::SeqCst);
+        place.drawing.set(has_interrupted);
+        ticket
     }
 
     /// Leaves what `enter` admitted to; with the outermost call, the next in line enters.
@@ -222,23 +239,25 @@ impl Lock {
         }
     }
 
+    /// Waits until `ticket` is served; `false` if it was passed over.
     #[cold]
-    fn wait_for(&self, ticket: u64, thread: Identity) {
+    fn wait_for(&self, ticket: u64, place: &Place, has_interrupted: bool) -> bool {
         let bell = self.bell(ticket);
         let mut patrol: Option<Patrol> = None;
         loop {
             let mut looks = 0;
             loop {
-                match ticket.saturating_sub(self.serving()) {
-                    0 => return,
-                    1 if looks < LOOKS_BEFORE_SLEEP => looks += 1,
-                    _ => break,
+                match ticket.checked_sub(self.serving()) {
+                    None => return false,
+                    Some(0) => return true,
+                    Some(1) if looks < LOOKS_BEFORE_SLEEP => looks += 1,
+                    Some(_) => break,
                 }
                 spin_loop();
             }
             let patrol = patrol.get_or_insert_with(|| {
-                bell.owner.sign(ticket, thread, &Purpose::WAIT);
-                Patrol::begin(self.serving())
+                bell.owner.sign(ticket, place.identity(), &Purpose::WAIT);
+                Patrol::begin(self.serving(), has_interrupted)
             });
             // AcqRel pairs with the `fetch_add` in `ring`: both change the same word, so one comes first. If the ring
             // does, we see `serving` as it was stored before; if ours does, the ring sees that we may be asleep.

@@ -20,27 +20,31 @@ pub struct Patrol {
     patience: Option<u64>,
     /// How often it has looked.
     rounds: u64,
+    /// It waits in a signal handler that has interrupted its own thread while that drew a ticket.
+    has_interrupted: bool,
 }
 
 impl Patrol {
     /// Begins to watch while `serving` is served.
-    pub fn begin(serving: u64) -> Self {
+    pub fn begin(serving: u64, has_interrupted: bool) -> Self {
         Self {
             serving,
             since: now(),
             patience: patience(),
             rounds: 0,
+            has_interrupted,
         }
     }
 
     /// Looks after the ticket being served, for the waiter with `ticket`.
     pub fn look(&mut self, lock: &Lock, ticket: u64) {
         let serving = lock.serving();
-        if serving != self.serving {
+        let is_stuck = serving == self.serving;
+        if !is_stuck {
             let rounds = self.rounds;
             *self = Self {
                 rounds,
-                ..Self::begin(serving)
+                ..Self::begin(serving, self.has_interrupted)
             };
         }
         // The next in line looks every time; those behind it less often, in case that one is gone too.
@@ -52,14 +56,17 @@ impl Patrol {
             return;
         }
         let Some((thread, purpose)) = lock.owner(serving) else {
+            // Whoever drew this ticket did not get to say so, for a whole long sleep. If we have interrupted a thread that
+            // was drawing, it is that one, and it cannot go on before we do. It will find its ticket past, and draw again.
+            if self.has_interrupted && is_stuck {
+                lock.pass_over(serving);
+            }
             return;
         };
-        if thread.is_gone() {
-            if lock.pass_over(serving) {
-                report_gone(thread, &purpose);
-            }
-        } else {
+        if !thread.is_gone() {
             self.complain(thread, &purpose);
+        } else if lock.pass_over(serving) {
+            report_gone(thread, &purpose);
         }
     }
 

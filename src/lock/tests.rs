@@ -19,6 +19,7 @@ const CALL: Purpose = Purpose {
 fn place() -> Place {
     Place {
         ticket: Cell::new(0),
+        drawing: Cell::new(false),
         thread: Cell::new(Identity::UNKNOWN),
     }
 }
@@ -84,6 +85,22 @@ fn a_waiter_that_is_interrupted_enters_with_its_own_ticket() {
         FIRST + 1,
         "the turn of the interrupted call is not given away"
     );
+}
+
+/// What a signal handler does that interrupts its thread between drawing a ticket and noting it: nobody can take the turn
+/// of that ticket, so it is passed over, and drawn anew.
+#[test]
+fn a_thread_that_is_interrupted_while_it_draws_draws_again() {
+    let lock = Lock::new();
+    let place = place();
+    place.drawing.set(true);
+    lock.next.0.fetch_add(1, Ordering::Relaxed);
+    let handler = lock.enter(&place, &CALL);
+    assert!(handler.outermost && handler.waited.is_some());
+    assert!(place.drawing.get(), "the thread is drawing still");
+    lock.leave(&place, &handler);
+    // Back in the thread, which has a ticket that is past.
+    assert!(!lock.wait_for(FIRST, &place, false));
 }
 
 #[test]
