@@ -16,6 +16,7 @@ check tests/vm/prepare
 check cargo fmt --check
 check cargo clippy --quiet --all-targets -- --deny warnings
 check make --silent demo
+check cargo test --quiet --manifest-path tests/model/Cargo.toml --target-dir "$(dirname "$log")/model"
 
 {
     cargo test --no-fail-fast 2>&1

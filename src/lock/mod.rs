@@ -33,7 +33,7 @@ mod sync {
     #[cfg(loom)]
     pub use loom::{
         hint::spin_loop,
-        sync::atomic::{AtomicU32, AtomicU64, Ordering},
+        sync::atomic::{AtomicU64, Ordering},
     };
 }
 #[cfg(loom)]
