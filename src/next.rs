@@ -2,7 +2,7 @@
 //!
 //! The dynamic linker binds a call to the first definition in the global scope or, failing that, to one in the scope that the
 //! caller was loaded with. We are in the global scope, so we go on behind ourselves: there is the next definition, in every
-//! program that is linked to libibverbs.
+//! program that is linked to libibverbs, and it is everybody's.
 //!
 //! A Python process has none there: libibverbs came with an extension module, outside the global scope, and there may be a
 //! second copy with another one. Which copy a call is for is told by what it is applied to. A protection domain or memory
@@ -72,20 +72,18 @@ pub unsafe fn target(entry: EntryPoint, object: *const Object) -> Option<Target>
 /// Looks behind us in the global scope. Called once by our constructor, when there is no other thread and the program's own
 /// libraries are there; what comes into that scope later is found when it is first called for.
 pub fn find_in_global_scope() {
-    // One look-up tells whether there is anything to find: most programs have nothing to do with verbs.
-    if next_in_global_scope(EntryPoint::DeregMr).is_some() {
-        GLOBAL.set(&EntryPoint::ALL.map(next_in_global_scope));
-    }
+    GLOBAL.set(&EntryPoint::ALL.map(next_in_global_scope));
     forget_failures();
 }
 
 #[cold]
 fn find(driver: *const c_void, entry: EntryPoint) -> Option<Target> {
-    let module = module_of(driver)
-        .filter(|module| module.find(entry).is_some())
-        .or_else(|| Module::loaded(LIBIBVERBS));
+    let module = module_of(driver);
     let found = EntryPoint::ALL.map(|entry| {
-        next_in_global_scope(entry).or_else(|| module.as_ref()?.find(entry).map(keep_loaded))
+        let own = module.as_ref().and_then(|module| module.find(entry));
+        own.map(keep_loaded)
+            .or_else(|| next_in_global_scope(entry))
+            .or_else(|| Module::loaded(LIBIBVERBS)?.find(entry).map(keep_loaded))
     });
     forget_failures();
     let target = found[entry as usize];

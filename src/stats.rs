@@ -126,7 +126,7 @@ pub fn record(operation: &Operation, admission: Admission, failed: bool, inside:
 
 /// Begins anew: what a forked child reports is its own.
 pub fn forget() {
-    // A child that inherits nothing writes to no page of its parent's.
+    // Nothing to forget, no page to copy.
     if CROWD.get() > 0 {
         CROWD.set(0);
         hook::operations().for_each(|operation| operation.counters.forget());
@@ -242,8 +242,17 @@ fn write_file(name: &FileName, page: &Page) {
         | libc::O_CLOEXEC
         | libc::O_NOFOLLOW
         | libc::O_NONBLOCK;
+    // Raw system calls: open and close of libc are cancellation points.
     // SAFETY: the path is NUL-terminated.
-    let file = unsafe { libc::open(path.as_bytes().as_ptr().cast(), flags, 0o644) };
+    let file = unsafe {
+        libc::syscall(
+            libc::SYS_openat,
+            libc::AT_FDCWD,
+            path.as_bytes().as_ptr(),
+            flags,
+            0o644,
+        ) as libc::c_int
+    };
     if file < 0 || !page.write_to(file) {
         let why = Errno::save();
         error!(
@@ -253,7 +262,7 @@ fn write_file(name: &FileName, page: &Page) {
     }
     if file >= 0 {
         // SAFETY: the descriptor is ours and open.
-        unsafe { libc::close(file) };
+        unsafe { libc::syscall(libc::SYS_close, file) };
     }
 }
 

@@ -1,29 +1,30 @@
 //! Sleeping in the kernel, and the clock.
 
+use super::NS_PER_S;
 use crate::errno::Errno;
+use core::ptr;
 
 /// How a sleep ended.
 #[derive(PartialEq, Eq)]
 pub enum Slept {
     /// It was woken, or there was no reason to sleep, or there was a signal: look again.
     Short,
-    /// Nothing happened for as long as a waiter should sleep without looking about.
+    /// The deadline is past, and nothing has happened.
     Long,
 }
 
 /// A word to sleep on.
 pub struct Word(pub core::sync::atomic::AtomicU32);
 
-/// A holder that is gone has to be noticed within a second, by a waiter that may just have fallen asleep.
-static LONG: libc::timespec = libc::timespec {
-    tv_sec: 0,
-    tv_nsec: 400_000_000,
-};
-
 impl Word {
-    /// Sleeps until `wake`, but not if the word no longer holds `expected`, and not for too long.
-    pub fn wait(&self, expected: u32) -> Slept {
-        let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    /// Sleeps until `wake`, but not if the word no longer holds `expected`, and not past `deadline`, in nanoseconds of `now`:
+    /// a moment, not a length, because signals may interrupt the sleep any number of times.
+    pub fn wait(&self, expected: u32, deadline: u64) -> Slept {
+        let operation = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
+        let deadline = libc::timespec {
+            tv_sec: (deadline / NS_PER_S) as libc::time_t,
+            tv_nsec: (deadline % NS_PER_S) as libc::c_long,
+        };
         // SAFETY: the word is valid and aligned, and the time too. A raw system call is no cancellation point.
         let result = unsafe {
             libc::syscall(
@@ -31,7 +32,9 @@ impl Word {
                 self.0.as_ptr(),
                 operation,
                 expected,
-                &raw const LONG,
+                &raw const deadline,
+                ptr::null::<u32>(),
+                libc::FUTEX_BITSET_MATCH_ANY,
             )
         };
         if result != 0 && Errno::save() == Errno::ETIMEDOUT {
@@ -57,5 +60,5 @@ pub fn now() -> u64 {
     };
     // SAFETY: `time` is valid for writing. The clock always exists, so the call cannot fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    time.tv_sec as u64 * NS_PER_S + time.tv_nsec as u64
 }

@@ -3,13 +3,16 @@
 use crate::{errno::Errno, text::Text};
 use core::fmt::Write;
 
-/// One thread for as long as the machine runs: the kernel uses thread ids again, but never with the same start.
-///
-/// The low bits are the thread id; above them is a moment at which the thread was alive, in hundredths of a second since
-/// boot. Zero: not known.
+/// One thread for as long as the machine runs: the kernel uses thread ids again, but not with the same start.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Identity(u64);
+#[repr(C)]
+pub struct Identity {
+    /// The low bits are the thread id; above them is a moment at which the thread was alive, in hundredths of a second since
+    /// boot. Zero: not known.
+    pub number: u64,
+    /// The process that the thread said it was in.
+    pub process: libc::pid_t,
+}
 
 /// Enough for any thread id: PID_MAX_LIMIT of the kernel.
 const ID_BITS: u32 = 22;
@@ -19,7 +22,10 @@ const TICK_IN_NS: i64 = 10_000_000;
 
 impl Identity {
     /// Nobody yet.
-    pub const UNKNOWN: Self = Self(0);
+    pub const UNKNOWN: Self = Self {
+        number: 0,
+        process: 0,
+    };
 
     /// Looks up who the calling thread is.
     #[cold]
@@ -34,33 +40,39 @@ impl Identity {
             libc::syscall(libc::SYS_gettid)
         };
         let ticks = time.tv_sec * 100 + time.tv_nsec / TICK_IN_NS;
-        Self((ticks as u64) << ID_BITS | id as u64)
-    }
-
-    /// All of it in a number.
-    pub fn number(self) -> u64 {
-        self.0
+        Self {
+            number: (ticks as u64) << ID_BITS | id as u64,
+            process: this_process(),
+        }
     }
 
     /// The kernel's thread id.
     pub fn id(self) -> libc::pid_t {
-        (self.0 & ((1 << ID_BITS) - 1)) as libc::pid_t
+        (self.number & ((1 << ID_BITS) - 1)) as libc::pid_t
     }
 
     fn alive_at(self) -> u64 {
-        self.0 >> ID_BITS
+        self.number >> ID_BITS
     }
 
     /// As if the same number had belonged to another thread, a second before.
     #[cfg(test)]
     pub fn born_earlier(self) -> Self {
-        Self(self.0 - (100 << ID_BITS))
+        Self {
+            number: self.number - (100 << ID_BITS),
+            ..self
+        }
     }
 
-    /// Whether this thread has ended: never said of one that lives, however slow, stopped or asleep it is.
+    /// Whether this thread has ended. Not said of one that lives, however slow, stopped or asleep it is; nor of one that we
+    /// may not know: a forked child that no fork handler ran in still has its parent's identity, and a thread may share our
+    /// memory and be no thread of our process.
     pub fn is_gone(self) -> bool {
-        // SAFETY: getpid has no preconditions; signal 0 only asks whether the thread is there.
-        let answer = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.id(), 0) };
+        if self.process != this_process() {
+            return false;
+        }
+        // SAFETY: signal 0 only asks whether the thread is there.
+        let answer = unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.id(), 0) };
         if answer != 0 {
             return Errno::save() == Errno::ESRCH;
         }
@@ -71,10 +83,9 @@ impl Identity {
     }
 }
 
-impl From<u64> for Identity {
-    fn from(number: u64) -> Self {
-        Self(number)
-    }
+fn this_process() -> libc::pid_t {
+    // SAFETY: getpid has no preconditions.
+    unsafe { libc::getpid() }
 }
 
 /// What /proc says of a thread of this process.

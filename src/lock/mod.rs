@@ -45,6 +45,8 @@ const LOOKS_BEFORE_SLEEP: u32 = if cfg!(loom) { 1 } else { 1000 };
 /// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two.
 const BELLS: usize = if cfg!(loom) { 2 } else { 1024 };
 
+const NS_PER_S: u64 = 1_000_000_000;
+
 /// The first ticket. Zero is what a thread has that never drew one.
 const FIRST: u64 = 1;
 
@@ -109,7 +111,10 @@ impl Place {
         Self {
             ticket: Cell::new(0),
             drawing: Cell::new(false),
-            thread: Cell::new(thread.into()),
+            thread: Cell::new(Identity {
+                number: thread,
+                process: 0,
+            }),
         }
     }
 
@@ -170,19 +175,18 @@ impl Lock {
     /// interrupts the wait, it waits for the same ticket; where it interrupts the drawing of a ticket, see `Patrol::look`.
     #[inline]
     pub fn enter(&self, place: &Place, purpose: &Purpose) -> Admission {
-        let serving = self.serving();
+        let has_interrupted = place.drawing.get();
         let ticket = place.ticket.get();
-        if ticket >= serving {
-            if ticket > serving {
-                self.wait_for(ticket, place, false);
-            }
+        let serving = self.serving();
+        let is_part =
+            ticket == serving || ticket > serving && self.wait_for(ticket, place, has_interrupted);
+        if is_part {
             return Admission {
                 outermost: false,
                 waited: None,
                 crowd: 1,
             };
         }
-        let has_interrupted = place.drawing.get();
         let mut ticket = self.draw(place);
         let ahead = ticket.saturating_sub(self.serving());
         let waited = (self.serving() != ticket).then(|| {
@@ -218,10 +222,13 @@ impl Lock {
     #[inline]
     pub fn leave(&self, place: &Place, admission: &Admission) {
         if admission.outermost {
-            let next = place.ticket.get() + 1;
-            // Release pairs with the Acquire of `serving()`: the next holder sees all that we did inside.
-            self.serving.0.store(next, Ordering::Release);
-            self.call(next);
+            let ticket = place.ticket.get();
+            // A thread that was taken for gone, and is not, must not bring back what is past.
+            if self.serving() == ticket {
+                // Release pairs with the Acquire of `serving()`: the next holder sees all that we did inside.
+                self.serving.0.store(ticket + 1, Ordering::Release);
+                self.call(ticket + 1);
+            }
         }
     }
 
@@ -233,6 +240,7 @@ impl Lock {
         if ticket >= self.serving.0.load(Ordering::Relaxed) {
             self.serving.0.store(ticket, Ordering::Relaxed);
             self.next.0.store(ticket + 1, Ordering::Relaxed);
+            self.inside.0.hand_over(ticket, place.identity());
         } else {
             let next = self.next.0.load(Ordering::Relaxed);
             self.serving.0.store(next, Ordering::Relaxed);
@@ -243,7 +251,8 @@ impl Lock {
     #[cold]
     fn wait_for(&self, ticket: u64, place: &Place, has_interrupted: bool) -> bool {
         let bell = self.bell(ticket);
-        let mut patrol: Option<Patrol> = None;
+        bell.owner.sign(ticket, place.identity(), &Purpose::WAIT);
+        let mut patrol = Patrol::begin(self.serving(), has_interrupted);
         loop {
             let mut looks = 0;
             loop {
@@ -255,14 +264,10 @@ impl Lock {
                 }
                 spin_loop();
             }
-            let patrol = patrol.get_or_insert_with(|| {
-                bell.owner.sign(ticket, place.identity(), &Purpose::WAIT);
-                Patrol::begin(self.serving(), has_interrupted)
-            });
             // AcqRel pairs with the `fetch_add` in `ring`: both change the same word, so one comes first. If the ring
             // does, we see `serving` as it was stored before; if ours does, the ring sees that we may be asleep.
             let heard = bell.word.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
-            if self.serving() < ticket && bell.word.wait(heard) == Slept::Long {
+            if self.serving() < ticket && bell.word.wait(heard, patrol.deadline()) == Slept::Long {
                 patrol.look(self, ticket);
             }
         }

@@ -7,7 +7,7 @@ use super::{
 use core::{
     ffi::c_void,
     fmt, ptr,
-    sync::atomic::{AtomicPtr, AtomicUsize},
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize},
 };
 
 /// What a thread enters for, in the words of the caller.
@@ -45,6 +45,7 @@ impl fmt::Display for Purpose {
 pub struct Owner {
     ticket: AtomicU64,
     thread: AtomicU64,
+    process: AtomicI32,
     name: AtomicPtr<&'static str>,
     address: AtomicPtr<c_void>,
     length: AtomicUsize,
@@ -57,6 +58,7 @@ impl Owner {
         Self {
             ticket: AtomicU64::new(0),
             thread: AtomicU64::new(0),
+            process: AtomicI32::new(0),
             name: AtomicPtr::new(ptr::null_mut()),
             address: AtomicPtr::new(ptr::null_mut()),
             length: AtomicUsize::new(0),
@@ -66,27 +68,36 @@ impl Owner {
     /// Says that `ticket` is that of `thread`. The caller is that thread.
     #[inline]
     pub fn sign(&self, ticket: u64, thread: Identity, purpose: &Purpose) {
-        // Relaxed: published by `ticket`. No ticket is signed for twice in one place, so who reads the same ticket before and
-        // after has read what belongs to it.
+        // Relaxed: ordered before what follows by the Release there.
         self.ticket.store(0, Ordering::Relaxed);
-        self.thread.store(thread.number(), Ordering::Release);
+        // Release, each, pairs with the Acquires in `of`: who reads one of these also sees that the ticket is no longer the
+        // old one.
+        self.thread.store(thread.number, Ordering::Release);
+        self.process.store(thread.process, Ordering::Release);
         self.name
             .store(ptr::from_ref(purpose.name).cast_mut(), Ordering::Release);
         self.address
             .store(purpose.address.cast_mut(), Ordering::Release);
         self.length.store(purpose.length, Ordering::Release);
-        // Release pairs with the Acquire in `of`.
         self.ticket.store(ticket, Ordering::Release);
+    }
+
+    /// Says that what stands here is now that of `thread`, with this `ticket`: the same thread, as a forked child knows it.
+    pub fn hand_over(&self, ticket: u64, thread: Identity) {
+        // Relaxed: there is no other thread.
+        self.thread.store(thread.number, Ordering::Relaxed);
+        self.process.store(thread.process, Ordering::Relaxed);
+        self.ticket.store(ticket, Ordering::Relaxed);
     }
 
     /// Who holds `ticket` and for what, if that is what stands here.
     pub fn of(&self, ticket: u64) -> Option<(Identity, Purpose)> {
-        // Acquire, each: pairs with the Releases in `sign`. If a field is from a later signature, then `ticket` as we read it
-        // afterwards is not the old one any more.
+        // Acquire, each: see `sign`.
         if self.ticket.load(Ordering::Acquire) != ticket {
             return None;
         }
-        let thread = Identity::from(self.thread.load(Ordering::Acquire));
+        let number = self.thread.load(Ordering::Acquire);
+        let process = self.process.load(Ordering::Acquire);
         let name = self.name.load(Ordering::Acquire);
         let address = self.address.load(Ordering::Acquire);
         let length = self.length.load(Ordering::Acquire);
@@ -96,7 +107,7 @@ impl Owner {
         // SAFETY: a pointer that was stored comes from a `&'static &'static str`.
         let name = unsafe { name.as_ref() }?;
         Some((
-            thread,
+            Identity { number, process },
             Purpose {
                 name,
                 address,

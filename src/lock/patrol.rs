@@ -1,23 +1,27 @@
 //! What a waiter does when its sleep was long: it looks after the thread whose turn it is. One that is gone is passed over;
 //! one that stays inside for too long is named.
 
-use super::{Lock, futex::now, identity::Identity, owner::Purpose};
+use super::{Lock, NS_PER_S, futex::now, identity::Identity, owner::Purpose};
 use crate::config;
 use log::{error, warn};
 
 /// The waiters far back look once in so many long sleeps.
 const MOST_ROUNDS: u64 = 8;
 
-const NS_PER_S: u64 = 1_000_000_000;
+/// How long a waiter sleeps without looking about, in nanoseconds as all here: a holder that is gone has to be noticed within a
+/// second, by a waiter that may just have fallen asleep.
+const LONG_SLEEP: u64 = 400_000_000;
 
 /// What one waiter has seen so far.
 pub struct Patrol {
     /// The ticket that was being served when it last looked.
     serving: u64,
-    /// Since when that one has been served, at least. In nanoseconds, as all here.
+    /// Since when that one has been served, at least.
     since: u64,
     /// How long it may stay before the next line about it.
     patience: Option<u64>,
+    /// When it looks next.
+    deadline: u64,
     /// How often it has looked.
     rounds: u64,
     /// It waits in a signal handler that has interrupted its own thread while that drew a ticket.
@@ -27,17 +31,25 @@ pub struct Patrol {
 impl Patrol {
     /// Begins to watch while `serving` is served.
     pub fn begin(serving: u64, has_interrupted: bool) -> Self {
+        let now = now();
         Self {
             serving,
-            since: now(),
+            since: now,
+            deadline: now + LONG_SLEEP,
             patience: patience(),
             rounds: 0,
             has_interrupted,
         }
     }
 
+    /// When to wake up and `look`.
+    pub fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
     /// Looks after the ticket being served, for the waiter with `ticket`.
     pub fn look(&mut self, lock: &Lock, ticket: u64) {
+        self.deadline = now() + LONG_SLEEP;
         let serving = lock.serving();
         let is_stuck = serving == self.serving;
         if !is_stuck {
@@ -64,7 +76,10 @@ impl Patrol {
             return;
         };
         if !thread.is_gone() {
-            self.complain(thread, &purpose);
+            // One line is enough, and the next in line writes it.
+            if ticket == serving + 1 {
+                self.complain(thread, &purpose);
+            }
         } else if lock.pass_over(serving) {
             report_gone(thread, &purpose);
         }

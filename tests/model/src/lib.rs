@@ -28,7 +28,7 @@ mod futex {
     pub struct Word(pub AtomicU32, Mutex<()>, Condvar);
 
     impl Word {
-        pub fn wait(&self, expected: u32) -> Slept {
+        pub fn wait(&self, expected: u32, _: u64) -> Slept {
             if crate::somebody_may_be_gone() {
                 // A sleep that ends by itself, whenever loom lets it.
                 loom::thread::yield_now();
@@ -56,31 +56,27 @@ mod futex {
 mod identity {
     /// A thread of the model.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct Identity(u64);
+    pub struct Identity {
+        pub number: u64,
+        pub process: i32,
+    }
 
     impl Identity {
-        pub const UNKNOWN: Self = Self(0);
+        pub const UNKNOWN: Self = Self {
+            number: 0,
+            process: 0,
+        };
 
         pub fn of_this_thread() -> Self {
             unreachable!("every thread of the model is given a number")
         }
 
-        pub fn number(self) -> u64 {
-            self.0
-        }
-
         pub fn id(self) -> i32 {
-            self.0 as i32
+            self.number as i32
         }
 
         pub fn is_gone(self) -> bool {
-            crate::is_gone(self.0)
-        }
-    }
-
-    impl From<u64> for Identity {
-        fn from(number: u64) -> Self {
-            Self(number)
+            crate::is_gone(self.number)
         }
     }
 }
