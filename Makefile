@@ -12,9 +12,9 @@ COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthr
 
 second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
-linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked)
+linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals late crowd)
 unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
-objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so)
+objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so mutex.so last.so)
 rust     := $(CLIENTS)/plain
 
 .PHONY: release fixtures demo test bench clean
@@ -58,6 +58,8 @@ $(CLIENTS)/host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so: libs :=
 $(CLIENTS)/host $(CLIENTS)/reopen $(CLIENTS)/handle: libs := -ldl
 $(CLIENTS)/relaxed: libs += -ldl
+$(CLIENTS)/mutex.so: libs := -ldl
+$(CLIENTS)/signals: libs += -lrt
 $(CLIENTS)/ioctl: libs := -lutil
 $(CLIENTS)/raw_static: libs := -static
 # Weak references that nothing defines at link time must still be looked up at load time.
@@ -80,6 +82,8 @@ $(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
 $(CLIENTS)/libearly_dep.so: tests/clients/early_dep.c
 $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
+$(CLIENTS)/mutex.so: tests/clients/mutex.c
+$(CLIENTS)/last.so: tests/clients/last.c
 $(objects): Makefile | $(verbs)
 	@mkdir -p $(@D)
 	$(COMPILE) -fPIC -shared $(filter %.c,$^) -o $@ $(libs)

@@ -126,6 +126,34 @@ fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
     with.writes_to_stderr_what(&without);
 }
 
+/// One at a time in each process; and nothing that the parent does holds up the child, or the other way round.
+#[test]
+fn a_forked_child_registers_on_devices_that_it_opens_itself() {
+    let (without, with) = (run("fork", "without"), run("fork", "with"));
+    let alone = without.witness_of("parent").overlap;
+    without.expects(
+        alone >= 2,
+        "two threads of the parent inside at once, or the run is inconclusive",
+        alone,
+    );
+    for process in ["parent", "child"] {
+        let overlap = with.witness_of(process).overlap;
+        with.expects(overlap == 1, "one thread of a process at a time", overlap);
+    }
+    // Twenty children with two threads, each with three regions.
+    let witness = with.witness_of("child");
+    let calls = (witness.registrations, witness.deregistrations);
+    with.expects(calls == (120, 120), "the calls of twenty children", calls);
+    let strangers = with.witness().strangers;
+    with.expects(
+        strangers.contains("child"),
+        "a child inside beside its parent",
+        strangers,
+    );
+    reports_what_the_kernel_saw(&with);
+    with.writes_to_stderr_what(&without);
+}
+
 #[test]
 fn ibv_rc_pingpong_ends_as_without() {
     let (without, with) = is_unharmed("ibv_rc_pingpong");
@@ -349,7 +377,20 @@ impl Run {
     }
 
     fn witness(&self) -> Witness {
-        Witness::of(&self.read("trace")).unwrap_or_else(|reason| {
+        self.judge(&self.read("trace"))
+    }
+
+    /// Of the threads of this name only.
+    fn witness_of(&self, task: &str) -> Witness {
+        let trace = self.read("trace");
+        let its_own = trace
+            .lines()
+            .filter(|line| event(line).is_none_or(|event| event.task == task));
+        self.judge(&its_own.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn judge(&self, trace: &str) -> Witness {
+        Witness::of(trace).unwrap_or_else(|reason| {
             let trace = self.directory.join("trace");
             panic!(
                 "{}: no witness: {reason}; see {}",

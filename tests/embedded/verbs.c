@@ -272,11 +272,14 @@ static void enter(enum function function, struct ibv_context *context)
 
 static void leave(void)
 {
-	if (--depth)
-		return;
-	atomic_fetch_sub(&kernel->counts[TOGETHER].inside, 1);
-	atomic_fetch_sub(&kernel->counts[visit_kind(visit)].inside, 1);
-	atomic_store(&kernel->occupant, 0);
+	if (depth == 1) {
+		atomic_fetch_sub(&kernel->counts[TOGETHER].inside, 1);
+		atomic_fetch_sub(&kernel->counts[visit_kind(visit)].inside, 1);
+		atomic_store(&kernel->occupant, 0);
+	}
+	/* Last: a handler that interrupts this and enters is still one thread with it. */
+	atomic_signal_fence(memory_order_seq_cst);
+	depth--;
 }
 
 /* Of all threads only the one that forked lives on in the child. */

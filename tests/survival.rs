@@ -1,0 +1,367 @@
+//! The lock survives what processes do: they fork, their threads end inside a call or stay there for long, signal handlers
+//! come in between, and calls are made before and after everything else.
+//!
+//! Where it makes sense, a test first shows what becomes of the program without the library, or with one that is a
+//! pthread mutex around each call (`mutex.so`). A program that hangs is ended by its own alarm.
+
+mod common;
+
+use common::{Outcome, Program, client, fixtures, scratch};
+use std::{fs, os::unix::process::ExitStatusExt, path::Path, thread};
+
+/// Longer than any program here needs that is not made to hang.
+const HANGS: &str = "100";
+
+/// The same with the mutex preloaded, and little time: it hangs.
+fn hangs_with_a_mutex(program: &Program) {
+    const SIGALRM: i32 = 14;
+    let mutex = fixtures().join("clients/mutex.so");
+    let program = program.clone().env("LD_PRELOAD", mutex);
+    let outcome = program.env("GIVE_UP_AFTER", "2").run();
+    assert!(
+        outcome.status.signal() == Some(SIGALRM) || outcome.status.code() == Some(128 + SIGALRM),
+        "it should hang with a mutex: {outcome:#?}"
+    );
+}
+
+fn dies_without_us(program: &Program) {
+    let without = program.run();
+    assert!(
+        without.segfaulted() && without.stderr.contains("race"),
+        "it should die of the race: {without:#?}"
+    );
+}
+
+/// Its output, if it ended well with the library and nothing was said on stderr.
+fn quiet_output(program: &Program) -> String {
+    let program = program.preloaded().env("GIVE_UP_AFTER", HANGS);
+    let with = program.run().succeeded("with the library");
+    assert_eq!(with.stderr, "", "{with:#?}");
+    with.stdout
+}
+
+/// The words of a line, after its first one.
+fn words<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
+    let lines = text.lines().map(|line| line.split(' '));
+    let mut found = lines.filter_map(|mut words| (words.next() == Some(first)).then_some(words));
+    let words = found.next();
+    words
+        .unwrap_or_else(|| panic!("no line {first:?} in {text:?}"))
+        .collect()
+}
+
+/// How many calls of this name a report counts.
+fn reported(report: &str, name: &str) -> u64 {
+    let mut lines = report.lines().map(str::split_whitespace);
+    let row =
+        lines.find_map(|mut words| words.next().filter(|word| *word == name).and(words.next()));
+    row.and_then(|calls| calls.parse().ok())
+        .unwrap_or_else(|| panic!("no row {name:?} in {report}"))
+}
+
+// fork
+
+/// While one thread is held inside and three wait, until fifty children have come and gone: who waited for the lock, in
+/// fork() or in the child, would wait for ever. Then fifty more while the threads go in and out.
+#[test]
+fn a_hundred_children_forked_while_threads_are_inside_and_waiting() {
+    dies_without_us(&client("fork").args(["traffic", "100"]));
+    let program = client("fork").args(["held", "100"]);
+    hangs_with_a_mutex(&program);
+
+    let directory = scratch("reports");
+    fs::create_dir_all(&directory).expect("a directory for the reports");
+    let stdout = quiet_output(&program.env("MRLOCK_REPORT", directory.join("%p")));
+    let [parent, "calls", calls] = words(&stdout, "parent")[..] else {
+        panic!("{stdout}");
+    };
+    let report_of = |path: &Path| {
+        let report = fs::read_to_string(path).expect("a report");
+        ["ibv_reg_mr", "ibv_dereg_mr"].map(|name| reported(&report, name))
+    };
+    let parent = directory.join(parent);
+    let calls = calls.parse().expect("a number");
+    assert_eq!(report_of(&parent), [calls, calls]);
+    let reports = fs::read_dir(&directory).expect("the reports");
+    let children = reports.map(|entry| entry.expect("an entry").path());
+    let children: Vec<_> = children.filter(|path| *path != parent).collect();
+    assert_eq!(children.len(), 100);
+    for child in children {
+        // Two threads with three regions each, and nothing of its parent's.
+        assert_eq!(report_of(&child), [6, 6], "{child:?}");
+    }
+    let _ = fs::remove_dir_all(directory);
+}
+
+/// The child is inside, too: it may enter again, and its second thread has to wait until it has left, which here takes it
+/// longer than it takes to notice a holder that is gone.
+#[test]
+fn a_fork_from_inside() {
+    let program = client("fork").arg("inside");
+    hangs_with_a_mutex(&program);
+    assert_eq!(quiet_output(&program), "served 1 2\n");
+}
+
+/// The child has the lock to itself, and its turn has come.
+#[test]
+fn a_fork_while_waiting() {
+    let program = client("fork").arg("waiting");
+    hangs_with_a_mutex(&program);
+    assert_eq!(quiet_output(&program), "");
+}
+
+#[test]
+fn vfork_and_exec_and_posix_spawn_while_a_thread_is_inside() {
+    let program = client("fork").arg("spawn");
+    assert_eq!(quiet_output(&program), "served 1 2\n");
+}
+
+#[test]
+fn python_multiprocessing_while_threads_register() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/workers.py");
+    for how in ["fork", "spawn"] {
+        let python = Program::new("/usr/bin/python3").arg(&script).arg(how);
+        let python = python.libibverbs("lib").env("EMBEDDED_HOLD_US", "500");
+        dies_without_us(&python);
+        let expected = format!("{how} {:?}\n", [20; 12]);
+        assert_eq!(quiet_output(&python), expected);
+    }
+}
+
+// A thread that is gone
+
+/// The others go on, in their order, and one line says whose turn was taken away.
+fn goes_on_without_the_dead(program: &Program, served: &str) -> Outcome {
+    let program = program.preloaded().env("GIVE_UP_AFTER", "10");
+    let outcome = program.run().succeeded("with the library");
+    assert_eq!(words(&outcome.stdout, "served").join(" "), served);
+    let [thread, "address", address, "length", length] = words(&outcome.stdout, "holder")[..]
+    else {
+        panic!("{outcome:#?}");
+    };
+    let call = match served.starts_with('1') {
+        true => format!("ibv_reg_mr (address {address}, length {length})"),
+        false => "waiting (address 0x0, length 0)".to_owned(),
+    };
+    let line = format!(
+        ": error: {call}: thread {thread} ended before it was done; the next in line goes on\n"
+    );
+    assert!(
+        outcome.stderr.ends_with(&line) && outcome.stderr.lines().count() == 1,
+        "expected {line:?}: {outcome:#?}"
+    );
+    outcome
+}
+
+macro_rules! goes_on_after {
+    ($($test:ident: $how:literal)*) => {
+        $(#[test]
+        fn $test() {
+            let program = client("gone").arg($how);
+            hangs_with_a_mutex(&program);
+            goes_on_without_the_dead(&program, "1 2 3");
+        })*
+    };
+}
+
+goes_on_after! {
+    a_holder_that_is_cancelled: "cancel"
+    a_holder_that_exits_in_a_signal_handler: "exit"
+    a_holder_that_the_kernel_ends: "oops"
+}
+
+/// What is left of it until the process ends is a zombie with its id. (The software libibverbs, too, asks whether there is
+/// a thread with that id, and has to be told not to.)
+#[test]
+fn a_holder_that_was_the_main_thread() {
+    let program = client("gone").arg("main").env("EMBEDDED_RACE", "count");
+    goes_on_without_the_dead(&program, "1 2 3");
+}
+
+#[test]
+fn a_waiter_that_is_cancelled() {
+    goes_on_without_the_dead(&client("gone").arg("waiter"), "2 3");
+}
+
+/// In a process id namespace of its own it can say which id comes next.
+fn with_its_id_used_again(how: &str, served: &str) {
+    let own_ids = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--mount-proc",
+        "--kill-child",
+    ];
+    // The first process of a namespace would not be ended by its alarm.
+    let as_second = ["sh", "-c", "\"$0\" \"$1\"; exit $?"];
+    let gone = fixtures().join("clients/gone");
+    let program = Program::new("unshare").args(own_ids).args(as_second);
+    let program = program.arg(gone).arg(how);
+    let program = program.libibverbs("lib").env("EMBEDDED_RACE", "count");
+    let outcome = goes_on_without_the_dead(&program, served);
+    assert!(
+        outcome.stdout.contains("new thread's id: the same"),
+        "the case that this test is about: {outcome:#?}"
+    );
+}
+
+#[test]
+fn a_holder_whose_id_a_new_thread_gets_while_others_wait() {
+    with_its_id_used_again("reuse", "1 2 3");
+}
+
+#[test]
+fn a_holder_whose_id_and_stack_the_next_caller_gets() {
+    with_its_id_used_again("newcomer", "1");
+}
+
+// A thread that lives
+
+/// Longer than it takes to notice one that is gone. (All at once: they sleep.)
+#[test]
+fn a_holder_that_is_slow_or_stopped_is_left_alone() {
+    let ways = ["sleeps", "stops", "traced", "vforks"];
+    thread::scope(|scope| {
+        let each = |how| move || quiet_output(&client("slow").args([how, "3", "3"]));
+        for run in ways.map(|how| scope.spawn(each(how))) {
+            let stdout = run.join().expect("it ended as it should");
+            assert_eq!(words(&stdout, "served"), ["1", "2", "3"]);
+        }
+    });
+}
+
+/// After one second, two and four: which call, which thread, for how long; however many wait. The hold is 7 s.
+#[test]
+fn a_slow_holder_is_named_at_growing_intervals() {
+    let run = |waiters, after| {
+        let program = client("slow").args(["sleeps", "7", waiters]).preloaded();
+        let program = program.env("MRLOCK_WARN_AFTER", after);
+        move || program.run().succeeded("with the library")
+    };
+    let runs = [("1", "1"), ("64", "1"), ("64", "0"), ("3", "30")];
+    let outcomes = thread::scope(|scope| {
+        runs.map(|(waiters, after)| scope.spawn(run(waiters, after)))
+            .map(|run| run.join().expect("it ended as it should"))
+    });
+    let [one, many, never, later] = outcomes;
+    assert_eq!((&*never.stderr, &*later.stderr), ("", ""));
+    for outcome in [one, many] {
+        let [thread, "address", address, "length", length] = words(&outcome.stdout, "holder")[..]
+        else {
+            panic!("{outcome:#?}");
+        };
+        let start = format!(
+            ": warning: ibv_reg_mr (address {address}, length {length}): \
+             thread {thread} has been inside for "
+        );
+        let seconds = outcome.stderr.lines().map(|line| {
+            let (_, rest) = line.split_once(&start)?;
+            rest.strip_suffix(" s or more while others wait")?
+                .parse::<u64>()
+                .ok()
+        });
+        let seconds: Vec<_> = seconds
+            .map(|seconds| seconds.unwrap_or_else(|| panic!("{outcome:#?}")))
+            .collect();
+        // A busy machine may be late, but not as late as the next line.
+        let when: Vec<_> = seconds.iter().map(|seconds| seconds.ilog2()).collect();
+        assert_eq!(when, [0, 1, 2], "{outcome:#?}");
+    }
+}
+
+// Signals
+
+/// The calls of the client's main line and of its handlers are all that the library counted.
+fn counts_calls_of_handlers_too(program: &Program, rows: &[&str]) {
+    let program = program.preloaded().env("MRLOCK_REPORT", "stderr");
+    let outcome = program.env("GIVE_UP_AFTER", "30").run();
+    let outcome = outcome.succeeded("with the library");
+    let [calls, "in-handlers", in_handlers] = words(&outcome.stdout, "calls")[..] else {
+        panic!("{outcome:#?}");
+    };
+    let [calls, in_handlers] = [calls, in_handlers].map(|number| number.parse().expect("a number"));
+    assert!(in_handlers > calls / 10, "nothing to see: {outcome:#?}");
+    // What a handler asks for inside a call is part of that call.
+    for row in rows {
+        let counted = reported(&outcome.stderr, row);
+        assert!(
+            (calls..=calls + in_handlers).contains(&counted),
+            "{outcome:#?}"
+        );
+    }
+}
+
+#[test]
+fn handlers_that_register_interrupt_registrations_anywhere() {
+    let program = client("signals").args(["verbs", "4", "2000"]);
+    let program = program.env("EMBEDDED_HOLD_US", "10");
+    dies_without_us(&program);
+    counts_calls_of_handlers_too(&program, &["ibv_reg_mr", "ibv_dereg_mr"]);
+}
+
+#[test]
+fn handlers_that_deregister_by_ioctl_interrupt_the_same_anywhere() {
+    let program = client("signals").args(["ioctl", "4", "5000"]);
+    counts_calls_of_handlers_too(&program, &["uverbs:MR_DESTROY"]);
+}
+
+/// A signal ends its sleep, but not its wait; what its handler registers has the waiter's turn.
+#[test]
+fn signals_for_waiters() {
+    let program = client("signals").arg("waiter");
+    assert_eq!(quiet_output(&program), "served 1 2\n");
+}
+
+// Early and late
+
+/// `last.so` is loaded behind us: its constructor comes before ours and its destructor after.
+#[test]
+fn calls_where_a_process_begins_and_ends() {
+    let last = fixtures().join("clients/last.so");
+    let program = client("late").env("LD_PRELOAD", &last);
+    dies_without_us(&program);
+    let expected = "last: constructor: registered\nlate: 19 calls\nlast: destructor: registered\n";
+    assert_eq!(quiet_output(&program), expected);
+
+    let program = program.preloaded().env("MRLOCK_REPORT", "stderr");
+    let traced = program.env("MRLOCK_LOG", "trace").run();
+    let stderr = traced.succeeded("traced").stderr;
+    let ours: Vec<_> = stderr
+        .lines()
+        .map(|line| match line {
+            _ if line.contains("info: loaded") => "constructor",
+            _ if line.contains("were inside or waiting") => "destructor",
+            _ if line.contains("trace: ibv_reg_mr (") && line.contains("length 12345") => "last",
+            _ => "",
+        })
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert_eq!(
+        ours,
+        ["last", "constructor", "destructor", "last"],
+        "{stderr}"
+    );
+}
+
+// Many
+
+/// 1,001,472 calls. The witness: EMBEDDED_RACE=die.
+#[test]
+fn a_thousand_threads_and_a_million_calls() {
+    let program = client("crowd").args(["1024", "16", "978"]);
+    let program = program.env("EMBEDDED_HOLD_US", "0").preloaded();
+    let program = program.env("EMBEDDED_DEVICES", "16");
+    let program = program
+        .env("MRLOCK_REPORT", "stderr")
+        .env("GIVE_UP_AFTER", HANGS);
+    let outcome = program.run().succeeded("with the library");
+    let [calls, "resident", early, late, "KiB"] = words(&outcome.stdout, "calls")[..] else {
+        panic!("{outcome:#?}");
+    };
+    assert_eq!(calls, (1024 * 978).to_string());
+    for row in ["ibv_reg_mr", "ibv_dereg_mr"] {
+        assert_eq!(reported(&outcome.stderr, row), 1024 * 978 / 2);
+    }
+    let [early, late] = [early, late].map(|kib| kib.parse::<u64>().expect("a number"));
+    assert!(late < early + 2048, "it grows: {outcome:#?}");
+}
