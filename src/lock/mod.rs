@@ -1,7 +1,7 @@
 //! The lock: first come, first served; the thread inside may enter again; who has to wait sleeps in the kernel.
 //!
 //! A thread draws a ticket and enters when that ticket is served. Leaving serves the next ticket, and wakes the thread
-//! that holds it and the one behind, which will be next in line. Nothing here is ever allocated, freed or initialized.
+//! that holds it; where calls are short, also the one behind, which is to be awake when its turn comes. Nothing here is ever allocated, freed or initialized.
 //!
 //! Tickets have 64 bits: they never come again, and so a thread's last ticket says by itself where the thread stands.
 //! Not yet served: it waits. Being served: it is inside. Past: it is outside.
@@ -21,26 +21,29 @@ use futex::{Slept, Word};
 use identity::Identity;
 use owner::Owner;
 use patrol::Patrol;
-use sync::{AtomicU64, Ordering, spin_loop};
+use sync::{AtomicU64, Ordering, give_way};
 
 /// What the lock is made of: the machine's, or loom's when tests/model checks the algorithm.
 mod sync {
     #[cfg(not(loom))]
-    pub use core::{
-        hint::spin_loop,
-        sync::atomic::{AtomicU32, AtomicU64, Ordering},
-    };
+    pub use super::futex::give_way;
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     #[cfg(loom)]
     pub use loom::{
-        hint::spin_loop,
         sync::atomic::{AtomicU64, Ordering},
+        thread::yield_now as give_way,
     };
 }
 #[cfg(loom)]
 use crate::{futex, identity};
 
-/// How often the next in line looks before it goes to sleep: some 20 to 40 us, about what waking up costs.
-const LOOKS_BEFORE_SLEEP: u32 = if cfg!(loom) { 1 } else { 1000 };
+/// How long the next in line stays awake, in nanoseconds (measured: benches/README.md). Where calls are shorter, nobody is
+/// waited for to wake up, which would take 5 to 50 us.
+const AWAKE: u64 = if cfg!(loom) { 0 } else { 300_000 };
+
+/// Of so many sleepers that are called, one has the next in line woken with it.
+const TRIED_AGAIN: u64 = if cfg!(loom) { 2 } else { 8 };
 
 /// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two.
 const BELLS: usize = if cfg!(loom) { 2 } else { 1024 };
@@ -63,8 +66,8 @@ pub struct Lock {
     bells: [Bell; BELLS],
 }
 
-/// A value on a cache line of its own.
-#[repr(align(64))]
+/// A value on a cache line of its own; on two, because processors fetch them in pairs.
+#[repr(align(128))]
 struct Line<T>(T);
 
 /// Where one waiter sleeps.
@@ -210,8 +213,9 @@ impl Lock {
         let has_interrupted = place.drawing.replace(true);
         // A handler on this thread must find `drawing` set before the ticket is drawn, and until it is noted.
         compiler_fence(Ordering::SeqCst);
-        // Relaxed: it only has to be a number of our own. What the holders before us did is seen through `serving`.
-        let ticket = self.next.0.fetch_add(1, Ordering::Relaxed);
+        // Acquire pairs with the Release in `is_wanted`: if the holder before us found nobody waiting, we see that it is our
+        // turn. What it did inside is seen through `serving`.
+        let ticket = self.next.0.fetch_add(1, Ordering::Acquire);
         place.ticket.set(ticket);
         compiler_fence(Ordering::SeqCst);
         place.drawing.set(has_interrupted);
@@ -224,12 +228,28 @@ impl Lock {
         if admission.outermost {
             let ticket = place.ticket.get();
             // A thread that was taken for gone, and is not, must not bring back what is past.
-            if self.serving() == ticket {
-                // Release pairs with the Acquire of `serving()`: the next holder sees all that we did inside.
-                self.serving.0.store(ticket + 1, Ordering::Release);
+            if self.serving() != ticket {
+                return;
+            }
+            // Release pairs with the Acquire of `serving()`: the next holder sees all that we did inside.
+            self.serving.0.store(ticket + 1, Ordering::Release);
+            if self.is_wanted(ticket + 1) {
                 self.call(ticket + 1);
             }
         }
+    }
+
+    /// Whether `ticket`, which is being served by now, has been drawn. Where nobody waits, this keeps `leave` to the cache
+    /// lines that `enter` has used, and away from the bells.
+    #[inline]
+    fn is_wanted(&self, ticket: u64) -> bool {
+        // A read-modify-write that changes nothing: it comes before or after the `fetch_add` that draws the ticket. If
+        // after, we see that it was drawn. If before, who draws it sees `serving` as it was stored before this.
+        // Release pairs with the Acquire in `enter`. Relaxed on failure: only the number counts.
+        self.next
+            .0
+            .compare_exchange(ticket, ticket, Ordering::Release, Ordering::Relaxed)
+            .is_err()
     }
 
     /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
@@ -254,15 +274,14 @@ impl Lock {
         bell.owner.sign(ticket, place.identity(), &Purpose::WAIT);
         let mut patrol = Patrol::begin(self.serving(), has_interrupted);
         loop {
-            let mut looks = 0;
+            let awake_until = now() + AWAKE;
             loop {
                 match ticket.checked_sub(self.serving()) {
                     None => return false,
                     Some(0) => return true,
-                    Some(1) if looks < LOOKS_BEFORE_SLEEP => looks += 1,
+                    Some(1) if now() < awake_until => give_way(),
                     Some(_) => break,
                 }
-                spin_loop();
             }
             // AcqRel pairs with the `fetch_add` in `ring`: both change the same word, so one comes first. If the ring
             // does, we see `serving` as it was stored before; if ours does, the ring sees that we may be asleep.
@@ -275,9 +294,15 @@ impl Lock {
 
     /// Wakes the thread whose turn it is, and the one behind it: that one is next in line now, and has to be awake when
     /// its turn comes, because waking up takes longer than many a registration.
+    ///
+    /// If the first one was asleep, then calls take longer than the next in line stays awake, and to wake the one behind is
+    /// in vain and in the way. Whether that has changed is tried now and then.
     #[inline]
     fn call(&self, ticket: u64) {
-        self.ring(self.bell(ticket));
+        let was_asleep = self.ring(self.bell(ticket));
+        if was_asleep && !ticket.is_multiple_of(TRIED_AGAIN) {
+            return;
+        }
         let behind = self.bell(ticket + 1);
         // Relaxed: if it is missed, it will be woken in its turn.
         if behind.word.0.load(Ordering::Relaxed) & ASLEEP != 0 {
@@ -285,12 +310,15 @@ impl Lock {
         }
     }
 
+    /// Wakes who sleeps there, and says whether somebody may have.
     #[inline]
-    fn ring(&self, bell: &Bell) {
+    fn ring(&self, bell: &Bell) -> bool {
         // AcqRel: see `wait_for`.
-        if bell.word.0.fetch_add(RING, Ordering::AcqRel) & ASLEEP != 0 {
+        let asleep = bell.word.0.fetch_add(RING, Ordering::AcqRel) & ASLEEP != 0;
+        if asleep {
             wake_all(bell);
         }
+        asleep
     }
 
     /// Who holds `ticket`, and for what. It is known once that thread has entered or gone to sleep.

@@ -197,7 +197,7 @@ fn three_threads_two_entries_each() {
 /// A thread ends inside; the two others go on.
 #[test]
 fn a_holder_that_is_gone() {
-    check(2, || {
+    check(1, || {
         const DYING: u64 = 1;
         DEATH
             .thread
