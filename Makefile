@@ -14,15 +14,16 @@ second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals late crowd)
 unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
+benches  := $(addprefix $(CLIENTS)/,cost contend inside.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
 objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so mutex.so last.so)
 rust     := $(CLIENTS)/plain
 
-.PHONY: release fixtures demo test bench clean
+.PHONY: release fixtures demo test bench peers clean
 
 release:
 	$(CARGO) build --release
 
-fixtures: $(verbs) $(linked) $(unlinked) $(objects) $(rust) $(CLIENTS)/cost
+fixtures: $(verbs) $(linked) $(unlinked) $(objects) $(rust)
 
 demo: release $(verbs) $(CLIENTS)/stress
 	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
@@ -30,12 +31,19 @@ demo: release $(verbs) $(CLIENTS)/stress
 test:
 	@tests/run.sh $(TARGET)/test.log
 
-bench: release
+bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost
+
+# What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
+debian := $(FIXTURES)/peers/debian
+peers:
+	$(CARGO) build --quiet --release --examples --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
+	@[ -d $(debian)/usr ] || { mkdir -p $(debian) && cd $(debian) && \
+		apt-get -qq -o APT::Sandbox::User=root download libeatmydata1 libjemalloc2 && for i in *.deb; do dpkg -x $$i .; done; } || true
 
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release
+	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers
 
 # libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; and a
 # second copy for the same process, under a name of its own.
@@ -66,15 +74,16 @@ $(CLIENTS)/raw_static: libs := -static
 $(CLIENTS)/orphan: libs := -fPIC -Wl,-z,dynamic-undefined-weak
 $(CLIENTS)/early: libs := -L$(CLIENTS) -learly_dep -Wl,-rpath,'$$ORIGIN' -Wl,-rpath-link,$(FIXTURES)/lib
 $(CLIENTS)/early: $(CLIENTS)/libearly_dep.so
-$(CLIENTS)/cost: libs := -L$(FIXTURES)/lib -libverbs
+$(CLIENTS)/cost $(CLIENTS)/contend: libs := -L$(FIXTURES)/lib -libverbs
+$(filter %.so,$(benches)): libs :=
 
-# Each client is the source file of its name; those that are built a second time, and benches/cost.c, say so here.
+# Each client is the source file of its name; those that are built a second time, and those of benches/, say so here.
 again    := $(addprefix $(CLIENTS)/,host_linked raw_static)
 $(filter-out $(again),$(linked) $(unlinked)): $(CLIENTS)/%: tests/clients/%.c
 $(CLIENTS)/host_linked: tests/clients/host.c
 $(CLIENTS)/raw_static: tests/clients/raw.c
-$(CLIENTS)/cost: benches/cost.c
-$(linked) $(unlinked) $(CLIENTS)/cost: Makefile | $(verbs)
+$(CLIENTS)/cost $(CLIENTS)/contend: $(CLIENTS)/%: benches/%.c
+$(linked) $(unlinked) $(CLIENTS)/cost $(CLIENTS)/contend: Makefile | $(verbs)
 	@mkdir -p $(@D)
 	$(COMPILE) $(filter %.c,$^) -o $@ $(libs)
 
@@ -84,7 +93,9 @@ $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
 $(CLIENTS)/mutex.so: tests/clients/mutex.c
 $(CLIENTS)/last.so: tests/clients/last.c
-$(objects): Makefile | $(verbs)
+$(CLIENTS)/inside.so: benches/inside.c
+$(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c
+$(objects) $(filter %.so,$(benches)): Makefile | $(verbs)
 	@mkdir -p $(@D)
 	$(COMPILE) -fPIC -shared $(filter %.c,$^) -o $@ $(libs)
 

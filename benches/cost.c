@@ -3,7 +3,9 @@
  *
  * Prints what one call takes, in nanoseconds: the median of some blocks of so many
  * calls each. ioctl: one that has nothing to do with verbs, for a descriptor that
- * is closed. mr: ibv_reg_mr and ibv_dereg_mr, together.
+ * is closed. mr: ibv_reg_mr and ibv_dereg_mr, together. There is a second thread, asleep:
+ * malloc and some locks take a cheaper way where there is none, and where a lock
+ * is wanted there are several.
  */
 #include "../tests/clients/together.h"
 
@@ -35,6 +37,12 @@ static void call_mr(struct ibv_pd *pd)
 		exit(1);
 }
 
+static void *sleep_on(void *argument)
+{
+	pause();
+	return argument;
+}
+
 static int compare(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -51,8 +59,9 @@ int main(int argc, char **argv)
 	int calls = atoi(argv[2]);
 	struct ibv_pd *pd = open_pd(linked_verbs(), 0);
 	double blocks[BLOCKS];
+	pthread_t second;
 
-	if (!pd || calls < 1)
+	if (!pd || calls < 1 || pthread_create(&second, NULL, sleep_on, NULL))
 		return 1;
 	call(pd); /* whatever is looked up once has been */
 	for (int block = 0; block < BLOCKS; block++) {

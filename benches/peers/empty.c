@@ -1,0 +1,1 @@
+/* Nothing: what any preload library costs. */
