@@ -45,8 +45,9 @@ const AWAKE: u64 = if cfg!(loom) { 0 } else { 300_000 };
 /// Of so many sleepers that are called, one has the next in line woken with it.
 const TRIED_AGAIN: u64 = if cfg!(loom) { 2 } else { 8 };
 
-/// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two.
-const BELLS: usize = if cfg!(loom) { 2 } else { 1024 };
+/// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two. (The model has all
+/// of them share one.)
+const BELLS: usize = if cfg!(loom) { 1 } else { 1024 };
 
 const NS_PER_S: u64 = 1_000_000_000;
 

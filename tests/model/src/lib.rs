@@ -133,10 +133,8 @@ impl Guarded {
         })
     }
 
-    fn call(&self, place: &Place) {
-        let admission = self.lock.enter(place, &CALL);
-        assert!(admission.outermost);
-        let ticket = place.last_ticket();
+    /// What is done inside.
+    fn note(&self, ticket: u64) {
         self.last_ticket.with_mut(|last| {
             // SAFETY: that nobody else is here is what loom checks.
             let last = unsafe { &mut *last };
@@ -146,6 +144,13 @@ impl Guarded {
             }
             *last = ticket;
         });
+    }
+
+    fn call(&self, place: &Place) {
+        let admission = self.lock.enter(place, &CALL);
+        assert!(admission.outermost);
+        let ticket = place.last_ticket();
+        self.note(ticket);
         let again = self.lock.enter(place, &CALL);
         assert!(!again.outermost);
         self.lock.leave(place, &again);
@@ -206,7 +211,9 @@ fn a_holder_that_is_gone() {
         let dying = {
             let guarded = guarded.clone();
             thread::spawn(move || {
-                guarded.lock.enter(&Place::of(DYING), &CALL);
+                let place = Place::of(DYING);
+                guarded.lock.enter(&place, &CALL);
+                guarded.note(place.last_ticket());
                 DEATH
                     .happened
                     .store(true, loom::sync::atomic::Ordering::Release);
