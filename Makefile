@@ -15,7 +15,7 @@ verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals late crowd)
 unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
 benches  := $(addprefix $(CLIENTS)/,cost contend inside.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so mutex.so last.so)
+objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so last.so)
 rust     := $(CLIENTS)/plain
 
 .PHONY: release fixtures demo test bench peers clean
@@ -23,7 +23,7 @@ rust     := $(CLIENTS)/plain
 release:
 	$(CARGO) build --release
 
-fixtures: $(verbs) $(linked) $(unlinked) $(objects) $(rust)
+fixtures: $(verbs) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURES)/peers/pthread.so
 
 demo: release $(verbs) $(CLIENTS)/stress
 	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
@@ -66,7 +66,6 @@ $(CLIENTS)/host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so: libs :=
 $(CLIENTS)/host $(CLIENTS)/reopen $(CLIENTS)/handle: libs := -ldl
 $(CLIENTS)/relaxed: libs += -ldl
-$(CLIENTS)/mutex.so: libs := -ldl
 $(CLIENTS)/signals: libs += -lrt
 $(CLIENTS)/ioctl: libs := -lutil
 $(CLIENTS)/raw_static: libs := -static
@@ -91,7 +90,6 @@ $(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
 $(CLIENTS)/libearly_dep.so: tests/clients/early_dep.c
 $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
-$(CLIENTS)/mutex.so: tests/clients/mutex.c
 $(CLIENTS)/last.so: tests/clients/last.c
 $(CLIENTS)/inside.so: benches/inside.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c

@@ -10,7 +10,7 @@
 //! calls is no evidence: in Debian's build the inner call of `ibv_reg_mr` is a jump, and returns to NCCL, which has
 //! no libibverbs of its own; a call may also come through a pointer or a wrapper.)
 
-use crate::hook::EntryPoint;
+use crate::{errno::Errno, hook::EntryPoint};
 use core::{
     ffi::{CStr, c_char, c_void},
     fmt,
@@ -54,7 +54,8 @@ unsafe fn driver_function(object: *const Object) -> *const c_void {
 /// The function for a call of `entry` that is applied to `object`, if there is one in this process.
 ///
 /// Looks it up at most once for each copy of libibverbs, all entry points together: a call from within a call must find its
-/// function without asking the loader, because the lock is held then. What is not found is looked up again next time.
+/// function without asking the loader, because the lock is held then. What is not found is looked up again next time. Leaves
+/// errno alone.
 ///
 /// # Safety
 ///
@@ -78,6 +79,7 @@ pub fn find_in_global_scope() {
 
 #[cold]
 fn find(driver: *const c_void, entry: EntryPoint) -> Option<Target> {
+    let errno = Errno::save();
     let module = module_of(driver);
     let found = EntryPoint::ALL.map(|entry| {
         let own = module.as_ref().and_then(|module| module.find(entry));
@@ -90,6 +92,8 @@ fn find(driver: *const c_void, entry: EntryPoint) -> Option<Target> {
     if target.is_some() {
         BY_DRIVER.insert(driver, &found);
     }
+    drop(module);
+    errno.restore();
     target
 }
 

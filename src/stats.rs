@@ -68,9 +68,7 @@ impl Counters {
             longest_inside: Counter::new(),
         }
     }
-}
 
-impl Counters {
     fn forget(&self) {
         let Self {
             calls,

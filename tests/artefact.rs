@@ -59,6 +59,18 @@ fn dynamic(file: &Elf, tag: i64) -> Vec<u64> {
         .collect()
 }
 
+/// The names in the entries with `tag` in the dynamic section.
+fn named<'data>(file: &Elf<'data>, tag: i64) -> Vec<&'data str> {
+    let (_, names) = file
+        .dynamic_symbol_table()
+        .expect("readable")
+        .expect("dynamic symbols");
+    dynamic(file, tag)
+        .iter()
+        .map(|&name| names.get(name as usize).expect("a name"))
+        .collect()
+}
+
 #[test]
 fn exports_the_entry_points_with_their_versions_and_nothing_else() {
     let expected = [
@@ -77,34 +89,13 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
 
 #[test]
 fn needs_libc_and_nothing_else() {
-    let bytes = built();
-    let file = parse(&bytes);
-    let (_, names) = file
-        .dynamic_symbol_table()
-        .expect("readable")
-        .expect("dynamic symbols");
-    let needed = dynamic(&file, abi::DT_NEEDED);
-    let needed: Vec<_> = needed
-        .iter()
-        .map(|&name| names.get(name as usize).expect("a name"))
-        .collect();
-    assert_eq!(needed, ["libc.so.6"]);
+    assert_eq!(named(&parse(&built()), abi::DT_NEEDED), ["libc.so.6"]);
 }
 
 /// What depends on it names this, and the base version is called by it.
 #[test]
 fn has_a_soname() {
-    let bytes = built();
-    let file = parse(&bytes);
-    let (_, names) = file
-        .dynamic_symbol_table()
-        .expect("readable")
-        .expect("dynamic symbols");
-    let names: Vec<_> = dynamic(&file, abi::DT_SONAME)
-        .iter()
-        .map(|&name| names.get(name as usize).expect("a name"))
-        .collect();
-    assert_eq!(names, ["libmrlock.so.0"]);
+    assert_eq!(named(&parse(&built()), abi::DT_SONAME), ["libmrlock.so.0"]);
 }
 
 /// A thread may be asleep in a hook at any time, so the library must never be unloaded.

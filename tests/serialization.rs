@@ -37,6 +37,14 @@ fn short_stress() -> Program {
     client("stress").arg("-n").arg("20")
 }
 
+/// With the library, on a libibverbs that lets threads in beside each other and counts them.
+fn counted_stress() -> Program {
+    short_stress()
+        .counting()
+        .env("EMBEDDED_HOLD_US", HOLD_US)
+        .preloaded()
+}
+
 #[test]
 fn a_process_that_dies_of_the_race_lives_with_the_library() {
     let without = client("stress").run();
@@ -90,10 +98,7 @@ fn more_threads_than_cores_or_devices() {
 
 #[test]
 fn switched_off_it_only_forwards() {
-    let program = short_stress()
-        .counting()
-        .env("EMBEDDED_HOLD_US", HOLD_US)
-        .preloaded();
+    let program = counted_stress();
     let off = program.env("MRLOCK", "off").run().succeeded("MRLOCK=off");
     assert!(
         off.witness.together >= 2,
@@ -104,10 +109,7 @@ fn switched_off_it_only_forwards() {
 
 #[test]
 fn only_registrations_if_so_asked() {
-    let program = short_stress()
-        .counting()
-        .env("EMBEDDED_HOLD_US", HOLD_US)
-        .preloaded();
+    let program = counted_stress();
     let reg = program
         .env("MRLOCK_CALLS", "reg")
         .run()
@@ -124,10 +126,7 @@ fn only_registrations_if_so_asked() {
 
 #[test]
 fn only_deregistrations_if_so_asked() {
-    let program = short_stress()
-        .counting()
-        .env("EMBEDDED_HOLD_US", HOLD_US)
-        .preloaded();
+    let program = counted_stress();
     let dereg = program
         .env("MRLOCK_CALLS", "dereg")
         .run()

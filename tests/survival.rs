@@ -2,7 +2,7 @@
 //! come in between, and calls are made before and after everything else.
 //!
 //! Where it makes sense, a test first shows what becomes of the program without the library, or with one that is a
-//! pthread mutex around each call (`mutex.so`). A program that hangs is ended by its own alarm.
+//! pthread mutex around each call (`benches/peers/pthread.c`). A program that hangs is ended by its own alarm.
 
 mod common;
 
@@ -15,7 +15,7 @@ const HANGS: &str = "100";
 /// The same with the mutex preloaded, and little time: it hangs.
 fn hangs_with_a_mutex(program: &Program) {
     const SIGALRM: i32 = 14;
-    let mutex = fixtures().join("clients/mutex.so");
+    let mutex = fixtures().join("peers/pthread.so");
     let program = program.clone().env("LD_PRELOAD", mutex);
     let outcome = program.env("GIVE_UP_AFTER", "2").run();
     assert!(

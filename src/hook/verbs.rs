@@ -49,10 +49,8 @@ macro_rules! entry_points {
             export!($name @@ $version);
 
             unsafe extern "C" fn $name($object: *mut $object_type $(, $argument: $type)*) -> $result {
-                let errno = Errno::save();
                 // SAFETY: null or made by libibverbs, as the real function requires.
                 let target = unsafe { next::target(EntryPoint::$variant, $object.cast()) };
-                errno.restore();
                 let Some(target) = target else { return $absent };
                 type Function = unsafe extern "C" fn(*mut $object_type $(, $type)*) -> $result;
                 // SAFETY: the target is libibverbs' own function of this name and version, so it has this type.

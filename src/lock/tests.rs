@@ -217,14 +217,18 @@ fn a_thread_that_has_ended_is_gone_even_if_its_number_is_used_again() {
     assert!(earlier.is_gone());
 }
 
+/// A lock with a thread inside and one that waits, and the place of the first.
+fn held_and_waited_for() -> (Lock, Place) {
+    let (lock, holder) = (Lock::new(), place());
+    lock.enter(&holder, &CALL);
+    lock.draw(&place());
+    (lock, holder)
+}
+
 #[test]
 fn a_child_has_a_free_lock_or_its_own() {
-    let lock = Lock::new();
-    let (holder, waiter, outsider) = (place(), place(), place());
-    lock.enter(&holder, &CALL);
-    waiter
-        .ticket
-        .set(lock.next.0.fetch_add(1, Ordering::Relaxed));
+    let (lock, _) = held_and_waited_for();
+    let outsider = place();
 
     // As in a child of a thread that is outside: the holder and the waiter are not there.
     lock.after_fork(&outsider);
@@ -233,12 +237,8 @@ fn a_child_has_a_free_lock_or_its_own() {
     lock.leave(&outsider, &admission);
 
     // As in a child of a holder.
-    let lock = Lock::new();
-    let (holder, waiter, outsider) = (place(), place(), place());
-    lock.enter(&holder, &CALL);
-    waiter
-        .ticket
-        .set(lock.next.0.fetch_add(1, Ordering::Relaxed));
+    let (lock, holder) = held_and_waited_for();
+    let outsider = place();
     lock.after_fork(&holder);
     assert!(!lock.enter(&holder, &CALL).outermost, "still inside");
     lock.leave(
