@@ -22,6 +22,14 @@ impl Errno {
         Self(unsafe { *libc::__errno_location() })
     }
 
+    /// Runs `body`, which may change errno, and puts back what it was.
+    pub fn preserve<R>(body: impl FnOnce() -> R) -> R {
+        let before = Self::save();
+        let result = body();
+        before.restore();
+        result
+    }
+
     /// Makes this the value that the caller will see.
     pub fn restore(self) {
         // SAFETY: as in `save`.

@@ -1,7 +1,7 @@
 //! Which calls are serialized.
 
 use crate::{
-    config,
+    config::{self, Config},
     hook::{Layer, Operation},
 };
 
@@ -16,23 +16,26 @@ pub enum Kind {
 }
 
 /// Whether calls are caught at this layer at all.
-#[inline]
 pub fn catches(layer: Layer) -> bool {
-    let config = config::get();
-    config.enabled
-        && match layer {
-            Layer::Verbs => config.hooks.verbs,
-            Layer::Ioctl => config.hooks.ioctl,
-        }
+    catches_under(config::get(), layer)
 }
 
 /// Whether this operation goes through the lock in this process.
 #[inline]
 pub fn serializes(operation: &Operation) -> bool {
-    let calls = &config::get().calls;
-    catches(operation.layer)
+    let config = config::get();
+    catches_under(config, operation.layer)
         && match operation.kind {
-            Kind::Registration => calls.reg,
-            Kind::Deregistration => calls.dereg,
+            Kind::Registration => config.calls.reg,
+            Kind::Deregistration => config.calls.dereg,
+        }
+}
+
+#[inline]
+fn catches_under(config: &Config, layer: Layer) -> bool {
+    config.enabled
+        && match layer {
+            Layer::Verbs => config.hooks.verbs,
+            Layer::Ioctl => config.hooks.ioctl,
         }
 }

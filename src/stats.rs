@@ -104,7 +104,7 @@ pub fn is_timed() -> bool {
 
 /// Counts one call. The caller holds the lock.
 #[inline]
-pub fn record(operation: &Operation, admission: Admission, failed: bool, inside: Option<u64>) {
+pub fn record(operation: &Operation, admission: &Admission, failed: bool, inside: Option<u64>) {
     let counters = &operation.counters;
     counters.calls.add(1);
     if failed {

@@ -183,6 +183,36 @@ fn a_waiter_that_is_cancelled() {
     goes_on_without_the_dead(&client("gone").arg("waiter"), "2 3");
 }
 
+/// A thread is interrupted after each single instruction of its call, in a process for each. How many that are shows that
+/// ours were among them.
+fn is_served_after_any_instruction(how: &str) {
+    let instructions = |program: &Program| -> u32 {
+        let outcome = program.run().succeeded(how);
+        let count = words(&outcome.stdout, "instructions")[0].parse();
+        count.unwrap_or_else(|_| panic!("{outcome:#?}"))
+    };
+    let [alone, queued] = ["alone", "queued"].map(|queue| client("step").args([how, queue]));
+    let without = instructions(&alone);
+    let with = instructions(&alone.preloaded());
+    assert!(with > 2 * without, "{without} without us, {with} with us");
+    assert!(instructions(&queued.preloaded()) > with);
+}
+
+#[test]
+fn a_thread_that_ends_after_any_instruction() {
+    is_served_after_any_instruction("exit");
+}
+
+#[test]
+fn a_handler_that_calls_after_any_instruction() {
+    is_served_after_any_instruction("call");
+}
+
+#[test]
+fn a_handler_that_forks_after_any_instruction() {
+    is_served_after_any_instruction("fork");
+}
+
 /// In a process id namespace of its own it can say which id comes next.
 fn with_its_id_used_again(how: &str, served: &str) {
     let own_ids = [

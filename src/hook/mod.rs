@@ -6,14 +6,13 @@ mod verbs;
 pub use verbs::EntryPoint;
 
 use crate::{
-    errno::Errno,
-    lock::{Lock, Purpose, now},
+    lock::{Admission, Lock, Purpose, now},
     policy::{self, Kind},
     stats::{self, Counters},
     thread,
 };
 use core::{ffi::c_void, ptr};
-use log::trace;
+use log::{Level, log_enabled, trace};
 
 /// The one lock of this process, shared by both layers.
 static LOCK: Lock = Lock::new();
@@ -84,7 +83,8 @@ pub fn after_fork() {
     thread::with(|thread| LOCK.after_fork(&thread.place));
 }
 
-/// Makes a call: alone, if the policy says so. Whatever had to be looked up for it has been.
+/// Makes a call: alone, if the policy says so. Whatever had to be looked up for it has been. What the call finds and leaves
+/// in errno is the host's: our own system calls put it back where they are made.
 #[inline]
 fn serialize<R: Outcome>(
     operation: &'static Operation,
@@ -95,35 +95,30 @@ fn serialize<R: Outcome>(
         return call();
     }
     thread::with(|thread| {
-        let before = Errno::save();
         let purpose = Purpose {
             name: &operation.name,
             address: region.address,
             length: region.length,
         };
-        let admission = LOCK.enter(&thread.place, &purpose);
+        let Some(admission) = LOCK.enter(&thread.place, &purpose) else {
+            // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
+            return call();
+        };
         let since = stats::is_timed().then(now);
-        before.restore();
         let result = call();
-        let after = Errno::save();
-        if admission.outermost {
-            let inside = since.map(|since| now().saturating_sub(since));
-            stats::record(operation, admission, result.failed(), inside);
+        let inside = since.map(|since| now().saturating_sub(since));
+        stats::record(operation, &admission, result.failed(), inside);
+        LOCK.leave(&thread.place);
+        if log_enabled!(Level::Trace) {
+            say(&purpose, &admission, result.failed());
         }
-        LOCK.leave(&thread.place, &admission);
-        // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
-        if admission.outermost {
-            trace!(
-                "{purpose}: {outcome}, waited {waited} ns",
-                outcome = if result.failed() {
-                    "failed"
-                } else {
-                    "succeeded"
-                },
-                waited = admission.waited.unwrap_or(0),
-            );
-        }
-        after.restore();
         result
     })
+}
+
+#[cold]
+fn say(purpose: &Purpose, admission: &Admission, failed: bool) {
+    let outcome = if failed { "failed" } else { "succeeded" };
+    let waited = admission.waited.unwrap_or(0);
+    trace!("{purpose}: {outcome}, waited {waited} ns");
 }

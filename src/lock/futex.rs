@@ -25,30 +25,35 @@ impl Word {
             tv_sec: (deadline / NS_PER_S) as libc::time_t,
             tv_nsec: (deadline % NS_PER_S) as libc::c_long,
         };
-        // SAFETY: the word is valid and aligned, and the time too. A raw system call is no cancellation point.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.0.as_ptr(),
-                operation,
-                expected,
-                &raw const deadline,
-                ptr::null::<u32>(),
-                libc::FUTEX_BITSET_MATCH_ANY,
-            )
-        };
-        if result != 0 && Errno::save() == Errno::ETIMEDOUT {
-            Slept::Long
-        } else {
-            Slept::Short
-        }
+        Errno::preserve(|| {
+            // SAFETY: the word is valid and aligned, and the time too. A raw system call is no cancellation point.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.0.as_ptr(),
+                    operation,
+                    expected,
+                    &raw const deadline,
+                    ptr::null::<u32>(),
+                    libc::FUTEX_BITSET_MATCH_ANY,
+                )
+            };
+            if result != 0 && Errno::save() == Errno::ETIMEDOUT {
+                Slept::Long
+            } else {
+                Slept::Short
+            }
+        })
     }
 
     /// Wakes every thread that sleeps on the word.
     pub fn wake(&self) {
         let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
         // SAFETY: as in `wait`.
-        unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), operation, i32::MAX) };
+        let wake = || unsafe {
+            libc::syscall(libc::SYS_futex, self.0.as_ptr(), operation, i32::MAX);
+        };
+        Errno::preserve(wake);
     }
 }
 
@@ -59,6 +64,7 @@ pub fn give_way() {
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC. Costs 20 to 30 ns.
+#[inline(never)]
 pub fn now() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,

@@ -1,5 +1,6 @@
 //! Which thread, and whether it still lives.
 
+use super::state::ID_BITS;
 use crate::{errno::Errno, text::Text};
 use core::fmt::Write;
 
@@ -14,9 +15,6 @@ pub struct Identity {
     pub process: libc::pid_t,
 }
 
-/// Enough for any thread id: PID_MAX_LIMIT of the kernel.
-const ID_BITS: u32 = 22;
-
 /// What /proc counts a thread's start in: USER_HZ is 100 on every x86_64 kernel.
 const TICK_IN_NS: i64 = 10_000_000;
 
@@ -30,25 +28,29 @@ impl Identity {
     /// Looks up who the calling thread is.
     #[cold]
     pub fn of_this_thread() -> Self {
+        // SAFETY: no preconditions. (A system call: glibc has gettid() since 2.30.)
+        Self::seen_now(unsafe { libc::syscall(libc::SYS_gettid) } as u64)
+    }
+
+    /// The thread of this process that has this id now.
+    pub fn seen_now(id: u64) -> Self {
         let mut time = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: `time` is valid for writing; gettid has no preconditions. (A system call: glibc has gettid() since 2.30.)
-        let id = unsafe {
-            libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time);
-            libc::syscall(libc::SYS_gettid)
-        };
+        // SAFETY: `time` is valid for writing.
+        unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
         let ticks = time.tv_sec * 100 + time.tv_nsec / TICK_IN_NS;
         Self {
-            number: (ticks as u64) << ID_BITS | id as u64,
+            number: (ticks as u64) << ID_BITS | id,
             process: this_process(),
         }
     }
 
     /// The kernel's thread id.
-    pub fn id(self) -> libc::pid_t {
-        (self.number & ((1 << ID_BITS) - 1)) as libc::pid_t
+    #[inline]
+    pub fn id(self) -> u64 {
+        self.number & ((1 << ID_BITS) - 1)
     }
 
     fn alive_at(self) -> u64 {
@@ -68,9 +70,10 @@ impl Identity {
     /// may not know: a forked child that no fork handler ran in still has its parent's identity, and a thread may share our
     /// memory and be no thread of our process.
     pub fn is_gone(self) -> bool {
-        if self.process != this_process() {
-            return false;
-        }
+        self.process == this_process() && Errno::preserve(|| self.is_missing())
+    }
+
+    fn is_missing(self) -> bool {
         // SAFETY: signal 0 only asks whether the thread is there.
         let answer = unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.id(), 0) };
         if answer != 0 {
@@ -95,7 +98,7 @@ struct Status {
 }
 
 impl Status {
-    fn of(thread: libc::pid_t) -> Option<Self> {
+    fn of(thread: u64) -> Option<Self> {
         let mut path = Text::<64>::new();
         let _ = write!(path, "/proc/self/task/{thread}/stat\0");
         let mut buffer = [0u8; 512];

@@ -1,10 +1,12 @@
 //! The lock: first come, first served; the thread inside may enter again; who has to wait sleeps in the kernel.
 //!
-//! A thread draws a ticket and enters when that ticket is served. Leaving serves the next ticket, and wakes the thread
-//! that holds it; where calls are short, also the one behind, which is to be awake when its turn comes. Nothing here is ever allocated, freed or initialized.
+//! Where nobody is, a thread enters with one compare-exchange that puts its own id into the lock's word, and leaves with
+//! another. Where somebody is, it draws a ticket, and enters when that is served. Leaving serves the next ticket, and wakes the
+//! thread that holds it; where calls are short, also the one behind, which is to be awake when its turn comes. Nothing here is ever
+//! allocated, freed or initialized.
 //!
-//! Tickets have 64 bits: they never come again, and so a thread's last ticket says by itself where the thread stands.
-//! Not yet served: it waits. Being served: it is inside. Past: it is outside.
+//! A turn is taken, never given: only who puts its id into the word is inside. Therefore a ticket may be passed over at any
+//! time. Its thread, should it live, finds that out, and draws another.
 
 #[cfg(not(loom))]
 mod futex;
@@ -12,6 +14,7 @@ mod futex;
 mod identity;
 mod owner;
 mod patrol;
+mod state;
 
 pub use futex::now;
 pub use owner::Purpose;
@@ -21,12 +24,15 @@ use futex::{Slept, Word};
 use identity::Identity;
 use owner::Owner;
 use patrol::Patrol;
-use sync::{AtomicU64, Ordering, give_way};
+use state::{State, Ticket};
+use sync::{AtomicBool, AtomicU64, Ordering, give_way};
 
 /// What the lock is made of: the machine's, or loom's when tests/model checks the algorithm.
 mod sync {
     #[cfg(not(loom))]
     pub use super::futex::give_way;
+    // A hint that orders nothing: one value at a time is all that the model has to try.
+    pub use core::sync::atomic::AtomicBool;
     #[cfg(not(loom))]
     pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     #[cfg(loom)]
@@ -42,7 +48,7 @@ use crate::{futex, identity};
 /// waited for to wake up, which would take 5 to 50 us.
 const AWAKE: u64 = if cfg!(loom) { 0 } else { 300_000 };
 
-/// Of so many sleepers that are called, one has the next in line woken with it.
+/// Where calls are longer, one ticket in so many finds out whether they still are.
 const TRIED_AGAIN: u64 = if cfg!(loom) { 2 } else { 8 };
 
 /// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two. (The model has all
@@ -51,18 +57,14 @@ const BELLS: usize = if cfg!(loom) { 1 } else { 1024 };
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// The first ticket. Zero is what a thread has that never drew one.
-const FIRST: u64 = 1;
-
-/// A first-come-first-served, re-entrant lock.
+/// A first-come-first-served, re-entrant lock. All zero: nobody is there.
 pub struct Lock {
-    /// The ticket that the next arrival draws. On a cache line of its own: arrivals must not disturb those who watch
-    /// `serving`.
-    next: Line<AtomicU64>,
-    /// The ticket whose thread may be inside.
-    serving: Line<AtomicU64>,
+    /// Who is inside and who waits: a `State`.
+    word: Line<AtomicU64>,
     /// The thread inside, and what for.
     inside: Line<Owner>,
+    /// The last call that was waited for took longer than the next in line stays awake.
+    is_slow: Line<AtomicBool>,
     /// Where the holder of ticket `t` sleeps: `bells[t % BELLS]`.
     bells: [Bell; BELLS],
 }
@@ -89,23 +91,28 @@ const RING: u32 = 2;
 /// Plain cells, because only the thread itself and the signal handlers that interrupt it look.
 #[repr(C)]
 pub struct Place {
-    /// The last ticket it drew.
-    ticket: Cell<u64>,
-    /// It is drawing one: a signal handler that finds this set has interrupted it there.
-    drawing: Cell<bool>,
     /// Who it is; looked up once.
     thread: Cell<Identity>,
+    /// The ticket that it waits with, or is just drawing; 0 for none. Noted before it is drawn: a signal handler that
+    /// interrupts the thread anywhere from there to its turn waits with the same ticket.
+    ticket: Cell<Ticket>,
 }
 
 /// What it took to get in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Admission {
-    /// Whether this thread was outside before. If not, the call is part of the outer one.
-    pub outermost: bool,
-    /// Nanoseconds of waiting; `None` if the lock was free, or held by this very thread.
+    /// Nanoseconds of waiting; `None` if the lock was free.
     pub waited: Option<u64>,
     /// How many threads were inside or waiting just then, this one included.
     pub crowd: u64,
+}
+
+impl Admission {
+    /// Into a free lock.
+    const AT_ONCE: Self = Self {
+        waited: None,
+        crowd: 1,
+    };
 }
 
 impl Place {
@@ -113,31 +120,12 @@ impl Place {
     #[cfg(loom)]
     pub fn of(thread: u64) -> Self {
         Self {
-            ticket: Cell::new(0),
-            drawing: Cell::new(false),
             thread: Cell::new(Identity {
                 number: thread,
                 process: 0,
             }),
+            ticket: Cell::new(0),
         }
-    }
-
-    /// The ticket it drew last.
-    #[cfg(loom)]
-    pub fn last_ticket(&self) -> u64 {
-        self.ticket.get()
-    }
-
-    /// Who this thread is.
-    #[inline]
-    fn identity(&self) -> Identity {
-        let known = self.thread.get();
-        if known != Identity::UNKNOWN {
-            return known;
-        }
-        let found = Identity::of_this_thread();
-        self.thread.set(found);
-        found
     }
 }
 
@@ -146,9 +134,9 @@ impl Lock {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            next: Line(AtomicU64::new(FIRST)),
-            serving: Line(AtomicU64::new(FIRST)),
+            word: Line(AtomicU64::new(0)),
             inside: Line(Owner::nobody()),
+            is_slow: Line(AtomicBool::new(false)),
             bells: [const {
                 Bell {
                     word: Word(sync::AtomicU32::new(0)),
@@ -166,203 +154,305 @@ impl Lock {
             owner: Owner::default(),
         };
         Self {
-            next: Line(AtomicU64::new(FIRST)),
-            serving: Line(AtomicU64::new(FIRST)),
+            word: Line(AtomicU64::new(0)),
             inside: Line(Owner::default()),
+            is_slow: Line(AtomicBool::new(false)),
             bells: core::array::from_fn(|_| bell()),
         }
     }
 
-    /// Enters, after everybody who came before. Every `enter` is followed by a `leave` on the same thread.
+    /// Enters, after everybody who came before, and `leave` on the same thread has to follow; `None` if this thread is inside
+    /// already: what it does is part of its outer call.
     ///
     /// A signal handler may come here at any time. Where it interrupts this thread's call, it is inside already; where it
-    /// interrupts the wait, it waits for the same ticket; where it interrupts the drawing of a ticket, see `Patrol::look`.
+    /// interrupts the wait, it waits with the same ticket.
     #[inline]
-    pub fn enter(&self, place: &Place, purpose: &Purpose) -> Admission {
-        let has_interrupted = place.drawing.get();
-        let ticket = place.ticket.get();
-        let serving = self.serving();
-        let is_part =
-            ticket == serving || ticket > serving && self.wait_for(ticket, place, has_interrupted);
-        if is_part {
-            return Admission {
-                outermost: false,
-                waited: None,
-                crowd: 1,
-            };
-        }
-        let mut ticket = self.draw(place);
-        let ahead = ticket.saturating_sub(self.serving());
-        let waited = (self.serving() != ticket).then(|| {
-            let since = now();
-            while !self.wait_for(ticket, place, has_interrupted) {
-                ticket = self.draw(place);
-            }
-            now().saturating_sub(since)
-        });
-        self.inside.0.sign(ticket, place.identity(), purpose);
-        Admission {
-            outermost: true,
-            waited,
-            crowd: ahead + 1,
+    pub fn enter(&self, place: &Place, purpose: &Purpose) -> Option<Admission> {
+        let (state, me) = self.look(place);
+        if state.holder() == me.id() {
+            None
+        } else if state.count() == 0 && self.take(state, me, purpose) {
+            Some(Admission::AT_ONCE)
+        } else {
+            self.queue(place, purpose)
         }
     }
 
-    /// Draws the next ticket, and notes it.
+    /// Leaves what `enter` admitted to; the next in line enters.
     #[inline]
-    fn draw(&self, place: &Place) -> u64 {
-        let has_interrupted = place.drawing.replace(true);
-        // A handler on this thread must find `drawing` set before the ticket is drawn, and until it is noted.
-        compiler_fence(Ordering::SeqCst);
-        // Acquire pairs with the Release in `is_wanted`: if the holder before us found nobody waiting, we see that it is our
-        // turn. What it did inside is seen through `serving`.
-        let ticket = self.next.0.fetch_add(1, Ordering::Acquire);
-        place.ticket.set(ticket);
-        compiler_fence(Ordering::SeqCst);
-        place.drawing.set(has_interrupted);
-        ticket
-    }
-
-    /// Leaves what `enter` admitted to; with the outermost call, the next in line enters.
-    #[inline]
-    pub fn leave(&self, place: &Place, admission: &Admission) {
-        if admission.outermost {
-            let ticket = place.ticket.get();
-            // A thread that was taken for gone, and is not, must not bring back what is past.
-            if self.serving() != ticket {
+    pub fn leave(&self, place: &Place) {
+        loop {
+            let (state, me) = self.look(place);
+            // A thread that was taken for gone, and is not, must not end the turn of another.
+            if state.holder() != me.id() || self.pass_on(state) {
                 return;
             }
-            // Release pairs with the Acquire of `serving()`: the next holder sees all that we did inside.
-            self.serving.0.store(ticket + 1, Ordering::Release);
-            if self.is_wanted(ticket + 1) {
-                self.call(ticket + 1);
-            }
         }
-    }
-
-    /// Whether `ticket`, which is being served by now, has been drawn. Where nobody waits, this keeps `leave` to the cache
-    /// lines that `enter` has used, and away from the bells.
-    #[inline]
-    fn is_wanted(&self, ticket: u64) -> bool {
-        // A read-modify-write that changes nothing: it comes before or after the `fetch_add` that draws the ticket. If
-        // after, we see that it was drawn. If before, who draws it sees `serving` as it was stored before this.
-        // Release pairs with the Acquire in `enter`. Relaxed on failure: only the number counts.
-        self.next
-            .0
-            .compare_exchange(ticket, ticket, Ordering::Release, Ordering::Relaxed)
-            .is_err()
     }
 
     /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
     pub fn after_fork(&self, place: &Place) {
-        place.thread.set(Identity::UNKNOWN);
-        let ticket = place.ticket.get();
+        let parent = place.thread.replace(Identity::UNKNOWN);
+        let state = self.state();
+        // Nothing to change, no page to copy.
+        if parent == Identity::UNKNOWN && state.count() == 0 {
+            return;
+        }
+        let mut new = state.emptied();
+        if parent != Identity::UNKNOWN && parent.id() == state.holder() {
+            let me = self.identity(place);
+            new = new.joined().taken_by(me.id());
+            self.inside.0.hand_over(new.serving(), me);
+        }
         // Relaxed: there is no other thread.
-        if ticket >= self.serving.0.load(Ordering::Relaxed) {
-            self.serving.0.store(ticket, Ordering::Relaxed);
-            self.next.0.store(ticket + 1, Ordering::Relaxed);
-            self.inside.0.hand_over(ticket, place.identity());
-        } else {
-            let next = self.next.0.load(Ordering::Relaxed);
-            self.serving.0.store(next, Ordering::Relaxed);
+        self.word.0.store(new.0, Ordering::Relaxed);
+    }
+
+    /// Who is inside and who waits, and who the calling thread is.
+    #[inline]
+    fn look(&self, place: &Place) -> (State, Identity) {
+        loop {
+            let me = self.identity(place);
+            let state = self.state();
+            // A signal handler may have forked in between; in the child, this thread has another id.
+            compiler_fence(Ordering::SeqCst);
+            if place.thread.get() == me {
+                return (state, me);
+            }
         }
     }
 
-    /// Waits until `ticket` is served; `false` if it was passed over.
+    /// Who the calling thread is.
+    #[inline]
+    fn identity(&self, place: &Place) -> Identity {
+        let known = place.thread.get();
+        if known != Identity::UNKNOWN {
+            return known;
+        }
+        self.introduce(place)
+    }
+
+    /// Finds out who the calling thread is, which never came here before.
     #[cold]
-    fn wait_for(&self, ticket: u64, place: &Place, has_interrupted: bool) -> bool {
-        let bell = self.bell(ticket);
-        bell.owner.sign(ticket, place.identity(), &Purpose::WAIT);
-        let mut patrol = Patrol::begin(self.serving(), has_interrupted);
+    fn introduce(&self, place: &Place) -> Identity {
+        let me = Identity::of_this_thread();
+        // The kernel may have given this thread the id of one that is gone.
         loop {
-            let awake_until = now() + AWAKE;
+            let state = self.state();
+            if state.holder() != me.id() {
+                break;
+            }
+            patrol::pass_over_gone(self, state);
+        }
+        place.thread.set(me);
+        me
+    }
+
+    /// Draws a ticket and waits for its turn.
+    #[cold]
+    fn queue(&self, place: &Place, purpose: &Purpose) -> Option<Admission> {
+        let since = now();
+        let interrupted = place.ticket.get();
+        if interrupted != 0 && self.wait_for(interrupted, since, place, purpose) {
+            return None;
+        }
+        let mut admission = Admission::AT_ONCE;
+        while let Some((ticket, crowd)) = self.draw(place, purpose) {
+            let is_inside = self.wait_for(ticket, since, place, purpose);
+            admission.waited = Some(now().saturating_sub(since));
+            admission.crowd = crowd;
+            if is_inside {
+                break;
+            }
+        }
+        place.ticket.set(0);
+        Some(admission)
+    }
+
+    /// Draws the next ticket, and says how many are inside or waiting with it; `None` if this thread has got inside instead.
+    fn draw(&self, place: &Place, purpose: &Purpose) -> Option<(Ticket, u64)> {
+        loop {
+            let (state, me) = self.look(place);
+            // A handler that interrupted us here has waited with the ticket that we were about to draw, and its turn is ours.
+            if state.holder() == me.id() || state.count() == 0 && self.take(state, me, purpose) {
+                return None;
+            }
+            if state.count() == 0 {
+                continue;
+            }
+            if state.is_full() {
+                give_way();
+                continue;
+            }
+            let ticket = state.ticket(state.count());
+            place.ticket.set(ticket);
+            // A handler on this thread must find the note by the time that the ticket is drawn.
+            compiler_fence(Ordering::SeqCst);
+            if self.replace(state, state.joined()) {
+                return Some((ticket, state.joined().count()));
+            }
+        }
+    }
+
+    /// Waits until `ticket` is served, and enters; `false` if it was passed over.
+    fn wait_for(&self, ticket: Ticket, since: u64, place: &Place, purpose: &Purpose) -> bool {
+        let bell = self.bell(ticket);
+        bell.owner
+            .sign(ticket, self.identity(place), &Purpose::WAIT);
+        let mut patrol = Patrol::begin(self.state(), since);
+        let mut awake_since = since;
+        loop {
+            let mut was_awake = false;
             loop {
-                match ticket.checked_sub(self.serving()) {
+                let (state, me) = self.look(place);
+                match state.ahead_of(ticket) {
                     None => return false,
-                    Some(0) => return true,
-                    Some(1) if now() < awake_until => give_way(),
+                    Some(0) if state.holder() != 0 => return state.holder() == me.id(),
+                    Some(0) if self.take(state, me, purpose) => {
+                        if was_awake {
+                            self.set_slow(false);
+                        }
+                        return true;
+                    }
+                    Some(0) => {}
+                    Some(1) if self.stays_awake(ticket, awake_since) => {
+                        was_awake = true;
+                        give_way();
+                    }
                     Some(_) => break,
                 }
             }
             // AcqRel pairs with the `fetch_add` in `ring`: both change the same word, so one comes first. If the ring
-            // does, we see `serving` as it was stored before; if ours does, the ring sees that we may be asleep.
+            // does, we see the state as it was put before; if ours does, the ring sees that we may be asleep.
             let heard = bell.word.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
-            if self.serving() < ticket && bell.word.wait(heard, patrol.deadline()) == Slept::Long {
+            if self.state().ahead_of(ticket).is_some_and(|ahead| ahead > 0)
+                && bell.word.wait(heard, patrol.deadline()) == Slept::Long
+            {
                 patrol.look(self, ticket);
+            }
+            awake_since = now();
+        }
+    }
+
+    /// Takes the turn, if `state` is still what it leaves to this thread.
+    #[inline]
+    fn take(&self, state: State, me: Identity, purpose: &Purpose) -> bool {
+        // Who finds nobody joins first.
+        let joined = if state.count() == 0 {
+            state.joined()
+        } else {
+            state
+        };
+        let is_taken = self.replace(state, joined.taken_by(me.id()));
+        if is_taken {
+            self.inside.0.sign(state.serving(), me, purpose);
+        }
+        is_taken
+    }
+
+    /// Whether the next in line, with `ticket`, waits for its turn awake, as it has done since then.
+    fn stays_awake(&self, ticket: Ticket, since: u64) -> bool {
+        if !self.is_called_early(ticket) {
+            return false;
+        }
+        let stays = now().saturating_sub(since) < AWAKE;
+        if !stays {
+            self.set_slow(true);
+        }
+        stays
+    }
+
+    /// Whether the holder of `ticket` is woken when it gets next in line, or only when its turn comes. Where calls take
+    /// longer than the next in line stays awake, the former would be in vain and in the way; whether they still do is tried
+    /// now and then.
+    fn is_called_early(&self, ticket: Ticket) -> bool {
+        // Relaxed: a hint.
+        !self.is_slow.0.load(Ordering::Relaxed) || ticket.is_multiple_of(TRIED_AGAIN)
+    }
+
+    /// Notes how the last wait went.
+    fn set_slow(&self, is_slow: bool) {
+        // Relaxed: a hint. Written only when it changes: all waiters read it.
+        if self.is_slow.0.load(Ordering::Relaxed) != is_slow {
+            self.is_slow.0.store(is_slow, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends this turn, if nothing has changed, and wakes the thread whose turn is next.
+    #[inline]
+    fn pass_on(&self, state: State) -> bool {
+        let is_done = self.replace(state, state.passed_on());
+        if is_done && state.count() > 1 {
+            self.call(state.passed_on().serving());
+        }
+        is_done
+    }
+
+    /// Wakes the thread whose turn it is, and the one behind it: that one is next in line now, and has to be awake when its turn
+    /// comes, because waking up takes longer than many a registration.
+    #[inline(never)]
+    fn call(&self, ticket: Ticket) {
+        self.ring(self.bell(ticket));
+        let behind = ticket + 1;
+        if self.is_called_early(behind) {
+            let bell = self.bell(behind);
+            // Relaxed: if it is missed, it will be woken in its turn.
+            if bell.word.0.load(Ordering::Relaxed) & ASLEEP != 0 {
+                self.ring(bell);
             }
         }
     }
 
-    /// Wakes the thread whose turn it is, and the one behind it: that one is next in line now, and has to be awake when
-    /// its turn comes, because waking up takes longer than many a registration.
-    ///
-    /// If the first one was asleep, then calls take longer than the next in line stays awake, and to wake the one behind is
-    /// in vain and in the way. Whether that has changed is tried now and then.
-    #[inline]
-    fn call(&self, ticket: u64) {
-        let was_asleep = self.ring(self.bell(ticket));
-        if was_asleep && !ticket.is_multiple_of(TRIED_AGAIN) {
-            return;
-        }
-        let behind = self.bell(ticket + 1);
-        // Relaxed: if it is missed, it will be woken in its turn.
-        if behind.word.0.load(Ordering::Relaxed) & ASLEEP != 0 {
-            self.ring(behind);
-        }
-    }
-
-    /// Wakes who sleeps there, and says whether somebody may have.
-    #[inline]
-    fn ring(&self, bell: &Bell) -> bool {
+    /// Wakes all who sleep there: one thread, unless there are more waiters than bells; then the others look and fall asleep
+    /// again.
+    fn ring(&self, bell: &Bell) {
         // AcqRel: see `wait_for`.
-        let asleep = bell.word.0.fetch_add(RING, Ordering::AcqRel) & ASLEEP != 0;
-        if asleep {
-            wake_all(bell);
+        if bell.word.0.fetch_add(RING, Ordering::AcqRel) & ASLEEP != 0 {
+            // Relaxed: who sets the flag again compares the whole word when it falls asleep, and the wake-up comes after.
+            bell.word.0.fetch_and(!ASLEEP, Ordering::Relaxed);
+            bell.word.wake();
         }
-        asleep
     }
 
-    /// Who holds `ticket`, and for what. It is known once that thread has entered or gone to sleep.
-    fn owner(&self, ticket: u64) -> Option<(Identity, Purpose)> {
-        self.inside
-            .0
-            .of(ticket)
-            .or_else(|| self.bell(ticket).owner.of(ticket))
-    }
-
-    /// Serves the ticket behind this one, whose thread is gone. `false` if it is not being served (any more).
-    fn pass_over(&self, ticket: u64) -> bool {
-        // AcqRel as in `leave` and `serving()`: what the thread did before it ended is seen by the next holder.
-        let passed = self
-            .serving
-            .0
-            .compare_exchange(ticket, ticket + 1, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
-        if passed {
-            self.call(ticket + 1);
+    /// Whose turn it is, and what for. Not known if the turn is that of a ticket whose thread has not gone to sleep yet.
+    fn owner(&self, state: State) -> Option<(Identity, Purpose)> {
+        if state.holder() == 0 {
+            return self.bell(state.serving()).owner.of(state.serving());
         }
-        passed
+        let signed = self.inside.0.of(state.serving());
+        signed
+            .filter(|(thread, _)| thread.id() == state.holder())
+            .or_else(|| Some((Identity::seen_now(state.holder()), Purpose::WAIT)))
     }
 
-    /// The ticket being served. Acquire pairs with the Release in `leave`.
+    /// Puts `new` in the place of `old`, if that is still there.
     #[inline]
-    fn serving(&self) -> u64 {
-        self.serving.0.load(Ordering::Acquire)
+    fn replace(&self, old: State, new: State) -> bool {
+        // AcqRel: this is how one holder sees what another did inside. The one passes its turn on (Release); all that comes
+        // until the other takes its turn (Acquire) are read-modify-writes too, and so keep the chain. Relaxed on failure: nothing was
+        // learned.
+        self.word
+            .0
+            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
+    /// Who is inside and who waits.
     #[inline]
-    fn bell(&self, ticket: u64) -> &Bell {
+    fn state(&self) -> State {
+        // Relaxed: only a guess, which `replace` confirms. (Before a sleep, the bell orders it.)
+        State(self.word.0.load(Ordering::Relaxed))
+    }
+
+    /// Which turn it is.
+    #[cfg(any(test, loom))]
+    pub fn turn(&self) -> Ticket {
+        self.state().serving()
+    }
+
+    fn bell(&self, ticket: Ticket) -> &Bell {
         &self.bells[ticket as usize % BELLS]
     }
-}
-
-/// Wakes all who sleep on this bell: one thread, unless there are more waiters than bells; then the others look and
-/// fall asleep again.
-#[cold]
-fn wake_all(bell: &Bell) {
-    // Relaxed: who sets the flag again compares the whole word when it falls asleep, and the wake-up comes after.
-    bell.word.0.fetch_and(!ASLEEP, Ordering::Relaxed);
-    bell.word.wake();
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,7 +1,13 @@
 //! What a waiter does when its sleep was long: it looks after the thread whose turn it is. One that is gone is passed over;
 //! one that stays inside for too long is named.
 
-use super::{Lock, NS_PER_S, futex::now, identity::Identity, owner::Purpose};
+use super::{
+    Lock, NS_PER_S,
+    futex::now,
+    identity::Identity,
+    owner::Purpose,
+    state::{State, Ticket},
+};
 use crate::config;
 use log::{error, warn};
 
@@ -14,31 +20,27 @@ const LONG_SLEEP: u64 = 400_000_000;
 
 /// What one waiter has seen so far.
 pub struct Patrol {
-    /// The ticket that was being served when it last looked.
-    serving: u64,
-    /// Since when that one has been served, at least.
+    /// Whose turn it was when it last looked.
+    turn: State,
+    /// Since when, at least.
     since: u64,
-    /// How long it may stay before the next line about it.
+    /// How long that may take before the next line about it.
     patience: Option<u64>,
     /// When it looks next.
     deadline: u64,
     /// How often it has looked.
     rounds: u64,
-    /// It waits in a signal handler that has interrupted its own thread while that drew a ticket.
-    has_interrupted: bool,
 }
 
 impl Patrol {
-    /// Begins to watch while `serving` is served.
-    pub fn begin(serving: u64, has_interrupted: bool) -> Self {
-        let now = now();
+    /// Begins to watch this turn.
+    pub fn begin(turn: State, now: u64) -> Self {
         Self {
-            serving,
+            turn,
             since: now,
-            deadline: now + LONG_SLEEP,
             patience: patience(),
+            deadline: now + LONG_SLEEP,
             rounds: 0,
-            has_interrupted,
         }
     }
 
@@ -47,41 +49,39 @@ impl Patrol {
         self.deadline
     }
 
-    /// Looks after the ticket being served, for the waiter with `ticket`.
-    pub fn look(&mut self, lock: &Lock, ticket: u64) {
-        self.deadline = now() + LONG_SLEEP;
-        let serving = lock.serving();
-        let is_stuck = serving == self.serving;
+    /// Looks after the thread whose turn it is, for the waiter with `ticket`.
+    pub fn look(&mut self, lock: &Lock, ticket: Ticket) {
+        let now = now();
+        self.deadline = now + LONG_SLEEP;
+        let state = lock.state();
+        let is_stuck = state.is_same_turn(self.turn);
         if !is_stuck {
             let rounds = self.rounds;
             *self = Self {
                 rounds,
-                ..Self::begin(serving, self.has_interrupted)
+                ..Self::begin(state, now)
             };
         }
-        // The next in line looks every time; those behind it less often, in case that one is gone too.
-        self.rounds += 1;
-        if !self
-            .rounds
-            .is_multiple_of(ticket.saturating_sub(serving).clamp(1, MOST_ROUNDS))
-        {
-            return;
-        }
-        let Some((thread, purpose)) = lock.owner(serving) else {
-            // Whoever drew this ticket did not get to say so, for a whole long sleep. If we have interrupted a thread that
-            // was drawing, it is that one, and it cannot go on before we do. It will find its ticket past, and draw again.
-            if self.has_interrupted && is_stuck {
-                lock.pass_over(serving);
-            }
+        let Some(ahead @ 1..) = state.ahead_of(ticket) else {
             return;
         };
-        if !thread.is_gone() {
+        // The next in line looks every time; those behind it less often, in case that one is gone too.
+        self.rounds += 1;
+        if !self.rounds.is_multiple_of(ahead.min(MOST_ROUNDS)) {
+            return;
+        }
+        match lock.owner(state) {
+            Some((thread, _)) if thread.is_gone() => pass_over_gone(lock, state),
             // One line is enough, and the next in line writes it.
-            if ticket == serving + 1 {
-                self.complain(thread, &purpose);
+            Some((thread, purpose)) if ahead == 1 => self.complain(thread, &purpose),
+            Some(_) => {}
+            // Whoever drew this ticket did not get to say so, for a whole long sleep. It has ended; or else it will find its
+            // ticket past, and draw again.
+            None if is_stuck => {
+                // In vain if somebody arrives just now: the next look is for that.
+                lock.pass_on(state);
             }
-        } else if lock.pass_over(serving) {
-            report_gone(thread, &purpose);
+            None => {}
         }
     }
 
@@ -98,12 +98,18 @@ impl Patrol {
     }
 }
 
+/// Ends the turn of a thread that is gone, and says so.
 #[cold]
-fn report_gone(thread: Identity, purpose: &Purpose) {
-    error!(
-        "{purpose}: thread {} ended before it was done; the next in line goes on",
-        thread.id()
-    );
+pub fn pass_over_gone(lock: &Lock, state: State) {
+    let owner = lock.owner(state);
+    if lock.pass_on(state)
+        && let Some((thread, purpose)) = owner
+    {
+        error!(
+            "{purpose}: thread {} ended before it was done; the next in line goes on",
+            thread.id()
+        );
+    }
 }
 
 /// How long a thread may stay inside before a line about it; `None` is for ever.

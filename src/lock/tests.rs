@@ -16,11 +16,41 @@ const CALL: Purpose = Purpose {
     length: 0,
 };
 
+/// The place of the thread that uses it first.
 fn place() -> Place {
     Place {
-        ticket: Cell::new(0),
-        drawing: Cell::new(false),
         thread: Cell::new(Identity::UNKNOWN),
+        ticket: Cell::new(0),
+    }
+}
+
+/// The place of a thread that is only played: whether it is gone, nobody can tell.
+fn played(id: u64) -> Place {
+    let place = place();
+    place.thread.set(Identity {
+        number: id,
+        process: 0,
+    });
+    place
+}
+
+impl Lock {
+    /// What a thread does that is stopped right after it has drawn a ticket.
+    fn only_draw(&self, place: &Place) -> Ticket {
+        let drawn = self.draw(place, &CALL);
+        drawn.expect("somebody is inside").0
+    }
+
+    /// The rest of it.
+    fn then_wait(&self, place: &Place, ticket: Ticket) -> bool {
+        self.wait_for(ticket, now(), place, &CALL)
+    }
+
+    /// Waits until so many threads are inside or waiting.
+    fn until_count_is(&self, count: u64) {
+        while self.state().count() != count {
+            thread::yield_now();
+        }
     }
 }
 
@@ -35,11 +65,11 @@ fn one_thread_at_a_time() {
                 let place = place();
                 start.wait();
                 for _ in 0..10_000 {
-                    let admission = LOCK.enter(&place, &CALL);
+                    LOCK.enter(&place, &CALL);
                     // Relaxed: only the lock may order these.
                     assert!(!INSIDE.swap(true, Ordering::Relaxed));
                     assert!(INSIDE.swap(false, Ordering::Relaxed));
-                    LOCK.leave(&place, &admission);
+                    LOCK.leave(&place);
                 }
             });
         }
@@ -47,60 +77,76 @@ fn one_thread_at_a_time() {
 }
 
 #[test]
-fn the_holder_may_enter_again_and_lets_go_with_its_outermost_leave() {
+fn the_holder_may_enter_again() {
     let lock = Lock::new();
-    let (holder, other) = (place(), place());
-    let outer = lock.enter(&holder, &CALL);
-    let inner = lock.enter(&holder, &CALL);
-    assert_eq!(
-        (outer.outermost, outer.waited, outer.crowd),
-        (true, None, 1)
-    );
-    assert_eq!(
-        (inner.outermost, inner.waited, inner.crowd),
-        (false, None, 1)
-    );
-    lock.leave(&holder, &inner);
-    assert_eq!(lock.serving(), FIRST, "still inside");
-    lock.leave(&holder, &outer);
-    assert_eq!(lock.serving(), FIRST + 1);
-    assert_eq!(lock.enter(&other, &CALL).waited, None);
+    let (holder, other) = (played(1), played(2));
+    assert_eq!(lock.enter(&holder, &CALL), Some(Admission::AT_ONCE));
+    assert_eq!(lock.enter(&holder, &CALL), None);
+    lock.leave(&holder);
+    assert_eq!(lock.enter(&other, &CALL), Some(Admission::AT_ONCE));
 }
 
-/// What a signal handler does that interrupts its thread's wait: it enters with the ticket that the thread waits with.
+/// A thread that was taken for gone, and is not.
 #[test]
-fn a_waiter_that_is_interrupted_enters_with_its_own_ticket() {
+fn who_is_not_inside_ends_no_turn() {
     let lock = Lock::new();
-    let (holder, waiter) = (place(), place());
-    let inside = lock.enter(&holder, &CALL);
-    waiter
-        .ticket
-        .set(lock.next.0.fetch_add(1, Ordering::Relaxed));
-    lock.leave(&holder, &inside);
-    let handler = lock.enter(&waiter, &CALL);
-    assert!(!handler.outermost);
-    lock.leave(&waiter, &handler);
-    assert_eq!(
-        lock.serving(),
-        FIRST + 1,
-        "the turn of the interrupted call is not given away"
-    );
+    let (first, second) = (played(1), played(2));
+    lock.enter(&first, &CALL);
+    lock.pass_on(lock.state());
+    lock.enter(&second, &CALL);
+    lock.leave(&first);
+    assert_eq!(lock.state().holder(), 2);
 }
 
-/// What a signal handler does that interrupts its thread between drawing a ticket and noting it: nobody can take the turn
-/// of that ticket, so it is passed over, and drawn anew.
 #[test]
-fn a_thread_that_is_interrupted_while_it_draws_draws_again() {
+fn tickets_come_again_after_the_last() {
     let lock = Lock::new();
-    let place = place();
-    place.drawing.set(true);
-    lock.next.0.fetch_add(1, Ordering::Relaxed);
-    let handler = lock.enter(&place, &CALL);
-    assert!(handler.outermost && handler.waited.is_some());
-    assert!(place.drawing.get(), "the thread is drawing still");
-    lock.leave(&place, &handler);
-    // Back in the thread, which has a ticket that is past.
-    assert!(!lock.wait_for(FIRST, &place, false));
+    let (first, second) = (played(1), played(2));
+    let last = State(!0 << 38);
+    lock.word.0.store(last.0, Ordering::Relaxed);
+    for _ in 0..2 {
+        lock.enter(&first, &CALL);
+        let ticket = lock.only_draw(&second);
+        assert_eq!(lock.state().ahead_of(ticket), Some(1));
+        lock.leave(&first);
+        assert!(lock.then_wait(&second, ticket));
+        lock.leave(&second);
+        assert_eq!(lock.state().ahead_of(ticket), None);
+    }
+    assert!(lock.turn() < last.serving());
+}
+
+/// A signal handler that interrupts its thread's wait enters with the ticket that the thread waits with, or is about to
+/// draw.
+#[test]
+fn a_handler_enters_with_the_ticket_of_the_wait_that_it_interrupts() {
+    let lock = Lock::new();
+    let (holder, waiter, third) = (played(1), played(2), played(3));
+    lock.enter(&holder, &CALL);
+    let ticket = lock.only_draw(&waiter);
+    let behind = lock.only_draw(&third);
+    lock.leave(&holder);
+    assert_eq!(lock.enter(&waiter, &CALL), None);
+    assert!(lock.then_wait(&waiter, ticket), "its turn was given away");
+    lock.leave(&waiter);
+    assert!(lock.then_wait(&third, behind));
+}
+
+/// The same where another thread drew the ticket that the interrupted one was about to draw: that one draws anew.
+#[test]
+fn who_loses_its_turn_to_a_handler_draws_again() {
+    let lock = Lock::new();
+    let (holder, waiter, robbed) = (played(1), played(2), played(3));
+    lock.enter(&holder, &CALL);
+    let ticket = lock.only_draw(&robbed);
+    waiter.ticket.set(ticket);
+    lock.leave(&holder);
+    assert_eq!(lock.enter(&waiter, &CALL), None);
+    assert!(!lock.then_wait(&robbed, ticket));
+    // Back in the interrupted thread.
+    assert_eq!(lock.draw(&waiter, &CALL), None);
+    lock.leave(&waiter);
+    assert_eq!(lock.enter(&robbed, &CALL), Some(Admission::AT_ONCE));
 }
 
 #[test]
@@ -108,26 +154,24 @@ fn first_come_first_served_and_everybody_is_counted() {
     static LOCK: Lock = Lock::new();
     let order = Mutex::new(Vec::new());
     let holder = place();
-    let inside = LOCK.enter(&holder, &CALL);
+    LOCK.enter(&holder, &CALL);
     thread::scope(|scope| {
         for arrival in 1..=5 {
             let order = &order;
             scope.spawn(move || {
                 let place = place();
-                let admission = LOCK.enter(&place, &CALL);
+                let admission = LOCK.enter(&place, &CALL).expect("it was outside");
                 order
                     .lock()
                     .expect("nobody panicked")
                     .push((arrival, admission.crowd));
                 assert!(admission.waited.is_some());
-                LOCK.leave(&place, &admission);
+                LOCK.leave(&place);
             });
             // The next one arrives when this one has its ticket.
-            while LOCK.next.0.load(Ordering::Relaxed) != FIRST + 1 + arrival {
-                thread::yield_now();
-            }
+            LOCK.until_count_is(1 + arrival);
         }
-        LOCK.leave(&holder, &inside);
+        LOCK.leave(&holder);
     });
     assert_eq!(
         order.into_inner().expect("nobody panicked"),
@@ -141,23 +185,21 @@ fn more_waiters_than_bells() {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     const THREADS: usize = BELLS + 200;
     let holder = place();
-    let inside = LOCK.enter(&holder, &CALL);
+    LOCK.enter(&holder, &CALL);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             let small = thread::Builder::new().stack_size(64 << 10);
             let body = || {
                 let place = place();
-                let admission = LOCK.enter(&place, &CALL);
+                LOCK.enter(&place, &CALL);
                 // Relaxed load and store: the lock makes one addition of them.
                 CALLS.store(CALLS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                LOCK.leave(&place, &admission);
+                LOCK.leave(&place);
             };
             small.spawn_scoped(scope, body).expect("a thread");
         }
-        while LOCK.next.0.load(Ordering::Relaxed) != FIRST + 1 + THREADS as u64 {
-            thread::yield_now();
-        }
-        LOCK.leave(&holder, &inside);
+        LOCK.until_count_is(1 + THREADS as u64);
+        LOCK.leave(&holder);
     });
     assert_eq!(CALLS.load(Ordering::Relaxed) as usize, THREADS);
 }
@@ -169,33 +211,72 @@ fn a_holder_that_is_gone_is_passed_over() {
         .join()
         .expect("it ended inside");
     let place = place();
-    let admission = LOCK.enter(&place, &CALL);
-    assert!(admission.waited.is_some());
-    LOCK.leave(&place, &admission);
+    assert_ne!(LOCK.enter(&place, &CALL), Some(Admission::AT_ONCE));
+    LOCK.leave(&place);
 }
 
 #[test]
 fn waiters_that_are_gone_are_passed_over_in_their_turn() {
     static LOCK: Lock = Lock::new();
     let holder = place();
-    let inside = LOCK.enter(&holder, &CALL);
+    LOCK.enter(&holder, &CALL);
     for _ in 0..2 {
         thread::spawn(|| {
-            let ticket = LOCK.next.0.fetch_add(1, Ordering::Relaxed);
-            LOCK.bell(ticket)
-                .owner
-                .sign(ticket, place().identity(), &Purpose::WAIT);
+            let (place, me) = (place(), Identity::of_this_thread());
+            place.thread.set(me);
+            let ticket = LOCK.only_draw(&place);
+            LOCK.bell(ticket).owner.sign(ticket, me, &Purpose::WAIT);
         })
         .join()
         .expect("it ended in the queue");
     }
-    LOCK.leave(&holder, &inside);
-    assert!(LOCK.enter(&holder, &CALL).waited.is_some());
+    thread::scope(|scope| {
+        let last = scope.spawn(|| LOCK.enter(&place(), &CALL));
+        LOCK.until_count_is(4);
+        LOCK.leave(&holder);
+        last.join().expect("it was served");
+    });
+}
+
+/// The shortest life: one compare-exchange, and the end.
+#[test]
+fn a_holder_that_never_said_who_it_is_is_passed_over() {
+    static LOCK: Lock = Lock::new();
+    thread::spawn(|| {
+        let state = LOCK.state();
+        assert!(LOCK.replace(
+            state,
+            state.joined().taken_by(Identity::of_this_thread().id())
+        ));
+    })
+    .join()
+    .expect("it ended inside");
+    assert_ne!(LOCK.enter(&place(), &CALL), Some(Admission::AT_ONCE));
+}
+
+#[test]
+fn a_waiter_that_never_said_who_it_is_is_passed_over() {
+    let lock = Lock::new();
+    let (holder, nobody, next) = (played(1), played(2), played(3));
+    lock.enter(&holder, &CALL);
+    let ticket = lock.only_draw(&nobody);
+    lock.leave(&holder);
+    assert_ne!(lock.enter(&next, &CALL), Some(Admission::AT_ONCE));
+    assert!(!lock.then_wait(&nobody, ticket), "should it live after all");
+}
+
+#[test]
+fn a_new_thread_with_the_id_of_the_holder_is_not_the_holder() {
+    let lock = Lock::new();
+    let me = Identity::of_this_thread();
+    let earlier = played(me.id());
+    lock.enter(&earlier, &CALL);
+    assert_eq!(lock.enter(&place(), &CALL), Some(Admission::AT_ONCE));
 }
 
 #[test]
 fn a_living_thread_is_never_taken_for_gone() {
-    let identity = place().identity();
+    let identity = Identity::of_this_thread();
     assert!(!identity.is_gone());
     assert!(
         thread::spawn(move || !identity.is_gone())
@@ -206,52 +287,54 @@ fn a_living_thread_is_never_taken_for_gone() {
 
 #[test]
 fn a_thread_that_has_ended_is_gone_even_if_its_number_is_used_again() {
-    let ended = thread::spawn(|| place().identity())
+    let ended = thread::spawn(Identity::of_this_thread)
         .join()
         .expect("it ended");
     while !ended.is_gone() {
         thread::yield_now(); // join() returns a little before the kernel has done with the thread
     }
     // This very thread's number, with a life that ended before this thread began.
-    let earlier = place().identity().born_earlier();
-    assert!(earlier.is_gone());
-}
-
-/// A lock with a thread inside and one that waits, and the place of the first.
-fn held_and_waited_for() -> (Lock, Place) {
-    let (lock, holder) = (Lock::new(), place());
-    lock.enter(&holder, &CALL);
-    lock.draw(&place());
-    (lock, holder)
+    assert!(Identity::of_this_thread().born_earlier().is_gone());
 }
 
 #[test]
 fn a_child_has_a_free_lock_or_its_own() {
-    let (lock, _) = held_and_waited_for();
-    let outsider = place();
+    // The lock with a thread inside and one that waits, and the place of the first.
+    let held_and_waited_for = || {
+        let (lock, holder) = (Lock::new(), played(1));
+        lock.enter(&holder, &CALL);
+        lock.only_draw(&played(2));
+        (lock, holder)
+    };
 
     // As in a child of a thread that is outside: the holder and the waiter are not there.
+    let (lock, _) = held_and_waited_for();
+    let outsider = played(3);
     lock.after_fork(&outsider);
-    let admission = lock.enter(&outsider, &CALL);
-    assert_eq!((admission.outermost, admission.waited), (true, None));
-    lock.leave(&outsider, &admission);
+    assert_eq!(lock.enter(&outsider, &CALL), Some(Admission::AT_ONCE));
+    lock.leave(&outsider);
 
-    // As in a child of a holder.
+    // As in a child of a holder, which is another thread to the kernel.
     let (lock, holder) = held_and_waited_for();
-    let outsider = place();
     lock.after_fork(&holder);
-    assert!(!lock.enter(&holder, &CALL).outermost, "still inside");
-    lock.leave(
-        &holder,
-        &Admission {
-            outermost: true,
-            waited: None,
-            crowd: 1,
-        },
-    );
-    assert_eq!(
-        lock.enter(&outsider, &CALL).waited,
-        None,
-        "the waiter is not waited for"
-    );
+    assert_eq!(lock.state().holder(), Identity::of_this_thread().id());
+    assert_eq!(lock.enter(&holder, &CALL), None, "still inside");
+    lock.leave(&holder);
+    let outsider = played(3);
+    let admission = lock.enter(&outsider, &CALL);
+    assert_eq!(admission, Some(Admission::AT_ONCE), "nobody is waited for");
+}
+
+#[test]
+fn a_full_queue_admits_nobody_until_there_is_room() {
+    static LOCK: Lock = Lock::new();
+    let full = State(0xffff << 22);
+    assert!(full.is_full());
+    LOCK.word.0.store(full.0, Ordering::Relaxed);
+    thread::scope(|scope| {
+        let last = scope.spawn(|| LOCK.only_draw(&played(1)));
+        LOCK.pass_on(LOCK.state());
+        let ticket = last.join().expect("it has drawn one");
+        assert_eq!(LOCK.state().ahead_of(ticket), Some(0xfffe));
+    });
 }

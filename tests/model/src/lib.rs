@@ -71,8 +71,15 @@ mod identity {
             unreachable!("every thread of the model is given a number")
         }
 
-        pub fn id(self) -> i32 {
-            self.number as i32
+        pub fn seen_now(id: u64) -> Self {
+            Self {
+                number: id,
+                process: 0,
+            }
+        }
+
+        pub fn id(self) -> u64 {
+            self.number
         }
 
         pub fn is_gone(self) -> bool {
@@ -127,10 +134,9 @@ struct Guarded {
 
 impl Guarded {
     fn new() -> Arc<Self> {
-        Arc::new(Self {
-            lock: Lock::new(),
-            last_ticket: UnsafeCell::new(0),
-        })
+        let lock = Lock::new();
+        let last_ticket = UnsafeCell::new(lock.turn() - 1);
+        Arc::new(Self { lock, last_ticket })
     }
 
     /// What is done inside.
@@ -147,14 +153,11 @@ impl Guarded {
     }
 
     fn call(&self, place: &Place) {
-        let admission = self.lock.enter(place, &CALL);
-        assert!(admission.outermost);
-        let ticket = place.last_ticket();
+        assert!(self.lock.enter(place, &CALL).is_some());
+        let ticket = self.lock.turn();
         self.note(ticket);
-        let again = self.lock.enter(place, &CALL);
-        assert!(!again.outermost);
-        self.lock.leave(place, &again);
-        self.lock.leave(place, &admission);
+        assert_eq!(self.lock.enter(place, &CALL), None, "again");
+        self.lock.leave(place);
     }
 }
 
@@ -213,7 +216,7 @@ fn a_holder_that_is_gone() {
             thread::spawn(move || {
                 let place = Place::of(DYING);
                 guarded.lock.enter(&place, &CALL);
-                guarded.note(place.last_ticket());
+                guarded.note(guarded.lock.turn());
                 DEATH
                     .happened
                     .store(true, loom::sync::atomic::Ordering::Release);
