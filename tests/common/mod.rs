@@ -49,7 +49,8 @@ pub fn fixtures() -> &'static Path {
     })
 }
 
-fn build(command: &mut Command) {
+/// Runs a command that builds something.
+pub fn build(command: &mut Command) {
     let output = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
