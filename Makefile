@@ -33,7 +33,7 @@ test:
 	@tests/run.sh $(TARGET)/test.log
 
 bench: release fixtures $(benches) peers
-	$(CARGO) bench --bench cost
+	$(CARGO) bench --bench cost --bench end_to_end
 
 # What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
 debian := $(FIXTURES)/peers/debian
