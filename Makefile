@@ -12,6 +12,7 @@ COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthr
 
 second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
+watched  := $(FIXTURES)/tsan/libibverbs.so.1
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals step late crowd)
 unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
 benches  := $(addprefix $(CLIENTS)/,cost contend inside.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
@@ -23,7 +24,7 @@ rust     := $(CLIENTS)/plain
 release:
 	$(CARGO) build --release
 
-fixtures: $(verbs) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURES)/peers/pthread.so
+fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURES)/peers/pthread.so
 
 demo: release $(verbs) $(CLIENTS)/stress
 	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
@@ -32,7 +33,7 @@ test:
 	@tests/run.sh $(TARGET)/test.log
 
 bench: release fixtures $(benches) peers
-	$(CARGO) bench --bench cost
+	$(CARGO) bench --bench cost --bench end_to_end
 
 # What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
 debian := $(FIXTURES)/peers/debian
@@ -43,15 +44,16 @@ peers:
 
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers
+	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan
 
-# libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; and a
-# second copy for the same process, under a name of its own.
+# libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; a
+# second copy for the same process, under a name of its own; and watched by ThreadSanitizer.
 $(FIXTURES)/bsymbolic/libibverbs.so.1: variant := -Wl,-Bsymbolic-functions
 $(FIXTURES)/old/libibverbs.so.1: variant := -DEMBEDDED_WITHOUT_IOVA2
 $(second): variant := -DEMBEDDED_COPY=1u
+$(watched): variant := -fsanitize=thread
 # -fsemantic-interposition: the compiler, too, must leave calls of public functions to the loader.
-$(verbs): tests/embedded/verbs.c tests/embedded/libibverbs.map Makefile
+$(verbs) $(watched): tests/embedded/verbs.c tests/embedded/libibverbs.map Makefile
 	@mkdir -p $(@D)
 	@$(CC) -E -P -xc $(filter -D%,$(variant)) tests/embedded/libibverbs.map -o $@.map
 	$(COMPILE) $(variant) -fPIC -fsemantic-interposition -shared $< -o $@ \

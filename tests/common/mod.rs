@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod trace;
+
 use std::{
     collections::BTreeMap,
     env,
@@ -49,7 +51,8 @@ pub fn fixtures() -> &'static Path {
     })
 }
 
-fn build(command: &mut Command) {
+/// Runs a command that builds something.
+pub fn build(command: &mut Command) {
     let output = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
