@@ -1,4 +1,5 @@
-# The words of this project: make demo, make test, make bench, make fixtures, make clean.
+# The words of this project: make, make demo, make test, make bench, make fixtures, make clean;
+# make install, make uninstall (packaging/install.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 FIXTURES := $(TARGET)/fixtures
@@ -33,6 +34,8 @@ test:
 
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost
+
+include packaging/install.mk
 
 # What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
 debian := $(FIXTURES)/peers/debian
