@@ -1,5 +1,5 @@
 # The words of this project: make, make demo, make test, make bench, make fixtures, make clean;
-# make install, make uninstall (packaging/install.mk).
+# make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 FIXTURES := $(TARGET)/fixtures
@@ -35,7 +35,7 @@ test:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost
 
-include packaging/install.mk
+include packaging/install.mk packaging/dist.mk
 
 # What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
 debian := $(FIXTURES)/peers/debian
@@ -46,7 +46,8 @@ peers:
 
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers
+	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(dist) $(TARGET)/portable \
+		$(TARGET)/x86_64-unknown-linux-gnu
 
 # libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; and a
 # second copy for the same process, under a name of its own.
