@@ -46,8 +46,8 @@ peers:
 
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(dist) $(TARGET)/portable \
-		$(TARGET)/x86_64-unknown-linux-gnu
+	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/scratch \
+		$(dist) $(TARGET)/portable $(TARGET)/x86_64-unknown-linux-gnu
 
 # libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; and a
 # second copy for the same process, under a name of its own.

@@ -5,7 +5,7 @@ mod common;
 use common::{Program, build, client, fixtures, install, library, listed, make, scratch, unpacked};
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
@@ -97,61 +97,67 @@ fn trees() -> [PathBuf; 2] {
     [moved, unpacked().to_owned()]
 }
 
-/// A compiler that drops libraries of which nothing is called, as Ubuntu's does. The program knows nothing of mrlock, and
-/// calls nothing of it.
-fn compiler() -> Command {
-    let mut cc = Command::new("cc");
-    cc.args(["-Wl,--as-needed", "-std=gnu11", "-pthread"]);
-    cc.args(["-Itests/embedded", "-include", "mrlock.h"]);
-    cc.arg("tests/clients/stress.c");
-    cc.arg("-L").arg(fixtures().join("lib"));
-    cc
+/// Two clients that know nothing of mrlock, compiled with these flags and run: one is linked to libibverbs, the other has it
+/// by what it loads. The compiler drops libraries of which nothing is called, as Ubuntu's does.
+fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
+    let plugin = fixtures().join("clients/plugin.so");
+    for unlinked in [client("stress"), client("host").arg(&plugin)] {
+        let outcome = unlinked.run();
+        assert!(outcome.segfaulted(), "it should die unlinked: {outcome:#?}");
+    }
+    for (source, libraries, arguments) in [
+        ("tests/clients/stress.c", "-libverbs", None),
+        ("tests/clients/host.c", "-ldl", Some(plugin)),
+    ] {
+        let program = scratch("program");
+        let mut cc = Command::new("cc");
+        cc.args(["-Wl,--as-needed", "-std=gnu11", "-pthread"]);
+        cc.args(["-Itests/embedded", "-include", "mrlock.h", source]);
+        cc.arg("-L").arg(fixtures().join("lib"));
+        cc.args(flags.split_whitespace()).args([libraries, "-o"]);
+        build(cc.arg(&program));
+        is_serialized(
+            arguments.iter().fold(Program::new(program), Program::arg),
+            Some(library.clone()),
+        );
+    }
 }
 
-/// Runs it on the software libibverbs, which is fatal to programs whose registrations meet.
-fn is_serialized(program: &Path, library: Option<&Path>) {
-    let mut path = fixtures().join("lib").into_os_string();
-    if let Some(library) = library {
-        path.push(":");
-        path.push(library);
-    }
-    let without = client("stress").run();
-    assert!(without.segfaulted(), "it should die unlinked: {without:#?}");
-    let program = Program::new(program).env("LD_LIBRARY_PATH", path);
+/// The software libibverbs is fatal to registrations that meet; those of these clients do.
+fn is_serialized(program: Program, library: Option<PathBuf>) {
+    let path = env::join_paths(library.into_iter().chain([fixtures().join("lib")]));
+    let program = program.env("LD_LIBRARY_PATH", path.expect("no colons"));
     program.run().succeeded("linked to mrlock");
 }
 
 #[test]
-fn a_program_built_with_cc() {
+fn programs_built_with_cc() {
     for tree in trees() {
-        let program = scratch("program");
-        let mut cc = compiler();
-        cc.arg("-I").arg(tree.join("include"));
-        cc.arg("-L").arg(tree.join("lib"));
-        cc.args(["-Wl,--no-as-needed", "-lmrlock", "-libverbs", "-o"]);
-        build(cc.arg(&program));
-        is_serialized(&program, Some(&tree.join("lib")));
+        let (include, library) = (tree.join("include"), tree.join("lib"));
+        let flags = format!(
+            "-I{} -L{} -Wl,--no-as-needed -lmrlock",
+            include.display(),
+            library.display()
+        );
+        are_serialized_when_compiled_with(&flags, library);
     }
 }
 
 #[test]
-fn a_program_built_with_pkg_config() {
+fn programs_built_with_pkg_config() {
     for tree in trees() {
-        let program = scratch("program");
+        let library = tree.join("lib");
         let mut flags = Command::new("pkg-config");
         // As its user does who moved it; the package finds out for itself.
         if tree != unpacked() {
             flags.arg(format!("--define-variable=prefix={}", tree.display()));
         }
-        flags
-            .args(["--cflags", "--libs", "mrlock"])
-            .env("PKG_CONFIG_PATH", tree.join("lib/pkgconfig"));
-        let output = flags.output().expect("pkg-config");
-        let flags = String::from_utf8(output.stdout).expect("flags are text");
-        let mut cc = compiler();
-        cc.args(flags.split_whitespace()).args(["-libverbs", "-o"]);
-        build(cc.arg(&program));
-        is_serialized(&program, Some(&tree.join("lib")));
+        flags.args(["--cflags", "--libs", "mrlock"]);
+        let output = flags
+            .env("PKG_CONFIG_PATH", library.join("pkgconfig"))
+            .output();
+        let flags = String::from_utf8(output.expect("pkg-config").stdout);
+        are_serialized_when_compiled_with(&flags.expect("flags are text"), library);
     }
 }
 
@@ -170,7 +176,7 @@ fn a_program_built_with_cmake() {
         cmake.arg(define("FIXTURES", fixtures()));
         build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
         build(Command::new("cmake").arg("--build").arg(&project));
-        is_serialized(&project.join("program"), None);
+        is_serialized(Program::new(project.join("program")), None);
     }
 }
 

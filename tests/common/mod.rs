@@ -130,7 +130,8 @@ pub fn scratch(name: &str) -> PathBuf {
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)
     ));
-    let _ = fs::remove_file(&path);
+    // Process ids come round again.
+    let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
     path
 }
 
