@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Outcome, Program, build, client, fixtures, install, scratch, unpacked};
+use common::{Outcome, Program, build, client, fixtures, install, make, scratch, unpacked};
 use std::{
     ffi::OsStr,
     fs,
@@ -63,6 +63,17 @@ fn it_finds_the_library_through_links_and_path() {
     let path = tree().join("bin").into_os_string();
     let by_path = stress("mrlock-run").env("PATH", path);
     by_path.run().succeeded("by PATH");
+}
+
+#[test]
+fn it_finds_the_library_where_a_distribution_puts_it() {
+    let prefix = scratch("prefix");
+    let mut install = make(["install"]);
+    install.arg(format!("PREFIX={}", prefix.display()));
+    build(install.arg(format!("LIBDIR={}/lib/some-arch", prefix.display())));
+    stress(prefix.join("bin/mrlock-run"))
+        .run()
+        .succeeded("installed");
 }
 
 /// As in a directory with everything in it.
