@@ -2,10 +2,11 @@
 
 use std::{env, fs, path::Path};
 
-/// The version nodes of libibverbs that the entry points in `src/hook/verbs.rs` belong to. The names are attached there
-/// by `.symver`; the linker only needs the nodes to exist.
-const VERSION_SCRIPT: &str =
-    "IBVERBS_1.1 { };\nIBVERBS_1.7 { } IBVERBS_1.1;\nIBVERBS_1.8 { } IBVERBS_1.7;\n";
+/// The version nodes of libibverbs that the entry points in `src/hook/verbs.rs` belong to, and our own, named for the release
+/// that a function of `src/api.rs` came with: a program that is linked to it is not started with an older library, and told
+/// why. The names are attached there by `.symver`; the linker only needs the nodes to exist.
+const VERSION_SCRIPT: &str = "IBVERBS_1.1 { };\nIBVERBS_1.7 { } IBVERBS_1.1;\nIBVERBS_1.8 { } IBVERBS_1.7;\n\
+     MRLOCK_0.1 { };\n";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
