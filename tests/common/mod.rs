@@ -49,6 +49,20 @@ pub fn fixtures() -> &'static Path {
     })
 }
 
+/// What a test compiles itself, because how that is done is what it is about. Our header is found, and a warning is an error.
+pub fn compile(compiler: &str, flags: &[&str], rest: &[&str]) -> Program {
+    let output = scratch("compiled");
+    build(
+        Command::new(compiler)
+            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-Iinclude"])
+            .args(flags)
+            .args(rest)
+            .arg("-o")
+            .arg(&output),
+    );
+    Program::new(output).libibverbs("lib")
+}
+
 fn build(command: &mut Command) {
     let output = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -166,6 +180,11 @@ impl Program {
             list.push(others);
         }
         self.clone().env("LD_PRELOAD", list)
+    }
+
+    /// Its file.
+    pub fn name(&self) -> &OsStr {
+        &self.command[0]
     }
 
     /// Runs it to its end. One that hangs is ended with status 124.
