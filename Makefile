@@ -1,5 +1,5 @@
-# The words of this project: make, make demo, make test, make bench, make fixtures, make clean;
-# make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
+# The words of this project: make, make demo, make test, make bench, make fixtures, make header,
+# make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 FIXTURES := $(TARGET)/fixtures
@@ -9,17 +9,17 @@ CC       ?= cc
 RUSTC    ?= rustc
 CFLAGS   ?= -O2 -g -Wall -Wextra -Werror
 # -I: our <infiniband/verbs.h> comes before any installed one. -MMD: what a file includes, for the next make.
-COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/embedded -MMD -MP -MF $@.d -MT $@
+COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/embedded -Iinclude -MMD -MP -MF $@.d -MT $@
 
 second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
-linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals late crowd)
+linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals late crowd api)
 unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
 benches  := $(addprefix $(CLIENTS)/,cost contend inside.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
 objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so last.so)
 rust     := $(CLIENTS)/plain
 
-.PHONY: release fixtures demo test bench peers clean
+.PHONY: release fixtures demo test bench peers header clean
 
 release:
 	$(CARGO) build --release
@@ -43,6 +43,10 @@ peers:
 	$(CARGO) build --quiet --release --examples --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
 	@[ -d $(debian)/usr ] || { mkdir -p $(debian) && cd $(debian) && \
 		apt-get -qq -o APT::Sandbox::User=root download libeatmydata1 libjemalloc2 && for i in *.deb; do dpkg -x $$i .; done; } || true
+
+# include/mrlock.h, from src/api.rs and cbindgen.toml.
+header:
+	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
 
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:
@@ -69,8 +73,8 @@ $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 $(CLIENTS)/host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so: libs :=
 $(CLIENTS)/host $(CLIENTS)/reopen $(CLIENTS)/handle: libs := -ldl
-$(CLIENTS)/relaxed: libs += -ldl
-$(CLIENTS)/signals: libs += -lrt
+$(CLIENTS)/relaxed $(CLIENTS)/api: libs += -ldl
+$(CLIENTS)/signals: libs += -lrt -ldl
 $(CLIENTS)/ioctl: libs := -lutil
 $(CLIENTS)/raw_static: libs := -static
 # Weak references that nothing defines at link time must still be looked up at load time.

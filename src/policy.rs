@@ -1,9 +1,6 @@
 //! Which calls are serialized.
 
-use crate::{
-    config,
-    hook::{Layer, Operation},
-};
+use crate::{config, hook::Layer};
 
 /// What a call does to the pages of a memory region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,26 +10,30 @@ pub enum Kind {
     /// It unpins pages: `ibv_dereg_mr`. The documented nvidia-peermem races are between its free callback and the
     /// callbacks of a registration, so it is the other half of the same window.
     Deregistration,
+    /// The program knows: between `mrlock_lock` and `mrlock_unlock`.
+    Section,
 }
 
 /// Whether calls are caught at this layer at all.
 #[inline]
 pub fn catches(layer: Layer) -> bool {
     let config = config::get();
-    config.enabled
-        && match layer {
-            Layer::Verbs => config.hooks.verbs,
-            Layer::Ioctl => config.hooks.ioctl,
-        }
+    match layer {
+        Layer::Verbs => config.enabled && config.hooks.verbs,
+        Layer::Ioctl => config.enabled && config.hooks.ioctl,
+        // A lock that is asked for by its name and does not lock would be a trap.
+        Layer::Program => true,
+    }
 }
 
-/// Whether this operation goes through the lock in this process.
+/// Whether what is caught at this layer goes through the lock in this process.
 #[inline]
-pub fn serializes(operation: &Operation) -> bool {
+pub fn serializes(kind: Kind, layer: Layer) -> bool {
     let calls = &config::get().calls;
-    catches(operation.layer)
-        && match operation.kind {
+    catches(layer)
+        && match kind {
             Kind::Registration => calls.reg,
             Kind::Deregistration => calls.dereg,
+            Kind::Section => true,
         }
 }

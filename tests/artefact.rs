@@ -107,6 +107,11 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
         "ibv_rereg_mr@@IBVERBS_1.1",
         "ibv_dereg_mr@@IBVERBS_1.1",
         "ioctl",
+        "mrlock_active@@MRLOCK_0.1",
+        "mrlock_lock@@MRLOCK_0.1",
+        "mrlock_stats@@MRLOCK_0.1",
+        "mrlock_unlock@@MRLOCK_0.1",
+        "mrlock_version@@MRLOCK_0.1",
     ];
     let expected = expected.map(String::from).into();
     for bytes in builds() {

@@ -1,21 +1,27 @@
 //! Where a call comes in: `serialize()` is the one path that every hooked call takes.
 
 pub mod ioctl;
+pub mod section;
 mod verbs;
 
 pub use verbs::EntryPoint;
 
 use crate::{
     errno::Errno,
-    lock::{Lock, Purpose, now},
+    lock::{Admission, Lock, Purpose, now},
     policy::{self, Kind},
     stats::{self, Counters},
-    thread,
+    thread::{self, Thread},
 };
-use core::{ffi::c_void, ptr};
+use core::{
+    cell::Cell,
+    ffi::c_void,
+    iter, ptr,
+    sync::atomic::{Ordering, compiler_fence},
+};
 use log::trace;
 
-/// The one lock of this process, shared by both layers.
+/// The one lock of this process, shared by all layers.
 static LOCK: Lock = Lock::new();
 
 /// Something that a process can ask for and that pins or unpins memory: a row of the tables in `verbs` and `ioctl`.
@@ -37,11 +43,15 @@ pub enum Layer {
     Verbs,
     /// On its way into the kernel.
     Ioctl,
+    /// Nowhere: the program asks for the lock itself.
+    Program,
 }
 
 /// All operations, in the order of the report.
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
-    verbs::operations().chain(ioctl::operations())
+    verbs::operations()
+        .chain(ioctl::operations())
+        .chain(iter::once(&section::SECTION))
 }
 
 /// What a hooked function returns.
@@ -81,7 +91,33 @@ impl Region {
 
 /// For the one thread that a forked child has: the lock is free, or its own if it forked from inside.
 pub fn after_fork() {
-    thread::with(|thread| LOCK.after_fork(&thread.place));
+    thread::with(|thread| {
+        LOCK.after_fork(&thread.place);
+        // A section that it is in was its parent's to count.
+        thread.section_since.set(0);
+    });
+}
+
+/// Ends one of the thread's calls or sections: counts down `depth`, and lets the next in line enter if it was the last.
+/// `outermost`: it was the one that the lock was entered for. If it ends before what began inside, that keeps the lock.
+///
+/// A signal handler may come in between anywhere, and be inside as part of this. It is not the last before `depth` is
+/// counted down, and keeps nothing afterwards: it leaves only what it has entered itself.
+#[inline]
+fn leave(thread: &Thread, depth: &Cell<u32>, outermost: bool) {
+    let is_last = u64::from(thread.calls.get()) + u64::from(thread.sections.get()) == 1;
+    let is_ours = outermost || thread.keeps.get();
+    thread.keeps.set(is_ours && !is_last);
+    compiler_fence(Ordering::SeqCst);
+    depth.set(depth.get() - 1);
+    if is_ours && is_last {
+        let admission = Admission {
+            outermost: true,
+            waited: None,
+            crowd: 0,
+        };
+        LOCK.leave(&thread.place, &admission);
+    }
 }
 
 /// Makes a call: alone, if the policy says so. Whatever had to be looked up for it has been.
@@ -91,7 +127,7 @@ fn serialize<R: Outcome>(
     region: Region,
     call: impl FnOnce() -> R,
 ) -> R {
-    if !policy::serializes(operation) {
+    if !policy::serializes(operation.kind, operation.layer) {
         return call();
     }
     thread::with(|thread| {
@@ -101,18 +137,21 @@ fn serialize<R: Outcome>(
             address: region.address,
             length: region.length,
         };
+        // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
+        let is_part = thread.calls.get() > 0;
         let admission = LOCK.enter(&thread.place, &purpose);
-        let since = stats::is_timed().then(now);
+        thread.calls.set(thread.calls.get() + 1);
+        // In a section, the time is the section's.
+        let since = (admission.outermost && stats::is_timed()).then(now);
         before.restore();
         let result = call();
         let after = Errno::save();
-        if admission.outermost {
+        if !is_part {
             let inside = since.map(|since| now().saturating_sub(since));
             stats::record(operation, admission, result.failed(), inside);
         }
-        LOCK.leave(&thread.place, &admission);
-        // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
-        if admission.outermost {
+        leave(thread, &thread.calls, admission.outermost);
+        if !is_part {
             trace!(
                 "{purpose}: {outcome}, waited {waited} ns",
                 outcome = if result.failed() {

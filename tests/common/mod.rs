@@ -107,6 +107,20 @@ pub fn make<const N: usize>(arguments: [&str; N]) -> Command {
     make
 }
 
+/// What a test compiles itself, because how that is done is what it is about. Our header is found, and a warning is an error.
+pub fn compile(compiler: &str, flags: &[&str], rest: &[&str]) -> Program {
+    let output = scratch("compiled");
+    build(
+        Command::new(compiler)
+            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-Iinclude"])
+            .args(flags)
+            .args(rest)
+            .arg("-o")
+            .arg(&output),
+    );
+    Program::new(output).libibverbs("lib")
+}
+
 /// Runs what has to succeed for a test to begin.
 pub fn build(command: &mut Command) {
     let output = command
@@ -240,6 +254,11 @@ impl Program {
             list.push(others);
         }
         self.clone().env("LD_PRELOAD", list)
+    }
+
+    /// Its file.
+    pub fn name(&self) -> &OsStr {
+        &self.command[0]
     }
 
     /// Runs it to its end. One that hangs is ended with status 124.
