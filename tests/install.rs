@@ -112,7 +112,7 @@ fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
         let program = scratch("program");
         let mut cc = Command::new("cc");
         cc.args(["-Wl,--as-needed", "-std=gnu11", "-pthread"]);
-        cc.args(["-Itests/embedded", "-include", "mrlock.h", source]);
+        cc.args(["-Itests/embedded", source]);
         cc.arg("-L").arg(fixtures().join("lib"));
         cc.args(flags.split_whitespace()).args([libraries, "-o"]);
         build(cc.arg(&program));
@@ -121,6 +121,29 @@ fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
             Some(library.clone()),
         );
     }
+    let (source, example) = (scratch("example.c"), scratch("example"));
+    fs::write(&source, EXAMPLE).expect("a scratch file");
+    let mut cc = Command::new("cc");
+    cc.args(["-xc"]).arg(source).args(flags.split_whitespace());
+    build(cc.arg("-o").arg(&example));
+    example_works(&example, &library);
+}
+
+/// A program that knows of mrlock.
+const EXAMPLE: &str = r#"
+#include <mrlock.h>
+#include <stdio.h>
+
+int main(void)
+{
+	return printf("%s %s\n", mrlock_version(), mrlock_active() ? "active" : "not active") < 0;
+}
+"#;
+
+fn example_works(program: &Path, library: &Path) {
+    let program = Program::new(program).env("LD_LIBRARY_PATH", library);
+    let stdout = program.run().succeeded("the example").stdout;
+    assert_eq!(stdout, format!("{VERSION} active\n"));
 }
 
 /// The software libibverbs is fatal to registrations that meet; those of these clients do.
@@ -168,6 +191,7 @@ fn a_program_built_with_cmake() {
         let project = scratch("project");
         fs::create_dir(&project).expect("a scratch directory");
         fs::write(project.join("CMakeLists.txt"), PROJECT).expect("a scratch file");
+        fs::write(project.join("example.c"), EXAMPLE).expect("a scratch file");
         let define = |name: &str, value: &Path| format!("-D{name}={}", value.display());
         let mut cmake = Command::new("cmake");
         cmake.arg("-S").arg(&project).arg("-B").arg(&project);
@@ -177,6 +201,7 @@ fn a_program_built_with_cmake() {
         build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
         build(Command::new("cmake").arg("--build").arg(&project));
         is_serialized(Program::new(project.join("program")), None);
+        example_works(&project.join("example"), Path::new(""));
     }
 }
 
@@ -190,10 +215,13 @@ endif()
 find_package(mrlock 0.1 REQUIRED)
 find_package(Threads REQUIRED)
 add_executable(program ${REPOSITORY}/tests/clients/stress.c)
-target_compile_options(program PRIVATE -std=gnu11 -include mrlock.h)
+target_compile_options(program PRIVATE -std=gnu11)
 target_include_directories(program PRIVATE ${REPOSITORY}/tests/embedded)
 target_link_directories(program PRIVATE ${FIXTURES}/lib)
 target_link_libraries(program PRIVATE ibverbs Threads::Threads mrlock::mrlock)
+
+add_executable(example example.c)
+target_link_libraries(example PRIVATE mrlock::mrlock)
 "#;
 
 #[test]

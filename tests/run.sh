@@ -31,8 +31,9 @@ fi
 
 # The same promises, kept by the library that is packed for others.
 check make --silent dist
-check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test forwarding \
-    --test ioctl --test ordinary_programs --test serialization --test settings --test survival --test transparency
+check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test api \
+    --test forwarding --test ioctl --test linked --test ordinary_programs --test serialization --test settings \
+    --test survival --test transparency
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
