@@ -1,4 +1,5 @@
-# The words of this project: make demo, make test, make bench, make fixtures, make clean.
+# The words of this project: make, make demo, make test, make bench, make fixtures, make header,
+# make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 FIXTURES := $(TARGET)/fixtures
@@ -8,18 +9,18 @@ CC       ?= cc
 RUSTC    ?= rustc
 CFLAGS   ?= -O2 -g -Wall -Wextra -Werror
 # -I: our <infiniband/verbs.h> comes before any installed one. -MMD: what a file includes, for the next make.
-COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/embedded -MMD -MP -MF $@.d -MT $@
+COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/embedded -Iinclude -MMD -MP -MF $@.d -MT $@
 
 second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
 watched  := $(FIXTURES)/tsan/libibverbs.so.1
-linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals step late crowd)
+linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals step late crowd api)
 unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
 benches  := $(addprefix $(CLIENTS)/,cost contend inside.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
 objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so last.so)
 rust     := $(CLIENTS)/plain
 
-.PHONY: release fixtures demo test bench peers clean
+.PHONY: release fixtures demo test bench peers header clean
 
 release:
 	$(CARGO) build --release
@@ -35,6 +36,8 @@ test:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
+include packaging/install.mk packaging/dist.mk
+
 # What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
 debian := $(FIXTURES)/peers/debian
 peers:
@@ -42,9 +45,14 @@ peers:
 	@[ -d $(debian)/usr ] || { mkdir -p $(debian) && cd $(debian) && \
 		apt-get -qq -o APT::Sandbox::User=root download libeatmydata1 libjemalloc2 && for i in *.deb; do dpkg -x $$i .; done; } || true
 
+# include/mrlock.h, from src/api.rs and cbindgen.toml.
+header:
+	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
+
 # Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan
+	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/scratch \
+		$(dist) $(TARGET)/portable $(TARGET)/x86_64-unknown-linux-gnu
 
 # libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; a
 # second copy for the same process, under a name of its own; and watched by ThreadSanitizer.
@@ -67,8 +75,8 @@ $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 $(CLIENTS)/host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so: libs :=
 $(CLIENTS)/host $(CLIENTS)/reopen $(CLIENTS)/handle: libs := -ldl
-$(CLIENTS)/relaxed: libs += -ldl
-$(CLIENTS)/signals: libs += -lrt
+$(CLIENTS)/relaxed $(CLIENTS)/api: libs += -ldl
+$(CLIENTS)/signals: libs += -lrt -ldl
 $(CLIENTS)/ioctl: libs := -lutil
 $(CLIENTS)/raw_static: libs := -static
 # Weak references that nothing defines at link time must still be looked up at load time.

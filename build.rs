@@ -2,10 +2,12 @@
 
 use std::{env, fs, path::Path};
 
-/// The version nodes of libibverbs that the entry points in `src/hook/verbs.rs` belong to. The names are attached there
-/// by `.symver`; the linker only needs the nodes to exist.
-const VERSION_SCRIPT: &str =
-    "IBVERBS_1.1 { };\nIBVERBS_1.7 { } IBVERBS_1.1;\nIBVERBS_1.8 { } IBVERBS_1.7;\n";
+/// The version nodes of libibverbs that the entry points in `src/hook/verbs.rs` belong to, and our own, named for the release
+/// that a function of `src/api.rs` came with: a program that is linked to it is not started with an older library, and told
+/// why. The names are attached there by `.symver`; the linker only needs the nodes to exist. Other names are local: rustc says
+/// so in a script of its own, and here it is said again of those in the assembly, because zig's linker takes one script only.
+const VERSION_SCRIPT: &str = "IBVERBS_1.1 { local: mrlock_entry_*; };\nIBVERBS_1.7 { } IBVERBS_1.1;\n\
+     IBVERBS_1.8 { } IBVERBS_1.7;\nMRLOCK_0.1 { };\n";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -18,6 +20,8 @@ fn main() {
     );
     // Also names the base version; without it that would be the path of this build.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libmrlock.so.0");
+    // The name by which a debugger finds what was stripped.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,--build-id=sha1");
     // An undefined symbol is an error here, not in every process that is told to preload the library.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");
     // A thread may be asleep inside a hook at any time: the library can never be unloaded.

@@ -4,7 +4,8 @@
 //! Why: nvidia-peermem's page callbacks can race inside the kernel when several threads register GPU memory on several
 //! `ibv_context`s at once. One at a time is safe, and registration is set-up work: the data path never comes here.
 //!
-//! A call flows one way: [`hook`] -> [`policy`] -> [`lock`] -> [`next`] -> and back out.
+//! A call flows one way: [`hook`] -> [`policy`] -> [`lock`] -> [`next`] -> and back out. What a program may ask for by itself,
+//! with `<mrlock.h>`, is in [`api`].
 //!
 //! The rules that hold in every file:
 //!
@@ -33,6 +34,7 @@ compile_error!(
 #[macro_use]
 mod x86_64;
 
+mod api;
 mod config;
 mod errno;
 mod hook;

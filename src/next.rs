@@ -18,7 +18,7 @@ use core::{
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
 };
-use libc::{RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, c_int};
+use libc::{RTLD_DEFAULT, RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, c_int};
 use log::debug;
 
 /// The address of a function to forward to.
@@ -112,6 +112,23 @@ pub fn is_libibverbs_loaded() -> bool {
     Module::loaded(LIBIBVERBS).is_some()
 }
 
+/// Whether who is loaded as we are, and calls a function of this name, calls ours. Asks the loader.
+pub fn is_bound_to_us(symbol: &CStr) -> bool {
+    // SAFETY: the name is NUL-terminated.
+    let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
+    // SAFETY: as above.
+    let is_before_another = || !unsafe { libc::dlsym(RTLD_NEXT, symbol.as_ptr()) }.is_null();
+    let ours = match describe(first) {
+        // The main program. A program that is not position-independent and takes the function's address has a stub of that
+        // name, which jumps to the first real definition: ours, unless there is none behind us.
+        Some(module) if module.file.is_empty() => is_before_another(),
+        Some(module) => Some(module.base) == our_base(),
+        None => false,
+    };
+    forget_failures();
+    ours
+}
+
 /// The definition behind ours. Without asking for a version: another library that stands in for libibverbs may have none, and
 /// of libibverbs' own the one that is found is the default, which is ours too.
 fn next_in_global_scope(entry: EntryPoint) -> Option<Target> {
@@ -138,8 +155,7 @@ impl Module {
             NonNull::new(unsafe { libc::dlvsym(handle, symbol, entry.version().as_ptr()) });
         // SAFETY: as above.
         let found = versioned.or_else(|| NonNull::new(unsafe { libc::dlsym(handle, symbol) }))?;
-        let ourselves = describe(find as *const c_void)?.base;
-        (describe(found.as_ptr())?.base != ourselves).then_some(found)
+        (describe(found.as_ptr())?.base != our_base()?).then_some(found)
     }
 }
 
@@ -189,6 +205,11 @@ unsafe extern "C" {
     ) -> c_int;
 }
 const RTLD_DL_LINKMAP: c_int = 2;
+
+/// Where we are loaded.
+fn our_base() -> Option<usize> {
+    describe(find as *const c_void).map(|module| module.base)
+}
 
 /// Describes the module that contains `address`. Good as long as the module is loaded: the caller knows that it is in use.
 fn describe(address: *const c_void) -> Option<Description> {

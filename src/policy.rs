@@ -2,7 +2,7 @@
 
 use crate::{
     config::{self, Config},
-    hook::{Layer, Operation},
+    hook::Layer,
 };
 
 /// What a call does to the pages of a memory region.
@@ -13,6 +13,8 @@ pub enum Kind {
     /// It unpins pages: `ibv_dereg_mr`. The documented nvidia-peermem races are between its free callback and the
     /// callbacks of a registration, so it is the other half of the same window.
     Deregistration,
+    /// The program knows: between `mrlock_lock` and `mrlock_unlock`.
+    Section,
 }
 
 /// Whether calls are caught at this layer at all.
@@ -20,22 +22,24 @@ pub fn catches(layer: Layer) -> bool {
     catches_under(config::get(), layer)
 }
 
-/// Whether this operation goes through the lock in this process.
+/// Whether what is caught at this layer goes through the lock in this process.
 #[inline]
-pub fn serializes(operation: &Operation) -> bool {
+pub fn serializes(kind: Kind, layer: Layer) -> bool {
     let config = config::get();
-    catches_under(config, operation.layer)
-        && match operation.kind {
+    catches_under(config, layer)
+        && match kind {
             Kind::Registration => config.calls.reg,
             Kind::Deregistration => config.calls.dereg,
+            Kind::Section => true,
         }
 }
 
 #[inline]
 fn catches_under(config: &Config, layer: Layer) -> bool {
-    config.enabled
-        && match layer {
-            Layer::Verbs => config.hooks.verbs,
-            Layer::Ioctl => config.hooks.ioctl,
-        }
+    match layer {
+        Layer::Verbs => config.enabled && config.hooks.verbs,
+        Layer::Ioctl => config.enabled && config.hooks.ioctl,
+        // A lock that is asked for by its name and does not lock would be a trap.
+        Layer::Program => true,
+    }
 }

@@ -1,6 +1,7 @@
 //! What happened: counters, and the report at exit.
 
 use crate::{
+    api::{MRLOCK_ALL, Stats},
     config::{self, FileName, Report},
     errno::Errno,
     hook::{self, Layer, Operation},
@@ -9,9 +10,9 @@ use crate::{
     text::Text,
 };
 use core::{
-    ffi::CStr,
+    ffi::{CStr, c_char, c_uint},
     fmt::{self, Write},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use log::error;
 
@@ -69,6 +70,16 @@ impl Counters {
         }
     }
 
+    fn add_to(&self, sum: &mut Stats) {
+        sum.calls += self.calls.get();
+        sum.failures += self.failures.get();
+        sum.waits += self.waits.get();
+        sum.wait_ns += self.waiting.get();
+        sum.longest_wait_ns = sum.longest_wait_ns.max(self.longest_wait.get());
+        sum.inside_ns += self.inside.get();
+        sum.longest_inside_ns = sum.longest_inside_ns.max(self.longest_inside.get());
+    }
+
     fn forget(&self) {
         let Self {
             calls,
@@ -96,30 +107,68 @@ impl Counters {
 /// The most threads that were inside or waiting at one moment.
 static CROWD: Counter = Counter::new();
 
+/// Whether the program has asked for a snapshot.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
 /// Whether the time inside is wanted: two clock reads a call, some 50 ns.
 #[inline]
 pub fn is_timed() -> bool {
-    !matches!(config::get().report, Report::Off)
+    // Relaxed: it orders nothing.
+    !matches!(config::get().report, Report::Off) || ASKED.load(Ordering::Relaxed)
 }
 
-/// Counts one call. The caller holds the lock.
+/// Counts one call; `admission` is what it entered the lock with, if it was not inside already. The caller holds the lock.
 #[inline]
-pub fn record(operation: &Operation, admission: &Admission, failed: bool, inside: Option<u64>) {
+pub fn record(
+    operation: &Operation,
+    admission: &Option<Admission>,
+    failed: bool,
+    inside: Option<u64>,
+) {
     let counters = &operation.counters;
     counters.calls.add(1);
     if failed {
         counters.failures.add(1);
     }
-    if let Some(waited) = admission.waited {
+    let crowd = admission.map_or(1, |admission| admission.crowd);
+    if let Some(waited) = admission.and_then(|admission| admission.waited) {
         counters.waits.add(1);
         counters.waiting.add(waited);
         counters.longest_wait.raise_to(waited);
     }
     if let Some(inside) = inside {
-        counters.inside.add(inside);
-        counters.longest_inside.raise_to(inside);
+        record_inside(operation, inside);
     }
-    CROWD.raise_to(admission.crowd);
+    CROWD.raise_to(crowd);
+}
+
+/// Adds to the time that the operation was inside. The caller holds the lock.
+#[inline]
+pub fn record_inside(operation: &Operation, inside: u64) {
+    operation.counters.inside.add(inside);
+    operation.counters.longest_inside.raise_to(inside);
+}
+
+/// What happened so far, of all operations or of one; see `mrlock_stats` for which.
+pub fn snapshot(entry_point: c_uint) -> Option<Stats> {
+    // Relaxed: see `is_timed`.
+    ASKED.store(true, Ordering::Relaxed);
+    let mut stats = Stats {
+        most_at_once: CROWD.get(),
+        ..Stats::default()
+    };
+    let name = if entry_point == MRLOCK_ALL {
+        hook::operations().for_each(|operation| operation.counters.add_to(&mut stats));
+        "all"
+    } else {
+        let operation = hook::operations().nth(entry_point as usize - 1)?;
+        operation.counters.add_to(&mut stats);
+        operation.name
+    };
+    for (to, from) in stats.entry_point.iter_mut().zip(name.bytes()) {
+        *to = from as c_char;
+    }
+    Some(stats)
 }
 
 /// Begins anew: what a forked child reports is its own.
@@ -167,12 +216,12 @@ fn write_report(page: &mut Page) -> fmt::Result {
     )?;
     for operation in hook::operations() {
         let counters = &operation.counters;
-        if !policy::serializes(operation) {
+        if !policy::serializes(operation.kind, operation.layer) {
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
             continue;
         }
-        // Who calls libibverbs as usual has its rows there; the others are for what only the kernel's door shows.
-        if operation.layer == Layer::Ioctl && counters.calls.get() == 0 {
+        // Who calls libibverbs as usual has its rows there; the others are for what comes in by another door.
+        if operation.layer != Layer::Verbs && counters.calls.get() == 0 {
             continue;
         }
         writeln!(
@@ -267,6 +316,13 @@ fn write_file(name: &FileName, page: &Page) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_fit_into_a_snapshot() {
+        for operation in hook::operations() {
+            assert!(operation.name.len() < Stats::default().entry_point.len());
+        }
+    }
 
     #[test]
     fn durations_have_three_digits_and_a_unit() {

@@ -1,12 +1,25 @@
 //! What the library keeps for each thread.
 
 use crate::lock::Place;
+use core::cell::Cell;
 
 /// Zeroed when a thread starts; nothing is to be done when it ends.
 #[repr(C)]
 pub struct Thread {
     /// Where the thread stands with the lock.
     pub place: Place,
+    /// How many sections it is in: how often it has called `mrlock_lock`, less how often `mrlock_unlock`.
+    pub sections: Cell<u32>,
+    /// When the outermost section began, in nanoseconds; 0 where nobody asks for the time.
+    pub section_since: Cell<u64>,
+}
+
+impl Thread {
+    /// Whether it is in a hooked call: what has entered the lock is either that or a section.
+    #[inline]
+    pub fn is_in_call(&self) -> bool {
+        self.place.depth() > self.sections.get()
+    }
 }
 
 /// Runs `body` with the calling thread's own variables.

@@ -1,15 +1,21 @@
-//! The built `libmrlock.so` itself, read as a loader reads it. (Symbol versions are easily lost without a word.)
+//! The built `libmrlock.so` itself, read as a loader reads it: the one of `cargo build --release`, and the one of `make dist`,
+//! which another linker made. (Symbol versions are easily lost without a word.)
 
 mod common;
 
-use common::library;
+use common::{PACKAGE, dist, library};
 use elf::{ElfBytes, abi, endian::LittleEndian};
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 type Elf<'data> = ElfBytes<'data, LittleEndian>;
 
-fn built() -> Vec<u8> {
-    fs::read(library()).expect("the built library")
+fn read(file: &Path) -> Vec<u8> {
+    fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// Both.
+fn builds() -> [Vec<u8>; 2] {
+    [read(library()), read(&dist().join("libmrlock.so"))]
 }
 
 fn parse(bytes: &[u8]) -> Elf<'_> {
@@ -71,6 +77,27 @@ fn named<'data>(file: &Elf<'data>, tag: i64) -> Vec<&'data str> {
         .collect()
 }
 
+/// The versions of glibc that the file needs: `GLIBC_2.2.5` is `[2, 2, 5]`.
+fn needed_versions(file: &Elf) -> Vec<Vec<u32>> {
+    let (symbols, _) = file
+        .dynamic_symbol_table()
+        .expect("readable")
+        .expect("dynamic symbols");
+    let versions = file
+        .symbol_version_table()
+        .expect("readable")
+        .expect("symbol versions");
+    (0..symbols.len())
+        .filter_map(|index| versions.get_requirement(index).expect("readable"))
+        .map(|requirement| {
+            let numbers = requirement.name.strip_prefix("GLIBC_");
+            let numbers = numbers.unwrap_or_else(|| panic!("{requirement:?} is not glibc's"));
+            let number = |number: &str| number.parse().expect("a number");
+            numbers.split('.').map(number).collect()
+        })
+        .collect()
+}
+
 #[test]
 fn exports_the_entry_points_with_their_versions_and_nothing_else() {
     let expected = [
@@ -80,47 +107,76 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
         "ibv_rereg_mr@@IBVERBS_1.1",
         "ibv_dereg_mr@@IBVERBS_1.1",
         "ioctl",
+        "mrlock_active@@MRLOCK_0.1",
+        "mrlock_lock@@MRLOCK_0.1",
+        "mrlock_stats@@MRLOCK_0.1",
+        "mrlock_unlock@@MRLOCK_0.1",
+        "mrlock_version@@MRLOCK_0.1",
     ];
-    assert_eq!(
-        exported(&parse(&built())),
-        expected.map(String::from).into()
+    let expected = expected.map(String::from).into();
+    for bytes in builds() {
+        assert_eq!(exported(&parse(&bytes)), expected);
+    }
+}
+
+/// Before glibc 2.34, parts of libc are in files of their own.
+#[test]
+fn needs_libc_and_nothing_else() {
+    let [plain, dist] = builds();
+    assert_eq!(named(&parse(&plain), abi::DT_NEEDED), ["libc.so.6"]);
+    let parts = ["libc.so.6", "libdl.so.2", "libpthread.so.0"];
+    let needed = named(&parse(&dist), abi::DT_NEEDED);
+    assert!(
+        needed.iter().all(|needed| parts.contains(needed)),
+        "{needed:?}"
     );
 }
 
 #[test]
-fn needs_libc_and_nothing_else() {
-    assert_eq!(named(&parse(&built()), abi::DT_NEEDED), ["libc.so.6"]);
+fn what_make_dist_makes_needs_nothing_newer_than_glibc_2_17() {
+    for file in ["lib/libmrlock.so.0", "bin/mrlock-run"] {
+        let bytes = read(&dist().join(PACKAGE).join(file));
+        let newest = needed_versions(&parse(&bytes)).into_iter().max();
+        let newest = newest.expect("it needs some version of glibc");
+        assert!(newest <= vec![2, 17], "{file}: needs glibc {newest:?}");
+    }
 }
 
 /// What depends on it names this, and the base version is called by it.
 #[test]
 fn has_a_soname() {
-    assert_eq!(named(&parse(&built()), abi::DT_SONAME), ["libmrlock.so.0"]);
+    for bytes in builds() {
+        assert_eq!(named(&parse(&bytes), abi::DT_SONAME), ["libmrlock.so.0"]);
+    }
 }
 
 /// A thread may be asleep in a hook at any time, so the library must never be unloaded.
 #[test]
 fn is_never_unloaded() {
-    let flags = dynamic(&parse(&built()), abi::DT_FLAGS_1);
-    assert!(
-        flags
-            .iter()
-            .any(|flags| flags & abi::DF_1_NODELETE as u64 != 0),
-        "{flags:x?}"
-    );
+    for bytes in builds() {
+        let flags = dynamic(&parse(&bytes), abi::DT_FLAGS_1);
+        assert!(
+            flags
+                .iter()
+                .any(|flags| flags & abi::DF_1_NODELETE as u64 != 0),
+            "{flags:x?}"
+        );
+    }
 }
 
 #[test]
 fn is_hardened() {
-    let bytes = built();
-    let file = parse(&bytes);
-    let now = dynamic(&file, abi::DT_FLAGS_1);
+    builds().iter().for_each(|bytes| hardened(&parse(bytes)));
+}
+
+fn hardened(file: &Elf) {
+    let now = dynamic(file, abi::DT_FLAGS_1);
     assert!(
         now.iter().any(|flags| flags & abi::DF_1_NOW as u64 != 0),
         "not bound at load"
     );
     assert!(
-        dynamic(&file, abi::DT_TEXTREL).is_empty(),
+        dynamic(file, abi::DT_TEXTREL).is_empty(),
         "text relocations"
     );
     let segments: Vec<_> = file.segments().expect("program headers").iter().collect();
@@ -149,8 +205,20 @@ fn is_hardened() {
 /// `unwrap`. None is left but `panic_fmt`, for `spin::Once` in a state that only a panic would bring about.
 #[test]
 fn has_no_panic_of_its_own() {
-    let bytes = built();
-    let file = parse(&bytes);
+    let debug = format!(
+        "lib/.debug/libmrlock.so.{}.debug",
+        env!("CARGO_PKG_VERSION")
+    );
+    for bytes in [read(library()), read(&dist().join(PACKAGE).join(debug))] {
+        let panics = panics(&parse(&bytes));
+        assert!(
+            panics.iter().all(|name| name.contains("panic_fmt")),
+            "{panics:#?}"
+        );
+    }
+}
+
+fn panics(file: &Elf) -> BTreeSet<String> {
     let (symbols, names) = file
         .symbol_table()
         .expect("readable")
@@ -158,15 +226,10 @@ fn has_no_panic_of_its_own() {
     let names = symbols
         .iter()
         .map(|symbol| names.get(symbol.st_name as usize).expect("a name"));
-    let panics: BTreeSet<_> = names
-        .filter(|name| {
-            ["panicking", "unwrap_failed", "expect_failed", "index_fail"]
-                .iter()
-                .any(|part| name.contains(part))
-        })
-        .collect();
-    assert!(
-        panics.iter().all(|name| name.contains("panic_fmt")),
-        "{panics:#?}"
-    );
+    let panics = names.filter(|name| {
+        ["panicking", "unwrap_failed", "expect_failed", "index_fail"]
+            .iter()
+            .any(|part| name.contains(part))
+    });
+    panics.map(String::from).collect()
 }

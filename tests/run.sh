@@ -29,5 +29,11 @@ if [ "$failed" -eq 0 ] && ! grep -q '^cargo test: status 0$' "$log"; then
     failed=1
 fi
 
+# The same promises, kept by the library that is packed for others.
+check make --silent dist
+check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test api \
+    --test forwarding --test ioctl --test linked --test ordinary_programs --test serialization --test settings \
+    --test survival --test transparency
+
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

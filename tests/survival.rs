@@ -329,6 +329,26 @@ fn handlers_that_register_interrupt_registrations_anywhere() {
     counts_calls_of_handlers_too(&program, &["ibv_reg_mr", "ibv_dereg_mr"]);
 }
 
+/// In sections, both of them: what a handler begins and ends is within what it interrupted.
+#[test]
+fn handlers_with_sections_interrupt_sections_anywhere() {
+    let program = client("signals").args(["section", "4", "2000"]);
+    let program = program.env("EMBEDDED_HOLD_US", "10");
+    dies_without_us(&program);
+    counts_calls_of_handlers_too(&program, &["mrlock_lock"]);
+}
+
+/// A processor's trap after each instruction leaves no moment out.
+#[test]
+fn a_handler_after_any_single_instruction() {
+    let program = client("signals").arg("step").env("EMBEDDED_HOLD_US", "0");
+    let stdout = quiet_output(&program);
+    for what in ["section", "call"] {
+        let instructions: u32 = words(&stdout, what)[0].parse().expect("a number");
+        assert!(instructions > 50, "nothing to see: {stdout}");
+    }
+}
+
 #[test]
 fn handlers_that_deregister_by_ioctl_interrupt_the_same_anywhere() {
     let program = client("signals").args(["ioctl", "4", "5000"]);

@@ -40,6 +40,31 @@ fn a_c_client_gets_the_same_from_every_entry_point_one_at_a_time() {
 }
 
 #[test]
+fn a_c_client_linked_to_the_library_registers_one_at_a_time() {
+    let (without, with) = is_serialized("linked_right");
+    with.writes_to_stderr_what(&without);
+    let reports = with.reports();
+    with.expects(
+        !reports.contains("uverbs:"),
+        "every call seen by the verbs hooks",
+        &reports,
+    );
+}
+
+/// Behind libibverbs, where the ioctl hook is the only one that sees a call.
+#[test]
+fn a_c_client_linked_in_the_wrong_order_registers_one_at_a_time() {
+    let (without, with) = is_serialized("linked_wrong");
+    with.writes_to_stderr_what(&without);
+    let reports = with.reports();
+    with.expects(
+        reports.contains("uverbs:REG_MR"),
+        "calls seen by the ioctl hook",
+        &reports,
+    );
+}
+
+#[test]
 fn a_client_of_the_1_0_abi_registers_one_at_a_time() {
     let (without, with) = is_serialized("mr_check_1_0");
     with.writes_to_stderr_what(&without);

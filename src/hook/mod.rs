@@ -1,6 +1,7 @@
 //! Where a call comes in: `serialize()` is the one path that every hooked call takes.
 
 pub mod ioctl;
+pub mod section;
 mod verbs;
 
 pub use verbs::EntryPoint;
@@ -11,10 +12,10 @@ use crate::{
     stats::{self, Counters},
     thread,
 };
-use core::{ffi::c_void, ptr};
+use core::{ffi::c_void, iter, ptr};
 use log::{Level, log_enabled, trace};
 
-/// The one lock of this process, shared by both layers.
+/// The one lock of this process, shared by all layers.
 static LOCK: Lock = Lock::new();
 
 /// Something that a process can ask for and that pins or unpins memory: a row of the tables in `verbs` and `ioctl`.
@@ -36,11 +37,15 @@ pub enum Layer {
     Verbs,
     /// On its way into the kernel.
     Ioctl,
+    /// Nowhere: the program asks for the lock itself.
+    Program,
 }
 
 /// All operations, in the order of the report.
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
-    verbs::operations().chain(ioctl::operations())
+    verbs::operations()
+        .chain(ioctl::operations())
+        .chain(iter::once(&section::SECTION))
 }
 
 /// What a hooked function returns.
@@ -80,7 +85,11 @@ impl Region {
 
 /// For the one thread that a forked child has: the lock is free, or its own if it forked from inside.
 pub fn after_fork() {
-    thread::with(|thread| LOCK.after_fork(&thread.place));
+    thread::with(|thread| {
+        LOCK.after_fork(&thread.place);
+        // A section that it is in was its parent's to count.
+        thread.section_since.set(0);
+    });
 }
 
 /// Makes a call: alone, if the policy says so. Whatever had to be looked up for it has been. What the call finds and leaves
@@ -91,25 +100,27 @@ fn serialize<R: Outcome>(
     region: Region,
     call: impl FnOnce() -> R,
 ) -> R {
-    if !policy::serializes(operation) {
+    if !policy::serializes(operation.kind, operation.layer) {
         return call();
     }
     thread::with(|thread| {
+        // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
+        let is_part = thread.is_in_call();
         let purpose = Purpose {
             name: &operation.name,
             address: region.address,
             length: region.length,
         };
-        let Some(admission) = LOCK.enter(&thread.place, &purpose) else {
-            // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
-            return call();
-        };
-        let since = stats::is_timed().then(now);
+        let admission = LOCK.enter(&thread.place, &purpose);
+        // In a section, the time is the section's.
+        let since = (admission.is_some() && stats::is_timed()).then(now);
         let result = call();
-        let inside = since.map(|since| now().saturating_sub(since));
-        stats::record(operation, &admission, result.failed(), inside);
+        if !is_part {
+            let inside = since.map(|since| now().saturating_sub(since));
+            stats::record(operation, &admission, result.failed(), inside);
+        }
         LOCK.leave(&thread.place);
-        if log_enabled!(Level::Trace) {
+        if !is_part && log_enabled!(Level::Trace) {
             say(&purpose, &admission, result.failed());
         }
         result
@@ -117,8 +128,10 @@ fn serialize<R: Outcome>(
 }
 
 #[cold]
-fn say(purpose: &Purpose, admission: &Admission, failed: bool) {
+fn say(purpose: &Purpose, admission: &Option<Admission>, failed: bool) {
     let outcome = if failed { "failed" } else { "succeeded" };
-    let waited = admission.waited.unwrap_or(0);
+    let waited = admission
+        .and_then(|admission| admission.waited)
+        .unwrap_or(0);
     trace!("{purpose}: {outcome}, waited {waited} ns");
 }

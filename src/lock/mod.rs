@@ -93,9 +93,13 @@ const RING: u32 = 2;
 pub struct Place {
     /// Who it is; looked up once.
     thread: Cell<Identity>,
+    /// How often it has come out of fork() as somebody else.
+    forks: Cell<u32>,
     /// The ticket that it waits with, or is just drawing; 0 for none. Noted before it is drawn: a signal handler that
     /// interrupts the thread anywhere from there to its turn waits with the same ticket.
     ticket: Cell<Ticket>,
+    /// How often it has entered, or is about to, and not left.
+    depth: Cell<u32>,
 }
 
 /// What it took to get in.
@@ -124,8 +128,16 @@ impl Place {
                 number: thread,
                 process: 0,
             }),
+            forks: Cell::new(0),
             ticket: Cell::new(0),
+            depth: Cell::new(0),
         }
+    }
+
+    /// How often the thread has entered and not left.
+    #[inline]
+    pub fn depth(&self) -> u32 {
+        self.depth.get()
     }
 }
 
@@ -161,13 +173,16 @@ impl Lock {
         }
     }
 
-    /// Enters, after everybody who came before, and `leave` on the same thread has to follow; `None` if this thread is inside
-    /// already: what it does is part of its outer call.
+    /// Enters, after everybody who came before; `None` if this thread is inside already. Either way, `leave` has to follow on the
+    /// same thread.
     ///
     /// A signal handler may come here at any time. Where it interrupts this thread's call, it is inside already; where it
-    /// interrupts the wait, it waits with the same ticket.
+    /// interrupts the wait, it waits with the same ticket, and what it has entered is the thread's when it returns.
     #[inline]
     pub fn enter(&self, place: &Place, purpose: &Purpose) -> Option<Admission> {
+        place.depth.set(place.depth.get().wrapping_add(1));
+        // A handler that comes in from here on is not the last to leave.
+        compiler_fence(Ordering::SeqCst);
         let (state, me) = self.look(place);
         if state.holder() == me.id() {
             None
@@ -178,9 +193,15 @@ impl Lock {
         }
     }
 
-    /// Leaves what `enter` admitted to; the next in line enters.
+    /// Takes one `enter` back. With the thread's last, in whatever order they end, the next in line enters.
     #[inline]
     pub fn leave(&self, place: &Place) {
+        place.depth.set(place.depth.get().wrapping_sub(1));
+        // A handler that comes in from here on leaves for us.
+        compiler_fence(Ordering::SeqCst);
+        if place.depth.get() > 0 {
+            return;
+        }
         loop {
             let (state, me) = self.look(place);
             // A thread that was taken for gone, and is not, must not end the turn of another.
@@ -193,6 +214,7 @@ impl Lock {
     /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
     pub fn after_fork(&self, place: &Place) {
         let parent = place.thread.replace(Identity::UNKNOWN);
+        place.forks.set(place.forks.get().wrapping_add(1));
         let state = self.state();
         // Nothing to change, no page to copy.
         if parent == Identity::UNKNOWN && state.count() == 0 {
@@ -214,7 +236,7 @@ impl Lock {
         loop {
             let me = self.identity(place);
             let state = self.state();
-            // A signal handler may have forked in between; in the child, this thread has another id.
+            // As in `introduce`.
             compiler_fence(Ordering::SeqCst);
             if place.thread.get() == me {
                 return (state, me);
@@ -235,17 +257,23 @@ impl Lock {
     /// Finds out who the calling thread is, which never came here before.
     #[cold]
     fn introduce(&self, place: &Place) -> Identity {
-        let me = Identity::of_this_thread();
-        // The kernel may have given this thread the id of one that is gone.
         loop {
+            let forks = place.forks.get();
+            let me = Identity::of_this_thread();
+            // The kernel may have given this thread the id of one that is gone.
             let state = self.state();
-            if state.holder() != me.id() {
-                break;
+            if state.holder() == me.id() {
+                patrol::pass_over_gone(self, state);
+                continue;
             }
-            patrol::pass_over_gone(self, state);
+            place.thread.set(me);
+            // A signal handler may have forked in between; in the child, this thread has another id.
+            compiler_fence(Ordering::SeqCst);
+            if place.forks.get() == forks {
+                return me;
+            }
+            place.thread.set(Identity::UNKNOWN);
         }
-        place.thread.set(me);
-        me
     }
 
     /// Draws a ticket and waits for its turn.

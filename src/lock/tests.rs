@@ -20,7 +20,9 @@ const CALL: Purpose = Purpose {
 fn place() -> Place {
     Place {
         thread: Cell::new(Identity::UNKNOWN),
+        forks: Cell::new(0),
         ticket: Cell::new(0),
+        depth: Cell::new(0),
     }
 }
 
@@ -37,6 +39,7 @@ fn played(id: u64) -> Place {
 impl Lock {
     /// What a thread does that is stopped right after it has drawn a ticket.
     fn only_draw(&self, place: &Place) -> Ticket {
+        place.depth.set(1);
         let drawn = self.draw(place, &CALL);
         drawn.expect("somebody is inside").0
     }
@@ -83,6 +86,8 @@ fn the_holder_may_enter_again() {
     assert_eq!(lock.enter(&holder, &CALL), Some(Admission::AT_ONCE));
     assert_eq!(lock.enter(&holder, &CALL), None);
     lock.leave(&holder);
+    assert_eq!(lock.state().holder(), 1, "still inside");
+    lock.leave(&holder);
     assert_eq!(lock.enter(&other, &CALL), Some(Admission::AT_ONCE));
 }
 
@@ -116,6 +121,24 @@ fn tickets_come_again_after_the_last() {
     assert!(lock.turn() < last.serving());
 }
 
+/// What a signal handler does that interrupts its thread in `enter`, before that has got anywhere, or in `leave`, before it
+/// has let go.
+#[test]
+fn a_handler_leaves_the_lock_to_the_call_that_it_interrupts() {
+    let lock = Lock::new();
+    let (thread, other) = (played(1), played(2));
+    thread.depth.set(1);
+    assert_eq!(lock.enter(&thread, &CALL), Some(Admission::AT_ONCE));
+    lock.leave(&thread);
+    assert_eq!(lock.state().holder(), 1, "the call is about to enter");
+    assert_eq!(lock.draw(&thread, &CALL), None, "and has entered");
+
+    thread.depth.set(0);
+    assert_eq!(lock.enter(&thread, &CALL), None, "about to leave");
+    lock.leave(&thread);
+    assert_eq!(lock.enter(&other, &CALL), Some(Admission::AT_ONCE));
+}
+
 /// A signal handler that interrupts its thread's wait enters with the ticket that the thread waits with, or is about to
 /// draw.
 #[test]
@@ -127,6 +150,7 @@ fn a_handler_enters_with_the_ticket_of_the_wait_that_it_interrupts() {
     let behind = lock.only_draw(&third);
     lock.leave(&holder);
     assert_eq!(lock.enter(&waiter, &CALL), None);
+    lock.leave(&waiter);
     assert!(lock.then_wait(&waiter, ticket), "its turn was given away");
     lock.leave(&waiter);
     assert!(lock.then_wait(&third, behind));
@@ -139,9 +163,11 @@ fn who_loses_its_turn_to_a_handler_draws_again() {
     let (holder, waiter, robbed) = (played(1), played(2), played(3));
     lock.enter(&holder, &CALL);
     let ticket = lock.only_draw(&robbed);
+    waiter.depth.set(1);
     waiter.ticket.set(ticket);
     lock.leave(&holder);
     assert_eq!(lock.enter(&waiter, &CALL), None);
+    lock.leave(&waiter);
     assert!(!lock.then_wait(&robbed, ticket));
     // Back in the interrupted thread.
     assert_eq!(lock.draw(&waiter, &CALL), None);
@@ -319,6 +345,7 @@ fn a_child_has_a_free_lock_or_its_own() {
     lock.after_fork(&holder);
     assert_eq!(lock.state().holder(), Identity::of_this_thread().id());
     assert_eq!(lock.enter(&holder, &CALL), None, "still inside");
+    lock.leave(&holder);
     lock.leave(&holder);
     let outsider = played(3);
     let admission = lock.enter(&outsider, &CALL);

@@ -1,9 +1,12 @@
 /*
  * A preload library that registers after everything else: loaded behind another, its
- * constructor runs before that one's, and its destructor after.
+ * constructor runs before that one's, and its destructor after. In a section of
+ * mrlock_lock(), if there is one.
  */
+#define MRLOCK_WEAK
 #include "together.h"
 
+#include <mrlock.h>
 #include <unistd.h>
 
 static struct ibv_pd *pd;
@@ -11,8 +14,12 @@ static char memory[12345];
 
 static void register_here(const char *where)
 {
+	int refused = mrlock_lock();
 	struct ibv_mr *mr = pd ? ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE) : NULL;
-	dprintf(1, "last: %s: %s\n", where, mr && !ibv_dereg_mr(mr) ? "registered" : "failed");
+	int failed = !mr || ibv_dereg_mr(mr);
+
+	refused |= mrlock_unlock();
+	dprintf(1, "last: %s: %s\n", where, failed || refused ? "failed" : "registered");
 }
 
 __attribute__((constructor)) static void constructor(void)

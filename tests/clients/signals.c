@@ -1,21 +1,29 @@
 /*
- * signals verbs|ioctl THREADS CALLS
- *     So many threads register and deregister, so often each, by the verbs or by uverbs
- *     requests to /dev/null. A timer interrupts each call somewhere, and the handler does
- *     the same.
+ * signals verbs|section|ioctl THREADS CALLS
+ *     So many threads register and deregister, so often each, by the verbs, within a
+ *     section of mrlock_lock() or not, or by uverbs requests to /dev/null. A timer
+ *     interrupts each call somewhere, and the handler does the same.
+ * signals step
+ *     After each instruction of the library in turn, as mrlock_lock(), mrlock_unlock()
+ *     and ibv_reg_mr() run through it, a handler takes the lock, registers, unlocks, and
+ *     registers again. Another thread must not come in before they are done, and then must.
  * signals waiter
  *     A thousand signals for a thread that waits: its handler does nothing; and one whose
  *     handler registers.
  */
 #define _GNU_SOURCE
+#define MRLOCK_WEAK
 #include "inside.h"
 
+#include <dlfcn.h>
+#include <mrlock.h>
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <ucontext.h>
 
 /*
  * A handler may interrupt an allocation, and the software libibverbs allocates: here,
@@ -51,7 +59,7 @@ static struct member_of_storm {
 } storm[64];
 
 static __thread struct member_of_storm *me;
-static bool by_ioctl;
+static bool by_ioctl, in_section;
 static int null_file;
 static long calls_each;
 static pthread_barrier_t start;
@@ -64,7 +72,11 @@ static void call(void)
 						      .method_id = UVERBS_METHOD_MR_DESTROY};
 		ioctl(null_file, RDMA_VERBS_IOCTL, &request);
 	} else {
+		if (in_section)
+			mrlock_lock();
 		register_once(me->pd);
+		if (in_section && mrlock_unlock())
+			_exit(3);
 	}
 }
 
@@ -123,6 +135,133 @@ static int run_storm(int threads)
 	return 0;
 }
 
+static struct ibv_pd *handlers_pd;
+static unsigned long code, code_end; /* the library's */
+static long acts_after, instructions;
+static void one_instruction_is_done(int signal, siginfo_t *info, void *context)
+{
+	int saved = errno;
+	void (*of_the_interrupted)(void) = inside;
+	unsigned long next = (unsigned long)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+
+	(void)signal;
+	(void)info;
+	inside = NULL;
+	if (next >= code && next < code_end && instructions++ == acts_after) {
+		if (mrlock_lock())
+			_exit(3);
+		register_once(handlers_pd);
+		if (mrlock_unlock())
+			_exit(3);
+		register_once(handlers_pd);
+	}
+	inside = of_the_interrupted;
+	errno = saved;
+}
+
+/* The processor's trap flag. A handler begins without it. */
+static inline void step(bool on)
+{
+	const unsigned long trap = 0x100, flags = __builtin_ia32_readeflags_u64();
+	__builtin_ia32_writeeflags_u64(on ? flags | trap : flags & ~trap);
+}
+
+static struct caller other;
+static sem_t ask;
+static long asked;
+static atomic_long came, went;
+
+static void *register_when_asked(void *argument)
+{
+	struct caller *me = argument;
+
+	atomic_store(&me->id, own_id());
+	for (;;) {
+		while (sem_wait(&ask))
+			;
+		came++;
+		register_once(me->pd);
+		went++;
+	}
+	return NULL;
+}
+
+/* This thread is inside. Before the handler has acted nobody waits, or it would wait in turn, for somebody not yet woken. */
+static void the_other_has_to_wait(void)
+{
+	if (instructions <= acts_after)
+		return;
+	step(false);
+	asked++;
+	sem_post(&ask);
+	while (came != asked)
+		sched_yield();
+	until_asleep(&other.id);
+	if (went == asked) {
+		fprintf(stderr, "signals: it came in, after instruction %ld\n", acts_after);
+		_exit(1);
+	}
+	step(true);
+}
+
+static void the_other_comes_in(void)
+{
+	step(false);
+	asked++;
+	sem_post(&ask);
+	while (went != asked)
+		sched_yield();
+	if (code && mrlock_unlock() != EPERM)
+		_exit(3);
+}
+
+static void find_code(void)
+{
+	char line[4096];
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	while (maps && fgets(line, sizeof line, maps))
+		if (strstr(line, "libmrlock") && strstr(line, " r-xp "))
+			sscanf(line, "%lx-%lx", &code, &code_end);
+	if (maps)
+		fclose(maps);
+}
+
+static int step_through(void)
+{
+	struct sigaction action = {.sa_sigaction = one_instruction_is_done, .sa_flags = SA_SIGINFO};
+	struct ibv_pd *pd = open_pd(linked_verbs(), 0);
+
+	other.pd = open_pd(linked_verbs(), 1);
+	handlers_pd = open_pd(linked_verbs(), 2);
+	find_code();
+	sigaction(SIGTRAP, &action, NULL);
+	if (pthread_create(&other.thread, NULL, register_when_asked, &other))
+		return 1;
+	for (acts_after = 0, instructions = 1; instructions > acts_after; acts_after++) {
+		instructions = 0;
+		step(true);
+		int refused = mrlock_lock();
+		the_other_has_to_wait();
+		refused |= mrlock_unlock();
+		the_other_comes_in();
+		if (refused)
+			return 1;
+	}
+	printf("section %ld\n", instructions);
+	for (acts_after = 0, instructions = 1; instructions > acts_after; acts_after++) {
+		instructions = 0;
+		inside = the_other_has_to_wait;
+		step(true);
+		struct ibv_mr *mr = ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
+		the_other_comes_in();
+		if (!mr || ibv_dereg_mr(mr))
+			return 1;
+	}
+	printf("call %ld\n", instructions);
+	return 0;
+}
+
 static struct caller holder, waiters[2];
 static atomic_long handled;
 
@@ -131,8 +270,6 @@ static void do_nothing(int signal)
 	(void)signal;
 	atomic_fetch_add(&handled, 1);
 }
-
-static struct ibv_pd *handlers_pd;
 
 static void register_in_handler(int signal)
 {
@@ -180,10 +317,14 @@ int main(int argc, char **argv)
 
 	calls_each = argc > 3 ? atol(argv[3]) : 0;
 	by_ioctl = !strcmp(how, "ioctl");
-	if ((by_ioctl || !strcmp(how, "verbs")) && threads > 0 && threads <= 64 && calls_each > 0)
+	in_section = !strcmp(how, "section");
+	if ((by_ioctl || in_section || !strcmp(how, "verbs")) && threads > 0 && threads <= 64 &&
+	    calls_each > 0)
 		return run_storm(threads);
+	if (!strcmp(how, "step"))
+		return step_through();
 	if (!strcmp(how, "waiter"))
 		return signal_a_waiter();
-	fprintf(stderr, "usage: signals verbs|ioctl THREADS CALLS | waiter\n");
+	fprintf(stderr, "usage: signals verbs|section|ioctl THREADS CALLS | step | waiter\n");
 	return 2;
 }

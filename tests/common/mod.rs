@@ -6,7 +6,7 @@
 pub mod trace;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     ffi::{OsStr, OsString},
     fs,
@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::{
-        OnceLock,
+        Once, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -28,10 +28,14 @@ pub fn target_dir() -> PathBuf {
     PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(default))
 }
 
-/// `libmrlock.so`, built with `cargo build --release` from the sources as they are now.
+/// `libmrlock.so`, built with `cargo build --release` from the sources as they are now; or the one that `MRLOCK_LIBRARY`
+/// names: the same promises hold for every build.
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
+        if let Some(library) = env::var_os("MRLOCK_LIBRARY") {
+            return library.into();
+        }
         build(Command::new(env!("CARGO")).args(["build", "--release", "--quiet"]));
         target_dir().join("release/libmrlock.so")
     })
@@ -41,17 +45,85 @@ pub fn library() -> &'static Path {
 pub fn fixtures() -> &'static Path {
     static FIXTURES: OnceLock<PathBuf> = OnceLock::new();
     FIXTURES.get_or_init(|| {
-        // The flags of a make that runs these tests are not for this one.
-        build(
-            Command::new("make")
-                .args(["--silent", "fixtures"])
-                .env_remove("MAKEFLAGS"),
-        );
+        build(&mut make(["fixtures"]));
         target_dir().join("fixtures")
     })
 }
 
-/// Runs a command that builds something.
+/// What `make dist` makes.
+pub fn dist() -> &'static Path {
+    static DIST: OnceLock<PathBuf> = OnceLock::new();
+    DIST.get_or_init(|| {
+        build(&mut make(["dist"]));
+        target_dir().join("dist")
+    })
+}
+
+/// The package that `make dist` makes, unpacked: where, nobody knew when it was made.
+pub fn unpacked() -> &'static Path {
+    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
+    UNPACKED.get_or_init(|| {
+        let directory = scratch("unpacked");
+        fs::create_dir(&directory).expect("a scratch directory");
+        for package in [PACKAGE.to_owned(), format!("{PACKAGE}-debug")] {
+            let package = dist().join(package + ".tar.gz");
+            build(
+                Command::new("tar")
+                    .arg("-xf")
+                    .arg(package)
+                    .arg("-C")
+                    .arg(&directory),
+            );
+        }
+        directory.join(PACKAGE)
+    })
+}
+
+/// The name of the package that `make dist` makes, and of the directory in it.
+pub const PACKAGE: &str = concat!("mrlock-", env!("CARGO_PKG_VERSION"), "-x86_64-linux-gnu");
+
+/// `make install` with this prefix as root does it after `make`: nothing is left to build, and there is no cargo.
+pub fn install(prefix: &Path) {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&mut make([])));
+    let mut install = make(["install", "CARGO=false"]);
+    build(install.arg(format!("PREFIX={}", prefix.display())));
+}
+
+/// The flags of a make that runs these tests are not for this one, nor are the paths of who tests.
+pub fn make<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut make = Command::new("make");
+    make.arg("--silent").args(arguments);
+    make.current_dir(env!("CARGO_MANIFEST_DIR"));
+    for name in [
+        "MAKEFLAGS",
+        "DESTDIR",
+        "PREFIX",
+        "BINDIR",
+        "LIBDIR",
+        "INCLUDEDIR",
+        "MANDIR",
+    ] {
+        make.env_remove(name);
+    }
+    make
+}
+
+/// What a test compiles itself, because how that is done is what it is about. Our header is found, and a warning is an error.
+pub fn compile(compiler: &str, flags: &[&str], rest: &[&str]) -> Program {
+    let output = scratch("compiled");
+    build(
+        Command::new(compiler)
+            .args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-Iinclude"])
+            .args(flags)
+            .args(rest)
+            .arg("-o")
+            .arg(&output),
+    );
+    Program::new(output).libibverbs("lib")
+}
+
+/// Runs what has to succeed for a test to begin.
 pub fn build(command: &mut Command) {
     let output = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -74,8 +146,23 @@ pub fn scratch(name: &str) -> PathBuf {
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)
     ));
-    let _ = fs::remove_file(&path);
+    // Process ids come round again.
+    let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
     path
+}
+
+/// What is in a directory: each file with its mode, each link with where it leads to, and, if asked for, each directory.
+pub fn listed(directory: &Path, directories: bool) -> BTreeSet<String> {
+    let mut find = Command::new("find");
+    find.arg(directory)
+        .args(["-mindepth", "1", "-type", "f", "-printf", "%P %m\n"])
+        .args(["-o", "-type", "l", "-printf", "%P -> %l\n"]);
+    if directories {
+        find.args(["-o", "-type", "d", "-printf", "%P/ %m\n"]);
+    }
+    let output = find.output().expect("find");
+    let text = String::from_utf8(output.stdout).expect("names are text");
+    text.lines().map(String::from).collect()
 }
 
 /// A program, and how to run it.
@@ -169,6 +256,11 @@ impl Program {
             list.push(others);
         }
         self.clone().env("LD_PRELOAD", list)
+    }
+
+    /// Its file.
+    pub fn name(&self) -> &OsStr {
+        &self.command[0]
     }
 
     /// Runs it to its end. One that hangs is ended with status 124.

@@ -158,6 +158,7 @@ impl Guarded {
         self.note(ticket);
         assert_eq!(self.lock.enter(place, &CALL), None, "again");
         self.lock.leave(place);
+        self.lock.leave(place);
     }
 }
 

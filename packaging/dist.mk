@@ -1,0 +1,43 @@
+# make dist: a library for every x86_64 Linux with glibc 2.17 or newer, packed as it is installed; what a debugger wants
+# to know of it is in a package beside.
+#
+# It takes a linker that knows which symbols that glibc had: zig's, which cargo-zigbuild puts into rustc's hands.
+
+GLIBC   := 2.17
+ZIG     := 0.17.1
+zig     := $(TARGET)/zig-$(ZIG)
+dist    := $(TARGET)/dist
+built   := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
+package := mrlock-$(VERSION)-x86_64-linux-gnu
+debug   := lib/.debug/$(real).debug
+
+# Filled under another name and renamed when complete: an interrupted download leaves nothing that looks whole.
+$(zig):
+	rm -rf $@.new
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+		--target $@.new cargo-zigbuild==0.24.0 ziglang==$(ZIG)
+	mv $@.new $@
+
+with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
+# Where it was built is nobody's business, and the same sources are to give the same file.
+remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
+pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
+	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
+
+.PHONY: dist
+
+dist: | $(zig)
+	$(with_zig) RUSTFLAGS='$(remap)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
+		--target x86_64-unknown-linux-gnu.$(GLIBC) --target-dir $(TARGET)
+	rm -rf $(dist)
+	mkdir -p $(dist)/$(package)/$(dir $(debug))
+	objcopy --only-keep-debug $(built) $(dist)/$(package)/$(debug)
+	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built) $(dist)/libmrlock.so
+	$(with_zig) $(MAKE) install LIBRARY=$(dist)/libmrlock.so LAUNCHER=$(dist)/mrlock-run \
+		CC='$(zig)/ziglang/zig cc -target x86_64-linux-gnu.$(GLIBC)' CPPFLAGS= CFLAGS=-O2 LDFLAGS=-s \
+		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include MANDIR=/share/man \
+		PC_PREFIX='$$$${pcfiledir}/../..'
+	install -m 644 LICENSE README.md $(dist)/$(package)
+	$(call pack,,--exclude=.debug $(package))
+	$(call pack,-debug,$(package)/$(debug))

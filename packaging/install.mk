@@ -1,0 +1,66 @@
+# make install, make uninstall. DESTDIR comes before every path, and is written into no file.
+
+PREFIX     ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
+
+# LD_PRELOAD is a list: its parts can have no blank and no colon in them.
+check = $(if $(and $(filter 1,$(words $($(1)))),$(filter /%,$($(1)))),$(if $(findstring :,$($(1))),$(bad)),$(bad))
+bad   = $(error $(1)=$($(1)): an absolute path without blanks and colons is needed)
+$(foreach directory,BINDIR LIBDIR INCLUDEDIR MANDIR,$(call check,$(directory)))
+
+relative  = $(shell realpath -ms --relative-to=$(1) $(2))
+LIBRARY  := $(TARGET)/release/libmrlock.so
+# It has this path in it, and therefore in its name.
+LAUNCHER := $(TARGET)/release/mrlock-run-$(subst /,_,$(call relative,$(BINDIR),$(LIBDIR)))
+VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+release: $(LAUNCHER)
+
+# -Werror is for the compilers that we know.
+$(LAUNCHER): packaging/mrlock-run.c packaging/install.mk Cargo.toml
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(filter-out -Werror,$(CFLAGS)) -DVERSION='"$(VERSION)"' \
+		-DLIBRARY_FROM_HERE='"$(call relative,$(BINDIR),$(LIBDIR))"' $(LDFLAGS) $< -o $@ -ldl
+
+# After `make`, `sudo make install` has nothing to build: root may have no cargo.
+$(LIBRARY): build.rs $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
+	$(CARGO) build --release
+
+bindir     = '$(DESTDIR)$(BINDIR)'
+libdir     = '$(DESTDIR)$(LIBDIR)'
+includedir = '$(DESTDIR)$(INCLUDEDIR)'
+mandir     = '$(DESTDIR)$(MANDIR)'
+real      := libmrlock.so.$(VERSION)
+
+# What pkg-config shows as prefix, and lets the user set.
+PC_PREFIX ?= $(PREFIX)
+in_prefix  = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+fill_in    = @sed -e 's|@VERSION@|$(VERSION)|' -e 's|@PREFIX@|$(PC_PREFIX)|' \
+	-e 's|@LIBDIR@|$(call in_prefix,$(LIBDIR))|' -e 's|@INCLUDEDIR@|$(call in_prefix,$(INCLUDEDIR))|' \
+	-e 's|@INCLUDE_FROM_LIB@|$(call relative,$(LIBDIR),$(INCLUDEDIR))|' packaging/$(1).in \
+	| install -m 644 /dev/stdin $(2)/$(1)
+
+.PHONY: install uninstall
+
+# The library may be in the LD_PRELOAD of all that starts: it is there at any time, and never half of it.
+install: $(LIBRARY) $(LAUNCHER)
+	install -d $(bindir) $(libdir)/pkgconfig $(libdir)/cmake/mrlock $(includedir) $(mandir)/man1 $(mandir)/man7
+	install -m 755 $(LIBRARY) $(libdir)/$(real).new
+	mv -f $(libdir)/$(real).new $(libdir)/$(real)
+	ln -sf $(real) $(libdir)/libmrlock.so.0
+	ln -sf libmrlock.so.0 $(libdir)/libmrlock.so
+	install -m 755 $(LAUNCHER) $(bindir)/mrlock-run
+	install -m 644 include/mrlock.h $(includedir)
+	install -m 644 packaging/mrlock-run.1 $(mandir)/man1
+	install -m 644 packaging/mrlock.7 $(mandir)/man7
+	$(call fill_in,mrlock.pc,$(libdir)/pkgconfig)
+	$(call fill_in,mrlock-config.cmake,$(libdir)/cmake/mrlock)
+	$(call fill_in,mrlock-config-version.cmake,$(libdir)/cmake/mrlock)
+
+uninstall:
+	rm -f $(libdir)/$(real) $(libdir)/libmrlock.so.0 $(libdir)/libmrlock.so $(bindir)/mrlock-run \
+		$(includedir)/mrlock.h $(mandir)/man1/mrlock-run.1 $(mandir)/man7/mrlock.7 $(libdir)/pkgconfig/mrlock.pc
+	rm -rf $(libdir)/cmake/mrlock

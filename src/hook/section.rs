@@ -1,0 +1,78 @@
+//! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code that takes the lock as a call does.
+
+use super::{LOCK, Layer, Operation};
+use crate::{
+    lock::{Purpose, now},
+    policy::Kind,
+    stats::{self, Counters},
+    thread,
+};
+use core::ptr;
+
+/// How deep sections nest at most.
+const DEEPEST: u32 = i32::MAX as u32;
+
+/// A section as the report and the log name it.
+pub static SECTION: Operation = Operation {
+    name: "mrlock_lock",
+    kind: Kind::Section,
+    layer: Layer::Program,
+    counters: Counters::new(),
+};
+
+/// Begins a section; `false` if the thread is in too many, one within the other.
+pub fn begin() -> bool {
+    thread::with(|thread| {
+        let sections = thread.sections.get();
+        if sections == DEEPEST {
+            return false;
+        }
+        let purpose = Purpose {
+            name: &SECTION.name,
+            address: ptr::null(),
+            length: 0,
+        };
+        let admission = LOCK.enter(&thread.place, &purpose);
+        thread.sections.set(sections + 1);
+        if admission.is_some() {
+            stats::record(&SECTION, &admission, false, None);
+            let since = if stats::is_timed() { now() } else { 0 };
+            thread.section_since.set(since);
+        }
+        true
+    })
+}
+
+/// Ends a section; `false` if the thread is in none.
+pub fn end() -> bool {
+    thread::with(|thread| {
+        let Some(sections) = thread.sections.get().checked_sub(1) else {
+            return false;
+        };
+        thread.sections.set(sections);
+        if sections == 0 {
+            let since = thread.section_since.replace(0);
+            if since != 0 {
+                stats::record_inside(&SECTION, now().saturating_sub(since));
+            }
+        }
+        LOCK.leave(&thread.place);
+        true
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_end_to_how_deep_they_nest() {
+        assert!(!end());
+        assert!(begin());
+        thread::with(|thread| thread.sections.set(DEEPEST));
+        assert!(!begin());
+        thread::with(|thread| thread.sections.set(1));
+        assert!(end());
+        assert!(!end());
+    }
+}

@@ -1,0 +1,89 @@
+//! The packages that `make dist` makes. What is in the library itself is in `artefact.rs`; that one can build with the
+//! unpacked tree, in `install.rs`.
+
+mod common;
+
+use common::{PACKAGE, dist, listed, scratch, unpacked};
+use std::{collections::BTreeSet, fs, process::Command};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("a program that is installed");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn what_is_in_the_package() {
+    let mut expected: BTreeSet<String> = [
+        "LICENSE 644".into(),
+        "README.md 644".into(),
+        "bin/mrlock-run 755".into(),
+        "include/mrlock.h 644".into(),
+        "lib/cmake/mrlock/mrlock-config-version.cmake 644".into(),
+        "lib/cmake/mrlock/mrlock-config.cmake 644".into(),
+        format!("lib/libmrlock.so.{VERSION} 755"),
+        format!("lib/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
+        "lib/libmrlock.so -> libmrlock.so.0".into(),
+        "lib/pkgconfig/mrlock.pc 644".into(),
+        "share/man/man1/mrlock-run.1 644".into(),
+        "share/man/man7/mrlock.7 644".into(),
+    ]
+    .into();
+    // From the other package.
+    expected.insert(format!("lib/.debug/libmrlock.so.{VERSION}.debug 755"));
+    assert_eq!(listed(unpacked(), false), expected);
+}
+
+/// Everything is in one directory, and is nobody's in particular.
+#[test]
+fn how_it_is_packed() {
+    for package in [PACKAGE.to_owned(), format!("{PACKAGE}-debug")] {
+        let package = dist().join(package + ".tar.gz");
+        let mut tar = Command::new("tar");
+        let entries = output(tar.args(["--numeric-owner", "-tvf"]).arg(package));
+        for entry in entries.lines() {
+            let words: Vec<_> = entry.split_whitespace().collect();
+            assert_eq!(words[1], "0/0", "{entry}");
+            assert!(words[5].starts_with(PACKAGE), "{entry}");
+        }
+    }
+}
+
+/// A debugger that is given the stripped library finds the rest beside it.
+#[test]
+fn the_debug_file_belongs_to_the_library() {
+    let library = unpacked().join("lib/libmrlock.so.0");
+    let debug = unpacked().join(format!("lib/.debug/libmrlock.so.{VERSION}.debug"));
+    let symbols = output(Command::new("nm").arg(&debug));
+    let address = |name: &str| {
+        let symbol = symbols.lines().find(|line| line.contains(name));
+        let symbol = symbol.unwrap_or_else(|| panic!("no {name} in {symbols}"));
+        symbol.split(' ').next().expect("an address").to_owned()
+    };
+    let mut addr2line = Command::new("addr2line");
+    let place = output(
+        addr2line
+            .arg("-e")
+            .arg(&library)
+            .arg(address("6mrlock10after_fork")),
+    );
+    assert!(place.starts_with("./src/lib.rs:"), "{place}");
+
+    let alone = scratch("library");
+    fs::copy(&library, &alone).expect("a copy");
+    let mut nm = Command::new("nm");
+    let stripped = nm.arg(&alone).output().expect("nm");
+    assert_eq!(stripped.stdout, b"", "it is stripped");
+}
+
+#[test]
+fn where_it_was_made_is_not_in_it() {
+    for place in [env!("CARGO_MANIFEST_DIR"), "/.cargo/"] {
+        let mut grep = Command::new("grep");
+        let found = grep.args(["-rlF", place]).arg(unpacked()).output();
+        let found = found.expect("grep").stdout;
+        assert_eq!(String::from_utf8_lossy(&found), "", "{place}");
+    }
+}

@@ -1,0 +1,102 @@
+//! `include/mrlock.h`: made from `src/api.rs`, and good for every C and C++ compiler that its users have.
+
+mod common;
+
+use common::{compile, scratch};
+use std::{fs, path::Path};
+
+/// The header as `src/api.rs` and `cbindgen.toml` have it now.
+fn generated() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = fs::read_to_string(root.join("src/api.rs")).expect("src/api.rs");
+    // cbindgen takes no_mangle for the sign that a function is exported; `export!` it does not know.
+    let marked = source.replace(
+        "\nextern \"C\" fn",
+        "\n#[unsafe(no_mangle)]\npub extern \"C\" fn",
+    );
+    let marked = marked.replace(
+        "\nunsafe extern \"C\" fn",
+        "\n#[unsafe(no_mangle)]\npub unsafe extern \"C\" fn",
+    );
+    let copy = scratch("api.rs");
+    fs::write(&copy, marked).expect("a scratch file");
+    let bindings = cbindgen::Builder::new()
+        .with_config(
+            cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml"),
+        )
+        .with_src(&copy)
+        .generate()
+        .expect("a header");
+    let mut header = Vec::new();
+    bindings.write(&mut header);
+    let header = String::from_utf8(header).expect("text");
+    header
+        .replace("@MAJOR@", env!("CARGO_PKG_VERSION_MAJOR"))
+        .replace("@MINOR@", env!("CARGO_PKG_VERSION_MINOR"))
+        .replace("@PATCH@", env!("CARGO_PKG_VERSION_PATCH"))
+}
+
+/// With `MRLOCK_HEADER` set it is written there instead: `make header`.
+#[test]
+fn is_up_to_date() {
+    if let Some(file) = std::env::var_os("MRLOCK_HEADER") {
+        fs::write(file, generated()).expect("the header can be written");
+        return;
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/mrlock.h");
+    let checked_in = fs::read_to_string(file).unwrap_or_default();
+    assert!(
+        checked_in == generated(),
+        "include/mrlock.h is not what src/api.rs and cbindgen.toml make: run `make header`"
+    );
+}
+
+/// Alone, and before and after verbs, which defines `ibv_reg_mr` as a macro: the real header's way and the software libibverbs'.
+#[test]
+fn compiles_as_c99_and_as_cpp_without_a_warning() {
+    assert!(
+        Path::new("/usr/include/infiniband/verbs.h").exists(),
+        "no <infiniband/verbs.h>: run tests/vm/prepare, or install libibverbs-dev"
+    );
+    let (ours, verbs) = ("#include <mrlock.h>\n", "#include <infiniband/verbs.h>\n");
+    for (order, name) in [
+        ([ours, ours], "twice"),
+        ([ours, verbs], "before"),
+        ([verbs, ours], "after"),
+    ] {
+        for (mode, weak) in [("", ""), ("weak", "#define MRLOCK_WEAK\n")] {
+            let source = scratch(&format!("{name}{mode}.c"));
+            fs::write(&source, [weak, order[0], order[1], USE].concat()).expect("a scratch file");
+            let source = source.to_str().expect("a name");
+            for language in ["c -std=c99", "c++ -std=c++11", "c++ -std=c++20"] {
+                let (language, standard) = language.split_once(' ').expect("two words");
+                for verbs in ["-I.", "-Itests/embedded"] {
+                    let flags = ["-x", language, standard, verbs, "-c"];
+                    compile(
+                        if language == "c" { "cc" } else { "c++" },
+                        &flags,
+                        &[source],
+                    );
+                }
+            }
+        }
+    }
+}
+
+const USE: &str = r#"
+#if MRLOCK_VERSION_MAJOR * 10000 + MRLOCK_VERSION_MINOR * 100 + MRLOCK_VERSION_PATCH < 100
+#error "an older header"
+#endif
+int use(struct mrlock_stats *stats, const char **versions);
+int use(struct mrlock_stats *stats, const char **versions)
+{
+    versions[0] = MRLOCK_VERSION;
+    versions[1] = mrlock_version();
+#ifdef __cplusplus
+    mrlock_guard guard;
+#endif
+    if (mrlock_lock() || mrlock_stats(MRLOCK_ALL, stats, sizeof *stats) || mrlock_unlock())
+        return -1;
+    return mrlock_active() == (MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL);
+}
+"#;

@@ -1,0 +1,257 @@
+//! `make install` and `make uninstall`, and what can be built from an installed tree.
+
+mod common;
+
+use common::{Program, build, client, fixtures, install, library, listed, make, scratch, unpacked};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// As a distribution does it: into a directory that is not the prefix (and has a blank in its name), twice, with a umask
+/// that hides what is made.
+#[test]
+fn installs_what_it_should_and_uninstalls_all_of_it() {
+    let destination = scratch("a destination");
+    let run = |goal: &str| {
+        library();
+        let make = make([goal, "CARGO=false", "PREFIX=/usr", "LIBDIR=/usr/lib/arch"]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 077 && exec \"$@\"", "sh", "make"]);
+        shell.args(make.get_args()).arg("-j");
+        shell.arg(format!("DESTDIR={}", destination.display()));
+        build(&mut shell);
+    };
+    run("install");
+    let expected = [
+        "usr/bin/mrlock-run 755".into(),
+        "usr/include/mrlock.h 644".into(),
+        "usr/lib/arch/cmake/mrlock/mrlock-config-version.cmake 644".into(),
+        "usr/lib/arch/cmake/mrlock/mrlock-config.cmake 644".into(),
+        format!("usr/lib/arch/libmrlock.so.{VERSION} 755"),
+        format!("usr/lib/arch/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
+        "usr/lib/arch/libmrlock.so -> libmrlock.so.0".into(),
+        "usr/lib/arch/pkgconfig/mrlock.pc 644".into(),
+        "usr/share/man/man1/mrlock-run.1 644".into(),
+        "usr/share/man/man7/mrlock.7 644".into(),
+    ];
+    assert_eq!(listed(&destination, false), expected.clone().into());
+    let hidden = |line: &String| line.contains("/ ") && !line.ends_with("/ 755");
+    let all = listed(&destination, true);
+    assert!(!all.iter().any(hidden), "{all:#?}");
+    // Where it was put on the way is written nowhere.
+    let files = Command::new("grep")
+        .args(["-rlF", "a destination"])
+        .arg(&destination)
+        .output();
+    assert_eq!(files.expect("grep").stdout, b"");
+
+    run("install");
+    assert_eq!(listed(&destination, false), expected.into());
+
+    run("uninstall");
+    assert_eq!(listed(&destination, false), BTreeSet::new());
+    assert!(!destination.join("usr/lib/arch/cmake/mrlock").exists());
+}
+
+/// A process has the file mapped: it may be replaced, but not written to.
+#[test]
+fn a_library_that_is_in_use_is_replaced_and_not_written_to() {
+    let prefix = scratch("prefix");
+    install(&prefix);
+    let file = prefix.join("lib").join(format!("libmrlock.so.{VERSION}"));
+    let in_use = fs::File::open(&file).expect("the installed library");
+    install(&prefix);
+    let before = in_use.metadata().expect("an open file");
+    let after = fs::metadata(&file).expect("the library");
+    assert_ne!(after.ino(), before.ino());
+    assert_eq!((after.len(), before.nlink()), (before.len(), 0));
+}
+
+/// LD_PRELOAD is a list with blanks and colons between its parts.
+#[test]
+fn refuses_a_place_that_no_preload_can_name() {
+    for place in ["PREFIX=here", "PREFIX=/a b", "LIBDIR=/a:b", "BINDIR="] {
+        let destination = scratch("refused");
+        let mut make = make(["install", place]);
+        make.arg(format!("DESTDIR={}", destination.display()));
+        let output = make.output().expect("make");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{place}");
+        assert!(stderr.contains("an absolute path"), "{place}: {stderr}");
+        assert!(!destination.exists(), "{place}");
+    }
+}
+
+/// A tree to build with, at a place that it was not made for: what `make install` made, moved, and what `make dist` made.
+fn trees() -> [PathBuf; 2] {
+    let prefix = scratch("prefix");
+    install(&prefix);
+    let moved = scratch("moved");
+    fs::rename(&prefix, &moved).expect("both are in one directory");
+    [moved, unpacked().to_owned()]
+}
+
+/// Two clients that know nothing of mrlock, compiled with these flags and run: one is linked to libibverbs, the other has it
+/// by what it loads. The compiler drops libraries of which nothing is called, as Ubuntu's does.
+fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
+    let plugin = fixtures().join("clients/plugin.so");
+    for unlinked in [client("stress"), client("host").arg(&plugin)] {
+        let outcome = unlinked.run();
+        assert!(outcome.segfaulted(), "it should die unlinked: {outcome:#?}");
+    }
+    for (source, libraries, arguments) in [
+        ("tests/clients/stress.c", "-libverbs", None),
+        ("tests/clients/host.c", "-ldl", Some(plugin)),
+    ] {
+        let program = scratch("program");
+        let mut cc = Command::new("cc");
+        cc.args(["-Wl,--as-needed", "-std=gnu11", "-pthread"]);
+        cc.args(["-Itests/embedded", source]);
+        cc.arg("-L").arg(fixtures().join("lib"));
+        cc.args(flags.split_whitespace()).args([libraries, "-o"]);
+        build(cc.arg(&program));
+        is_serialized(
+            arguments.iter().fold(Program::new(program), Program::arg),
+            Some(library.clone()),
+        );
+    }
+    let (source, example) = (scratch("example.c"), scratch("example"));
+    fs::write(&source, EXAMPLE).expect("a scratch file");
+    let mut cc = Command::new("cc");
+    cc.args(["-xc"]).arg(source).args(flags.split_whitespace());
+    build(cc.arg("-o").arg(&example));
+    example_works(&example, &library);
+}
+
+/// A program that knows of mrlock.
+const EXAMPLE: &str = r#"
+#include <mrlock.h>
+#include <stdio.h>
+
+int main(void)
+{
+	return printf("%s %s\n", mrlock_version(), mrlock_active() ? "active" : "not active") < 0;
+}
+"#;
+
+fn example_works(program: &Path, library: &Path) {
+    let program = Program::new(program).env("LD_LIBRARY_PATH", library);
+    let stdout = program.run().succeeded("the example").stdout;
+    assert_eq!(stdout, format!("{VERSION} active\n"));
+}
+
+/// The software libibverbs is fatal to registrations that meet; those of these clients do.
+fn is_serialized(program: Program, library: Option<PathBuf>) {
+    let path = env::join_paths(library.into_iter().chain([fixtures().join("lib")]));
+    let program = program.env("LD_LIBRARY_PATH", path.expect("no colons"));
+    program.run().succeeded("linked to mrlock");
+}
+
+#[test]
+fn programs_built_with_cc() {
+    for tree in trees() {
+        let (include, library) = (tree.join("include"), tree.join("lib"));
+        let flags = format!(
+            "-I{} -L{} -Wl,--no-as-needed -lmrlock",
+            include.display(),
+            library.display()
+        );
+        are_serialized_when_compiled_with(&flags, library);
+    }
+}
+
+#[test]
+fn programs_built_with_pkg_config() {
+    for tree in trees() {
+        let library = tree.join("lib");
+        let mut flags = Command::new("pkg-config");
+        // As its user does who moved it; the package finds out for itself.
+        if tree != unpacked() {
+            flags.arg(format!("--define-variable=prefix={}", tree.display()));
+        }
+        flags.args(["--cflags", "--libs", "mrlock"]);
+        let output = flags
+            .env("PKG_CONFIG_PATH", library.join("pkgconfig"))
+            .output();
+        let flags = String::from_utf8(output.expect("pkg-config").stdout);
+        are_serialized_when_compiled_with(&flags.expect("flags are text"), library);
+    }
+}
+
+/// It finds the library without help, and the order of the names does not matter.
+#[test]
+fn a_program_built_with_cmake() {
+    for tree in trees() {
+        let project = scratch("project");
+        fs::create_dir(&project).expect("a scratch directory");
+        fs::write(project.join("CMakeLists.txt"), PROJECT).expect("a scratch file");
+        fs::write(project.join("example.c"), EXAMPLE).expect("a scratch file");
+        let define = |name: &str, value: &Path| format!("-D{name}={}", value.display());
+        let mut cmake = Command::new("cmake");
+        cmake.arg("-S").arg(&project).arg("-B").arg(&project);
+        cmake.arg(define("CMAKE_PREFIX_PATH", &tree));
+        cmake.arg(define("REPOSITORY", Path::new(env!("CARGO_MANIFEST_DIR"))));
+        cmake.arg(define("FIXTURES", fixtures()));
+        build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
+        build(Command::new("cmake").arg("--build").arg(&project));
+        is_serialized(Program::new(project.join("program")), None);
+        example_works(&project.join("example"), Path::new(""));
+    }
+}
+
+const PROJECT: &str = r#"
+cmake_minimum_required(VERSION 3.13)
+project(program C)
+find_package(mrlock 0.99 QUIET)
+if(mrlock_FOUND)
+  message(FATAL_ERROR "found a version that is not there")
+endif()
+find_package(mrlock 0.1 REQUIRED)
+find_package(Threads REQUIRED)
+add_executable(program ${REPOSITORY}/tests/clients/stress.c)
+target_compile_options(program PRIVATE -std=gnu11)
+target_include_directories(program PRIVATE ${REPOSITORY}/tests/embedded)
+target_link_directories(program PRIVATE ${FIXTURES}/lib)
+target_link_libraries(program PRIVATE ibverbs Threads::Threads mrlock::mrlock)
+
+add_executable(example example.c)
+target_link_libraries(example PRIVATE mrlock::mrlock)
+"#;
+
+#[test]
+fn the_manual_pages_are_well_formed() {
+    let pages = ["packaging/mrlock.7", "packaging/mrlock-run.1"];
+    let mut mandoc = Command::new("mandoc");
+    build(mandoc.args(["-Tlint", "-Wwarning"]).args(pages));
+}
+
+/// README and mrlock(7) tell of the same settings, with the same values and defaults.
+#[test]
+fn the_manual_page_has_the_settings_of_the_readme() {
+    let read = |file| fs::read_to_string(file).expect("a file of the repository");
+    let (readme, manual) = (read("README.md"), read("packaging/mrlock.7"));
+    let rows = readme.lines().filter(|line| line.starts_with("| `MRLOCK"));
+    let mut settings = 0;
+    for row in rows {
+        let mut cells = row.split('|').skip(1).map(str::trim);
+        let name = cells.next().expect("a name").trim_matches('`');
+        let entry = manual
+            .split(".It Ev ")
+            .find(|entry| entry.lines().next() == Some(name));
+        let entry = entry.unwrap_or_else(|| panic!("{name} is not in mrlock(7)"));
+        let words: BTreeSet<_> = entry.split(|c: char| !c.is_alphanumeric()).collect();
+        for value in cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+            let parts = value.split(',').map(|part| part.trim_start_matches('%'));
+            parts.for_each(|part| assert!(words.contains(part), "{name}: no {part:?} in {entry}"));
+        }
+        settings += 1;
+    }
+    assert_eq!(settings, 6);
+    assert_eq!(manual.matches(".It Ev ").count(), settings);
+}

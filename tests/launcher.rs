@@ -1,0 +1,455 @@
+//! `mrlock-run`: the command runs with the library and is otherwise what it would have been, or is not run at all.
+
+mod common;
+
+use common::{Outcome, Program, build, client, fixtures, install, make, scratch, unpacked};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::fs::{PermissionsExt, chown, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// What `make install` made.
+fn tree() -> &'static Path {
+    static TREE: OnceLock<PathBuf> = OnceLock::new();
+    TREE.get_or_init(|| {
+        let prefix = scratch("prefix");
+        install(&prefix);
+        prefix
+    })
+}
+
+fn library() -> PathBuf {
+    tree().join("lib/libmrlock.so.0")
+}
+
+fn launcher() -> Program {
+    Program::new(tree().join("bin/mrlock-run"))
+}
+
+/// A client that dies if its registrations meet.
+fn stress(launcher: impl AsRef<OsStr>) -> Program {
+    Program::new(launcher)
+        .arg(fixtures().join("clients/stress"))
+        .libibverbs("lib")
+}
+
+#[test]
+fn the_command_runs_with_the_library() {
+    let without = client("stress").run();
+    assert!(without.segfaulted(), "{without:#?}");
+    let with = stress(tree().join("bin/mrlock-run")).run();
+    assert_eq!(with.succeeded("with the library").stderr, "");
+}
+
+#[test]
+fn it_finds_the_library_from_the_unpacked_package() {
+    stress(unpacked().join("bin/mrlock-run"))
+        .run()
+        .succeeded("unpacked");
+}
+
+#[test]
+fn it_finds_the_library_through_links_and_path() {
+    let link = scratch("link");
+    symlink(tree().join("bin/mrlock-run"), &link).expect("a symbolic link");
+    stress(&link).run().succeeded("a link");
+    let link_to_link = scratch("link");
+    symlink(link.file_name().expect("a name"), &link_to_link).expect("a symbolic link");
+    stress(&link_to_link).run().succeeded("a relative link");
+    let path = tree().join("bin").into_os_string();
+    let by_path = stress("mrlock-run").env("PATH", path);
+    by_path.run().succeeded("by PATH");
+}
+
+#[test]
+fn it_finds_the_library_where_a_distribution_puts_it() {
+    let prefix = scratch("prefix");
+    let mut install = make(["install"]);
+    install.arg(format!("PREFIX={}", prefix.display()));
+    build(install.arg(format!("LIBDIR={}/lib/some-arch", prefix.display())));
+    stress(prefix.join("bin/mrlock-run"))
+        .run()
+        .succeeded("installed");
+}
+
+/// As in a directory with everything in it.
+#[test]
+fn it_finds_the_library_beside_itself() {
+    let directory = copy_of_launcher();
+    fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
+    let show = Program::new(directory.join("mrlock-run")).args(["sh", "-c", "echo $LD_PRELOAD"]);
+    let shown = show.run().succeeded("beside");
+    let directory = fs::canonicalize(directory).expect("it is there");
+    assert_eq!(
+        Path::new(shown.stdout.trim()),
+        directory.join("libmrlock.so.0")
+    );
+}
+
+/// The launcher alone, in a directory of its own.
+fn copy_of_launcher() -> PathBuf {
+    let directory = scratch("launcher");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let copy = directory.join("mrlock-run");
+    fs::copy(tree().join("bin/mrlock-run"), copy).expect("a copy");
+    directory
+}
+
+#[test]
+fn arguments_are_passed_on_as_they_are() {
+    let command = [
+        "printf",
+        "%s|",
+        "a b",
+        "",
+        "new\nline",
+        "*",
+        "--report",
+        "--",
+        "$HOME",
+    ];
+    let outcome = launcher().args(command).run().succeeded("printf");
+    assert_eq!(outcome.stdout, "a b||new\nline|*|--report|--|$HOME|");
+    let outcome = launcher().args(["--", "echo", "-n"]).run();
+    assert_eq!(outcome.succeeded("echo").stdout, "");
+}
+
+/// Names that are no shell variables are common in containers; a shell script would drop them.
+#[test]
+fn the_environment_is_otherwise_the_same() {
+    let settings = [
+        "dotted.name=1",
+        "dashed-name=2",
+        "EMPTY=",
+        "PATH=/usr/bin:/bin",
+    ];
+    let clean = Program::new("env").arg("-i").args(settings);
+    let without = clean.clone().args(["env", "-0"]).run().stdout;
+    let with = clean.arg(tree().join("bin/mrlock-run")).args(["env", "-0"]);
+    let with = with.run().succeeded("env").stdout;
+    let ours = format!("LD_PRELOAD={}\0", library().display());
+    assert_eq!(with, without + &ours);
+}
+
+#[test]
+fn what_is_preloaded_already_stays_behind_ours() {
+    let other = fixtures().join("clients/other_reg_mr.so");
+    let show = launcher().args(["sh", "-c", "echo $LD_PRELOAD"]);
+    let shown = show.env("LD_PRELOAD", &other).run().succeeded("sh").stdout;
+    let expected = format!("{}:{}\n", library().display(), other.display());
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn the_exit_status_is_the_commands_own() {
+    for script in ["exit 37", "exit 125", "kill -TERM $$", "kill -KILL $$"] {
+        let command = ["bash", "-c", script];
+        let without = Program::new("env").args(command).run();
+        assert!(!without.status.success());
+        assert_eq!(launcher().args(command).run(), without);
+    }
+}
+
+#[test]
+fn each_option_sets_a_variable() {
+    let options = [
+        "--report",
+        "--calls",
+        "reg",
+        "--hooks=verbs",
+        "--log=error",
+        "--warn-after",
+        "7",
+    ];
+    let program = launcher()
+        .args(options)
+        .args(["sh", "-c", "env | grep ^MRLOCK | sort"]);
+    let expected = "MRLOCK_CALLS=reg\nMRLOCK_HOOKS=verbs\nMRLOCK_LOG=error\nMRLOCK_REPORT=stderr\nMRLOCK_WARN_AFTER=7\n";
+    let outcome = program.env("MRLOCK_CALLS", "dereg").run();
+    assert_eq!(outcome.succeeded("env").stdout, expected);
+
+    let report = scratch("report");
+    let option = format!("--report={}", report.display());
+    let program = launcher()
+        .arg(option)
+        .arg(fixtures().join("clients/stress"));
+    program.libibverbs("lib").run().succeeded("stress");
+    let report = fs::read_to_string(report).expect("a report");
+    assert!(report.contains("Up to 8 threads"), "{report}");
+}
+
+/// The library is loaded twice, but what it has to say it says in the command only.
+#[test]
+fn one_process_speaks() {
+    let outcome = launcher().args(["--log", "info", "true"]).run();
+    assert_eq!(
+        outcome.stderr.matches("info: loaded").count(),
+        1,
+        "{outcome:#?}"
+    );
+    let outcome = launcher()
+        .env("MRLOCK_LOG", "info")
+        .arg("/nonexistent")
+        .run();
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+}
+
+#[test]
+fn it_explains_itself() {
+    let version = launcher().arg("--version").run().succeeded("--version");
+    let expected = concat!("mrlock-run ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(version.stdout, expected);
+    let help = launcher().arg("--help").run().succeeded("--help").stdout;
+    let manual = fs::read_to_string("packaging/mrlock-run.1").expect("the manual page");
+    let options = help
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"));
+    let options: Vec<_> = options
+        .map(|option| option.split(['[', ',']).next().expect("a part"))
+        .collect();
+    assert_eq!(options.len(), 7, "{help}");
+    for option in options {
+        assert!(manual.contains(&format!("Fl -{option}")), "{option}");
+    }
+    is_refused(launcher().run(), 125, "no COMMAND");
+    is_refused(
+        launcher().arg("--nonsense").arg("true").run(),
+        125,
+        "--nonsense",
+    );
+}
+
+/// One line that says why, and nothing was run.
+fn is_refused(outcome: Outcome, status: i32, why: &str) {
+    assert_eq!(outcome.status.code(), Some(status), "{outcome:#?}");
+    assert_eq!(outcome.stdout, "");
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    let [line] = lines[..] else {
+        panic!("one line was expected: {outcome:#?}")
+    };
+    assert!(line.starts_with("mrlock-run: "), "{line}");
+    assert!(line.contains(why), "no {why:?} in {line:?}");
+}
+
+#[test]
+fn a_command_that_is_not_there() {
+    for missing in ["no-such-command", "/no/such/command", ""] {
+        is_refused(launcher().arg(missing).run(), 127, "No such file");
+    }
+    let script = executable("script", b"#!/no/such/interpreter\n");
+    is_refused(
+        launcher().arg(script).run(),
+        127,
+        "/no/such/interpreter: No such file",
+    );
+}
+
+#[test]
+fn a_command_that_cannot_be_run() {
+    let file = scratch("file");
+    fs::write(&file, "no program\n").expect("a scratch file");
+    is_refused(launcher().arg(&file).run(), 126, "Permission denied");
+    let name = file.file_name().expect("a name");
+    let directory = file.parent().expect("a directory");
+    is_refused(
+        launcher().arg(name).env("PATH", directory).run(),
+        126,
+        "Permission denied",
+    );
+    is_refused(launcher().arg(directory).run(), 126, "Is a directory");
+}
+
+fn executable(name: &str, contents: &[u8]) -> PathBuf {
+    let file = scratch(name);
+    fs::write(&file, contents).expect("a scratch file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its owner's to set");
+    file
+}
+
+/// Preloaded by hand, the command runs without the library. `start` ends with `env`.
+fn would_run_without(start: Program, command: &Path) {
+    let preload = format!("LD_PRELOAD={}", library().display());
+    let by_hand = start.arg(preload).arg("MRLOCK_LOG=info").arg(command);
+    let outcome = by_hand.arg("--version").run();
+    assert!(!outcome.stderr.contains("info: loaded"), "{outcome:#?}");
+}
+
+#[test]
+fn a_command_without_a_loader() {
+    let static_program = fixtures().join("clients/raw_static");
+    let static_pie = compiled(&["-static-pie"]);
+    let script = executable(
+        "script",
+        format!("#! {} x\n", static_program.display()).as_bytes(),
+    );
+    let script_of_script = executable("script", format!("#!{}\n", script.display()).as_bytes());
+    for command in [static_program, static_pie, script, script_of_script] {
+        would_run_without(Program::new("env"), &command);
+        is_refused(launcher().arg(command).run(), 125, "statically linked");
+    }
+}
+
+/// A C program that does nothing.
+fn compiled(flags: &[&str]) -> PathBuf {
+    let program = scratch("nothing");
+    let mut cc = c_compiler("int main(void) { return 0; }");
+    build(cc.args(flags).arg("-o").arg(&program));
+    program
+}
+
+/// What compiles this; arguments may follow.
+fn c_compiler(source: &str) -> Command {
+    let file = scratch("source");
+    fs::write(&file, source).expect("a scratch file");
+    let mut cc = Command::new("cc");
+    cc.arg("-xc").arg(file).arg("-xnone");
+    cc
+}
+
+#[test]
+fn a_command_of_another_kind() {
+    let mut bytes = fs::read(compiled(&[])).expect("a program");
+    const CLASS: usize = 4;
+    bytes[CLASS] = 1; // ELFCLASS32
+    is_refused(
+        launcher().arg(executable("elf32", &bytes)).run(),
+        125,
+        "no 64-bit x86 program",
+    );
+    let musl = compiled(&["-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"]);
+    is_refused(
+        launcher().arg(musl).run(),
+        125,
+        "its loader is /lib/ld-musl-x86_64.so.1",
+    );
+    is_refused(
+        launcher().arg(executable("elf", b"\x7fELF")).run(),
+        125,
+        "no 64-bit x86 program",
+    );
+}
+
+/// Whom the loader protects from preloads, and whom it does not.
+#[test]
+fn a_set_uid_or_set_gid_command() {
+    let with_mode = |mode| {
+        let program = compiled(&[]);
+        move |owner: Option<u32>, group: Option<u32>| {
+            chown(&program, owner, group).expect("as root, any owner will do");
+            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).expect("ours to set");
+            program.clone()
+        }
+    };
+    let foreign = match is_root() {
+        true => vec![
+            with_mode(0o4755)(Some(NOBODY), None),
+            with_mode(0o2755)(None, Some(NOBODY)),
+        ],
+        false => vec!["/usr/bin/su".into(), "/usr/bin/chage".into()],
+    };
+    for command in foreign {
+        would_run_without(Program::new("env"), &command);
+        is_refused(
+            launcher().arg(command).arg("--version").run(),
+            125,
+            "set-uid or set-gid",
+        );
+    }
+    for own in [with_mode(0o4755)(None, None), with_mode(0o2755)(None, None)] {
+        let outcome = launcher().args(["--log", "info"]).arg(own).run();
+        let outcome = outcome.succeeded("set-uid or set-gid to who runs it");
+        assert!(outcome.stderr.contains("info: loaded"), "{outcome:#?}");
+    }
+}
+
+#[test]
+fn a_command_with_file_capabilities() {
+    // Where nobody can get at it.
+    let directory = std::env::temp_dir().join(format!("mrlock-launcher-{}", std::process::id()));
+    install(&directory);
+    let command = directory.join("nothing");
+    fs::copy(compiled(&[]), &command).expect("a copy");
+    let mut setcap = Command::new(if is_root() { "env" } else { "unshare" });
+    setcap.args(if is_root() {
+        &[][..]
+    } else {
+        &["--map-root-user"]
+    });
+    build(
+        setcap
+            .args(["/usr/sbin/setcap", "cap_ipc_lock+ep"])
+            .arg(&command),
+    );
+
+    let somebody = || match is_root() {
+        true => Program::new("setpriv").args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "env",
+        ]),
+        false => Program::new("env"),
+    };
+    would_run_without(somebody(), &command);
+    let launcher = directory.join("bin/mrlock-run");
+    let outcome = somebody().arg(&launcher).arg(&command).run();
+    is_refused(outcome, 125, "has file capabilities");
+    if is_root() {
+        // Who has them all gains none.
+        let outcome = Program::new(launcher)
+            .args(["--log", "info"])
+            .arg(command)
+            .run();
+        assert!(outcome.stderr.contains("info: loaded"), "{outcome:#?}");
+    }
+    fs::remove_dir_all(directory).expect("ours to remove");
+}
+
+const NOBODY: u32 = 65534;
+
+fn is_root() -> bool {
+    // SAFETY: geteuid() has no preconditions.
+    unsafe { libc::geteuid() == 0 }
+}
+
+#[test]
+fn a_library_that_is_not_there() {
+    let directory = copy_of_launcher();
+    let launcher = || Program::new(directory.join("mrlock-run")).arg("true");
+    is_refused(launcher().run(), 125, "no libmrlock.so.0");
+}
+
+/// What its loader would say, and then run the command without it, or not at all.
+#[test]
+fn a_library_that_cannot_be_loaded() {
+    let directory = copy_of_launcher();
+    let library = directory.join("libmrlock.so.0");
+    let launcher = || Program::new(directory.join("mrlock-run")).arg("true");
+    fs::write(&library, "no library").expect("a scratch file");
+    is_refused(launcher().run(), 125, "file too short");
+
+    // One that was built where glibc is newer.
+    let (map, libc) = (scratch("map"), scratch("libc.so"));
+    fs::write(&map, "GLIBC_9.99 { global: future; };").expect("a scratch file");
+    let shared = ["-shared", "-fPIC", "-nostdlib"];
+    let mut cc = c_compiler("void future(void) { }");
+    cc.args(shared).arg("-Wl,-soname,libc.so.6");
+    cc.arg(format!("-Wl,--version-script={}", map.display()));
+    build(cc.arg("-o").arg(&libc));
+    let mut cc = c_compiler("void future(void); void now(void) { future(); }");
+    build(cc.args(shared).arg(libc).arg("-o").arg(&library));
+    is_refused(launcher().run(), 125, "version `GLIBC_9.99' not found");
+}
+
+#[test]
+fn a_library_that_no_preload_can_name() {
+    let directory = scratch("with blank");
+    fs::rename(copy_of_launcher(), &directory).expect("both are in one directory");
+    fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
+    let outcome = Program::new(directory.join("mrlock-run")).arg("true").run();
+    is_refused(outcome, 125, "a blank or a colon");
+}
