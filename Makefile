@@ -17,7 +17,7 @@ watched  := $(FIXTURES)/tsan/libibverbs.so.1
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals step late crowd api)
 unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
 benches  := $(addprefix $(CLIENTS)/,cost contend inside.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so last.so)
+objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so old_dlsym.so last.so)
 rust     := $(CLIENTS)/plain
 
 .PHONY: release fixtures demo test bench peers header clean
@@ -73,7 +73,7 @@ $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 # It uses nothing of libibverbs itself.
 $(CLIENTS)/host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
-$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so: libs :=
+$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so: libs :=
 $(CLIENTS)/host $(CLIENTS)/reopen $(CLIENTS)/handle: libs := -ldl
 $(CLIENTS)/relaxed $(CLIENTS)/api: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
@@ -100,6 +100,7 @@ $(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
 $(CLIENTS)/libearly_dep.so: tests/clients/early_dep.c
 $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
+$(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c
 $(CLIENTS)/last.so: tests/clients/last.c
 $(CLIENTS)/inside.so: benches/inside.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c

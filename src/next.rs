@@ -129,12 +129,17 @@ pub fn is_bound_to_us(symbol: &CStr) -> bool {
     ours
 }
 
-/// The definition behind ours. Without asking for a version: another library that stands in for libibverbs may have none, and
-/// of libibverbs' own the one that is found is the default, which is ours too.
+/// The definition behind ours. Another library that stands in for libibverbs may have it without a version, and dlvsym()
+/// passes by those; but of several versions in one module, dlsym() takes the oldest, before glibc 2.36.
 fn next_in_global_scope(entry: EntryPoint) -> Option<Target> {
+    let (symbol, version) = (entry.symbol().as_ptr(), entry.version().as_ptr());
     // SAFETY: the name is NUL-terminated.
-    let found = unsafe { libc::dlsym(RTLD_NEXT, entry.symbol().as_ptr()) };
-    NonNull::new(found).map(keep_loaded)
+    let first = NonNull::new(unsafe { libc::dlsym(RTLD_NEXT, symbol) })?;
+    // SAFETY: both strings are NUL-terminated.
+    let ours = NonNull::new(unsafe { libc::dlvsym(RTLD_NEXT, symbol, version) });
+    let module = |target: Target| describe(target.as_ptr()).map(|module| module.base);
+    let found = ours.filter(|&ours| module(ours) == module(first));
+    Some(keep_loaded(found.unwrap_or(first)))
 }
 
 /// A module that is loaded already, kept loaded while this value lives.

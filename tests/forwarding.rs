@@ -55,6 +55,18 @@ fn two_copies_of_libibverbs_in_use_at_once() {
     assert_eq!(with.witness.registrations.calls, 800);
 }
 
+/// Ubuntu 22.04 and everything before it: what looks for the next `ibv_reg_mr` finds the one of the 1.0 ABI first.
+#[test]
+fn a_glibc_before_2_36() {
+    let program = client("stress").env("LD_PRELOAD", clients("old_dlsym.so"));
+    let without = program.run();
+    assert!(
+        without.segfaulted(),
+        "it should die of the race: {without:#?}"
+    );
+    program.preloaded().run().succeeded("with the library");
+}
+
 /// The dynamic linker looks in the global scope first, so the plugin never sees the copy that it is linked to.
 #[test]
 fn a_libibverbs_in_the_global_scope_comes_first() {
