@@ -260,8 +260,13 @@ impl Lock {
         loop {
             let forks = place.forks.get();
             let me = Identity::of_this_thread();
-            // The kernel may have given this thread the id of one that is gone.
             let state = self.state();
+            // A signal handler may have come here before us, and be inside for us.
+            compiler_fence(Ordering::SeqCst);
+            if place.thread.get() != Identity::UNKNOWN {
+                return place.thread.get();
+            }
+            // The kernel has given this thread the id of one that is gone.
             if state.holder() == me.id() {
                 patrol::pass_over_gone(self, state);
                 continue;
