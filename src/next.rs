@@ -62,9 +62,17 @@ unsafe fn driver_function(object: *const Object) -> *const c_void {
 /// `object` is null, or points to what a libibverbs made.
 #[inline]
 pub unsafe fn target(entry: EntryPoint, object: *const Object) -> Option<Target> {
-    if let Some(target) = GLOBAL.get(entry) {
-        return Some(target);
-    }
+    // SAFETY: passed on to the caller.
+    GLOBAL.get(entry).or_else(|| unsafe { own(entry, object) })
+}
+
+/// The function of the copy that made `object`, where there is none for everybody.
+///
+/// # Safety
+///
+/// As for `target`.
+#[inline(never)]
+unsafe fn own(entry: EntryPoint, object: *const Object) -> Option<Target> {
     // SAFETY: passed on to the caller.
     let driver = unsafe { driver_function(object) };
     BY_DRIVER.get(driver, entry).or_else(|| find(driver, entry))

@@ -100,12 +100,14 @@ fn serialize<R: Outcome>(
     region: Region,
     call: impl FnOnce() -> R,
 ) -> R {
-    if !policy::serializes(operation.kind, operation.layer) {
-        return call();
-    }
     thread::with(|thread| {
         // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
         let is_part = thread.is_in_call();
+        if is_part && LOCK.is_held_here(&thread.place)
+            || !policy::serializes(operation.kind, operation.layer)
+        {
+            return call();
+        }
         let purpose = Purpose {
             name: &operation.name,
             address: region.address,

@@ -47,6 +47,12 @@ impl Identity {
         }
     }
 
+    /// Whether this is anybody.
+    #[inline]
+    pub fn is_known(self) -> bool {
+        self.number != 0
+    }
+
     /// The kernel's thread id.
     #[inline]
     pub fn id(self) -> u64 {

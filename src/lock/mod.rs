@@ -193,6 +193,13 @@ impl Lock {
         }
     }
 
+    /// Whether the calling thread is inside.
+    #[inline]
+    pub fn is_held_here(&self, place: &Place) -> bool {
+        // Zero, while it is not known, is nobody's id.
+        place.depth.get() > 0 && self.state().holder() == place.thread.get().id()
+    }
+
     /// Takes one `enter` back. With the thread's last, in whatever order they end, the next in line enters.
     #[inline]
     pub fn leave(&self, place: &Place) {
@@ -217,11 +224,11 @@ impl Lock {
         place.forks.set(place.forks.get().wrapping_add(1));
         let state = self.state();
         // Nothing to change, no page to copy.
-        if parent == Identity::UNKNOWN && state.count() == 0 {
+        if !parent.is_known() && state.count() == 0 {
             return;
         }
         let mut new = state.emptied();
-        if parent != Identity::UNKNOWN && parent.id() == state.holder() {
+        if parent.is_known() && parent.id() == state.holder() {
             let me = self.identity(place);
             new = new.joined().taken_by(me.id());
             self.inside.0.hand_over(new.serving(), me);
@@ -238,7 +245,7 @@ impl Lock {
             let state = self.state();
             // As in `introduce`.
             compiler_fence(Ordering::SeqCst);
-            if place.thread.get() == me {
+            if place.thread.get().number == me.number {
                 return (state, me);
             }
         }
@@ -248,10 +255,11 @@ impl Lock {
     #[inline]
     fn identity(&self, place: &Place) -> Identity {
         let known = place.thread.get();
-        if known != Identity::UNKNOWN {
-            return known;
+        if known.is_known() {
+            known
+        } else {
+            self.introduce(place)
         }
-        self.introduce(place)
     }
 
     /// Finds out who the calling thread is, which never came here before.
@@ -263,7 +271,7 @@ impl Lock {
             let state = self.state();
             // A signal handler may have come here before us, and be inside for us.
             compiler_fence(Ordering::SeqCst);
-            if place.thread.get() != Identity::UNKNOWN {
+            if place.thread.get().is_known() {
                 return place.thread.get();
             }
             // The kernel has given this thread the id of one that is gone.

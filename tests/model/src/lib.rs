@@ -78,6 +78,10 @@ mod identity {
             }
         }
 
+        pub fn is_known(self) -> bool {
+            self.number != 0
+        }
+
         pub fn id(self) -> u64 {
             self.number
         }
