@@ -4,7 +4,8 @@ use super::state::ID_BITS;
 use crate::{errno::Errno, text::Text};
 use core::fmt::Write;
 
-/// One thread for as long as the machine runs: the kernel uses thread ids again, but not with the same start.
+/// One thread for as long as the machine runs: the kernel uses thread ids again, but not with the same start. (A time
+/// namespace that is entered later has another clock.)
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Identity {

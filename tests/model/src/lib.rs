@@ -4,6 +4,9 @@
 
 #![cfg(test)]
 
+#[cfg(miri)]
+extern crate mrlock_model_threads as loom;
+
 #[path = "../../../src/lock/mod.rs"]
 #[allow(dead_code, reason = "fork and the log are not part of the model")]
 mod lock;
