@@ -9,7 +9,7 @@
  *
  * With MRLOCK_WEAK defined, a program needs no library to link to or to run: where there is none in the process, mrlock_lock()
  * and mrlock_unlock() do nothing and return 0, mrlock_active() returns 0, mrlock_stats() ENOSYS and mrlock_version() "" (empty).
- * Define it in every file of a program or in none.
+ * Define it in every file of a program or in none, and call the functions by their plain names: their addresses may be null.
  *
  * Made from src/api.rs and cbindgen.toml by `make header`.
  */
@@ -31,7 +31,7 @@
 #define MRLOCK_FUNCTION
 #elif defined __PIC__
 #define MRLOCK_FUNCTION __attribute__((weak))
-#elif defined __GNUC__ && __GNUC__ >= 6 && !defined __clang__
+#elif defined __GNUC__ && __GNUC__ >= 6 && !defined __clang__ && !defined __code_model_large__
 /* Without noplt, code that is not position-independent would find no library once it is linked without one. */
 #define MRLOCK_FUNCTION __attribute__((weak, noplt))
 #else
@@ -56,7 +56,7 @@
 /**
  * What happened in this process so far; in a forked child, since the fork. Later versions add fields at the end.
  */
-struct mrlock_stats {
+struct mrlock_snapshot {
   /**
    * Its name: "ibv_reg_mr", say, "uverbs:REG_MR" for what only the ioctl hook saw, "mrlock_lock", or "all".
    */
@@ -130,7 +130,7 @@ MRLOCK_FUNCTION int mrlock_unlock(void);
 /**
  * Takes a snapshot of what happened.
  *
- *     struct mrlock_stats stats;
+ *     struct mrlock_snapshot stats;
  *     for (unsigned int i = 1; mrlock_stats(i, &stats, sizeof stats) == 0; i++)
  *             printf("%s: %llu calls\n", stats.entry_point, (unsigned long long)stats.calls);
  *
@@ -144,7 +144,7 @@ MRLOCK_FUNCTION int mrlock_unlock(void);
  * Thread-safe, async-signal-safe, and good after fork(). Each number is read by itself; between mrlock_lock() and
  * mrlock_unlock() they are all of one moment.
  */
-MRLOCK_FUNCTION int mrlock_stats(unsigned int entry_point, struct mrlock_stats *stats, size_t size);
+MRLOCK_FUNCTION int mrlock_stats(unsigned int entry_point, struct mrlock_snapshot *stats, size_t size);
 
 /**
  * Says whether a registration takes the lock right now, and through which hooks.
@@ -182,7 +182,7 @@ MRLOCK_FUNCTION const char *mrlock_version(void);
 #ifdef MRLOCK_WEAK
 #define mrlock_lock() (mrlock_lock ? mrlock_lock() : 0)
 #define mrlock_unlock() (mrlock_unlock ? mrlock_unlock() : 0)
-#define mrlock_stats(entry_point, stats, size) (mrlock_stats ? mrlock_stats(entry_point, stats, size) : ENOSYS)
+#define mrlock_stats(...) (mrlock_stats ? mrlock_stats(__VA_ARGS__) : ENOSYS)
 #define mrlock_active() (mrlock_active ? mrlock_active() : 0)
 #define mrlock_version() (mrlock_version ? mrlock_version() : "")
 #endif

@@ -81,7 +81,7 @@ extern "C" fn mrlock_unlock() -> c_int {
 
 /// Takes a snapshot of what happened.
 ///
-///     struct mrlock_stats stats;
+///     struct mrlock_snapshot stats;
 ///     for (unsigned int i = 1; mrlock_stats(i, &stats, sizeof stats) == 0; i++)
 ///             printf("%s: %llu calls\n", stats.entry_point, (unsigned long long)stats.calls);
 ///

@@ -1,4 +1,4 @@
-//! `include/mrlock.h`: made from `src/api.rs`, and good for every C and C++ compiler that its users have.
+//! `include/mrlock.h`: made from `src/api.rs`, and good for C and C++ as gcc has them, before and after verbs.
 
 mod common;
 
@@ -71,7 +71,7 @@ fn compiles_as_c99_and_as_cpp_without_a_warning() {
             for language in ["c -std=c99", "c++ -std=c++11", "c++ -std=c++20"] {
                 let (language, standard) = language.split_once(' ').expect("two words");
                 for verbs in ["-I.", "-Itests/embedded"] {
-                    let flags = ["-x", language, standard, verbs, "-c"];
+                    let flags = ["-Wshadow", "-x", language, standard, verbs, "-c"];
                     compile(
                         if language == "c" { "cc" } else { "c++" },
                         &flags,
@@ -87,14 +87,18 @@ const USE: &str = r#"
 #if MRLOCK_VERSION_MAJOR * 10000 + MRLOCK_VERSION_MINOR * 100 + MRLOCK_VERSION_PATCH < 100
 #error "an older header"
 #endif
-int use(struct mrlock_stats *stats, const char **versions);
-int use(struct mrlock_stats *stats, const char **versions)
+int use(struct mrlock_snapshot *stats, const char **versions);
+int use(struct mrlock_snapshot *stats, const char **versions)
 {
     versions[0] = MRLOCK_VERSION;
     versions[1] = mrlock_version();
 #ifdef __cplusplus
     mrlock_guard guard;
+    mrlock_snapshot all = mrlock_snapshot();
+#else
+    struct mrlock_snapshot all = {.calls = 0, .waits = 0};
 #endif
+    *stats = all;
     if (mrlock_lock() || mrlock_stats(MRLOCK_ALL, stats, sizeof *stats) || mrlock_unlock())
         return -1;
     return mrlock_active() == (MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL);

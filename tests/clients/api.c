@@ -36,9 +36,9 @@ static int failures;
 
 static struct ibv_pd *own_pd;
 
-static struct mrlock_stats of(const char *entry_point)
+static struct mrlock_snapshot of(const char *entry_point)
 {
-	struct mrlock_stats stats = {.calls = 0};
+	struct mrlock_snapshot stats = {.calls = 0};
 
 	for (unsigned int i = 0; !mrlock_stats(i, &stats, sizeof stats); i++)
 		if (!strcmp(stats.entry_point, entry_point))
@@ -49,7 +49,7 @@ static struct mrlock_stats of(const char *entry_point)
 
 static void absent(void)
 {
-	struct mrlock_stats stats;
+	struct mrlock_snapshot stats;
 
 	CHECK(mrlock_lock() == 0);
 	CHECK(mrlock_unlock() == 0);
@@ -66,7 +66,7 @@ static void *unlock_elsewhere(void *unused)
 
 static void errors(void)
 {
-	struct mrlock_stats stats;
+	struct mrlock_snapshot stats;
 	pthread_t thread;
 
 	errno = 4711;
@@ -93,11 +93,11 @@ static void errors(void)
 static void any_size(void)
 {
 	struct {
-		struct mrlock_stats known;
+		struct mrlock_snapshot known;
 		char later[64];
 		char beyond;
 	} stats;
-	struct mrlock_stats whole;
+	struct mrlock_snapshot whole;
 
 	register_once(own_pd);
 	CHECK(mrlock_stats(MRLOCK_ALL, &whole, sizeof whole) == 0);
@@ -339,7 +339,7 @@ static void ends(void)
 
 static void counts(void)
 {
-	struct mrlock_stats stats;
+	struct mrlock_snapshot stats;
 
 	register_once(own_pd);
 	if (!getenv("MRLOCK_REPORT"))
@@ -366,7 +366,7 @@ static void counts(void)
 	CHECK(of("mrlock_lock").inside_ns > 0);
 	CHECK(of("all").most_at_once == 4);
 
-	struct mrlock_stats sum = {.calls = 0}, all = of("all");
+	struct mrlock_snapshot sum = {.calls = 0}, all = of("all");
 	for (unsigned int i = 1; !mrlock_stats(i, &stats, sizeof stats); i++) {
 		printf("%s %llu %llu %llu\n", stats.entry_point, (unsigned long long)stats.calls,
 		       (unsigned long long)stats.failures, (unsigned long long)stats.waits);

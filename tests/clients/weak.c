@@ -7,7 +7,7 @@
 
 int main(void)
 {
-	struct mrlock_stats stats;
+	struct mrlock_snapshot stats;
 	int early = mrlock_unlock();
 	int locked = mrlock_lock();
 	int unlocked = mrlock_unlock();
