@@ -63,7 +63,8 @@ export!(mrlock_version @@ "MRLOCK_0.1");
 ///
 /// @return 0; EAGAIN if it is nested 2147483647 deep.
 ///
-/// Thread-safe and async-signal-safe: in a signal handler, it nests with what that has interrupted. After fork(), the child has
+/// Thread-safe and async-signal-safe: in a signal handler, it nests with what that has interrupted, and what a handler
+/// begins it must end. After fork(), the child has
 /// the lock if the thread that forked had it; otherwise it is free. (Not for a child of vfork().) A thread that ends while
 /// it has the lock loses it within a second or so, and a line on stderr says so. Not a cancellation point.
 extern "C" fn mrlock_lock() -> c_int {

@@ -102,10 +102,8 @@ fn serialize<R: Outcome>(
 ) -> R {
     thread::with(|thread| {
         // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
-        let is_part = thread.is_in_call();
-        if is_part && LOCK.is_held_here(&thread.place)
-            || !policy::serializes(operation.kind, operation.layer)
-        {
+        let is_part = thread.is_in_call() && LOCK.is_held_here(&thread.place);
+        if is_part || !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
         let purpose = Purpose {
@@ -117,12 +115,10 @@ fn serialize<R: Outcome>(
         // In a section, the time is the section's.
         let since = (admission.is_some() && stats::is_timed()).then(now);
         let result = call();
-        if !is_part {
-            let inside = since.map(|since| now().saturating_sub(since));
-            stats::record(operation, &admission, result.failed(), inside);
-        }
+        let inside = since.map(|since| now().saturating_sub(since));
+        stats::record(operation, &admission, result.failed(), inside);
         LOCK.leave(&thread.place);
-        if !is_part && log_enabled!(Level::Trace) {
+        if log_enabled!(Level::Trace) {
             say(&purpose, &admission, result.failed());
         }
         result

@@ -98,6 +98,22 @@ fn this_process() -> libc::pid_t {
     unsafe { libc::getpid() }
 }
 
+/// Whether /proc counts processes as this one does. (In another process id namespace, an id there is another thread's.)
+fn is_proc_ours() -> bool {
+    let mut link = [0u8; 16];
+    // SAFETY: the path is NUL-terminated, the buffer valid for its length.
+    let length = unsafe {
+        libc::syscall(
+            libc::SYS_readlink,
+            c"/proc/self".as_ptr(),
+            link.as_mut_ptr(),
+            link.len(),
+        )
+    };
+    let own = Text::<16>::from(format_args!("{}", this_process()));
+    link.get(..usize::try_from(length).unwrap_or(0)) == Some(own.as_bytes())
+}
+
 /// What /proc says of a thread of this process.
 struct Status {
     has_ended: bool,
@@ -106,6 +122,9 @@ struct Status {
 
 impl Status {
     fn of(thread: u64) -> Option<Self> {
+        if !is_proc_ours() {
+            return None;
+        }
         let mut path = Text::<64>::new();
         let _ = write!(path, "/proc/self/task/{thread}/stat\0");
         let mut buffer = [0u8; 512];

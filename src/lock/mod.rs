@@ -196,8 +196,8 @@ impl Lock {
     /// Whether the calling thread is inside.
     #[inline]
     pub fn is_held_here(&self, place: &Place) -> bool {
-        // Zero, while it is not known, is nobody's id.
-        place.depth.get() > 0 && self.state().holder() == place.thread.get().id()
+        let me = place.thread.get();
+        me.is_known() && self.state().holder() == me.id()
     }
 
     /// Takes one `enter` back. With the thread's last, in whatever order they end, the next in line enters.
@@ -220,21 +220,26 @@ impl Lock {
 
     /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
     pub fn after_fork(&self, place: &Place) {
-        let parent = place.thread.replace(Identity::UNKNOWN);
         place.forks.set(place.forks.get().wrapping_add(1));
+        let parent = place.thread.get();
         let state = self.state();
-        // Nothing to change, no page to copy.
-        if !parent.is_known() && state.count() == 0 {
-            return;
-        }
-        let mut new = state.emptied();
+        // Relaxed, both stores: there is no other thread.
         if parent.is_known() && parent.id() == state.holder() {
-            let me = self.identity(place);
-            new = new.joined().taken_by(me.id());
-            self.inside.0.hand_over(new.serving(), me);
+            let me = Identity::of_this_thread();
+            let new = state.emptied().joined().taken_by(me.id());
+            // A signal handler must find it inside.
+            futex::without_signals(|| {
+                self.word.0.store(new.0, Ordering::Relaxed);
+                self.inside.0.hand_over(new.serving(), me);
+                place.thread.set(me);
+            });
+        } else if parent.is_known() || state.count() > 0 {
+            // In this order: a handler in between is its parent, in a free lock. (Otherwise: nothing to change, no page to
+            // copy.)
+            self.word.0.store(state.emptied().0, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            place.thread.set(Identity::UNKNOWN);
         }
-        // Relaxed: there is no other thread.
-        self.word.0.store(new.0, Ordering::Relaxed);
     }
 
     /// Who is inside and who waits, and who the calling thread is.
@@ -371,7 +376,11 @@ impl Lock {
             {
                 patrol.look(self, ticket);
             }
-            awake_since = now();
+            // Relaxed: it orders nothing. A signal is no ring: who could be kept awake by signals would, with a real-time
+            // priority, keep the holder from its work.
+            if bell.word.0.load(Ordering::Relaxed) | ASLEEP != heard {
+                awake_since = now();
+            }
         }
     }
 
@@ -481,7 +490,7 @@ impl Lock {
     /// Who is inside and who waits.
     #[inline]
     fn state(&self) -> State {
-        // Relaxed: only a guess, which `replace` confirms. (Before a sleep, the bell orders it.)
+        // Relaxed: `replace` confirms it, the bell orders it before a sleep, and what a thread has put here itself it sees.
         State(self.word.0.load(Ordering::Relaxed))
     }
 

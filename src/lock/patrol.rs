@@ -73,7 +73,10 @@ impl Patrol {
         match lock.owner(state) {
             Some((thread, _)) if thread.is_gone() => pass_over_gone(lock, state),
             // One line is enough, and the next in line writes it.
-            Some((thread, purpose)) if ahead == 1 => self.complain(thread, &purpose),
+            Some((thread, purpose)) if ahead == 1 => {
+                let is_inside = state.holder() != 0;
+                self.complain(thread, is_inside.then_some(&purpose));
+            }
             Some(_) => {}
             // Whoever drew this ticket did not get to say so, for a whole long sleep. It has ended; or else it will find its
             // ticket past, and draw again.
@@ -85,16 +88,21 @@ impl Patrol {
         }
     }
 
-    fn complain(&mut self, thread: Identity, purpose: &Purpose) {
-        let inside = now().saturating_sub(self.since);
-        if let Some(patience) = self.patience.filter(|&patience| inside >= patience) {
-            warn!(
-                "{purpose}: thread {} has been inside for {} s or more while others wait",
-                thread.id(),
-                inside / NS_PER_S,
-            );
-            self.patience = patience.checked_mul(2);
+    fn complain(&mut self, thread: Identity, purpose: Option<&Purpose>) {
+        let (id, ns) = (thread.id(), now().saturating_sub(self.since));
+        let Some(patience) = self.patience.filter(|&patience| ns >= patience) else {
+            return;
+        };
+        let seconds = ns / NS_PER_S;
+        match purpose {
+            Some(purpose) => warn!(
+                "{purpose}: thread {id} has been inside for {seconds} s or more while others wait"
+            ),
+            None => warn!(
+                "thread {id} has not taken its turn for {seconds} s or more while others wait"
+            ),
         }
+        self.patience = patience.checked_mul(2);
     }
 }
 

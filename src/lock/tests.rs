@@ -91,6 +91,16 @@ fn the_holder_may_enter_again() {
     assert_eq!(lock.enter(&other, &CALL), Some(Admission::AT_ONCE));
 }
 
+/// A signal handler that interrupts a thread's first call, and a child that was forked while it waited, are not known yet.
+#[test]
+fn a_free_lock_is_held_by_nobody() {
+    let (lock, thread) = (Lock::new(), place());
+    thread.depth.set(1);
+    assert!(!lock.is_held_here(&thread));
+    lock.enter(&thread, &CALL);
+    assert!(lock.is_held_here(&thread));
+}
+
 /// A thread that was taken for gone, and is not.
 #[test]
 fn who_is_not_inside_ends_no_turn() {
@@ -358,8 +368,19 @@ fn a_full_queue_admits_nobody_until_there_is_room() {
     let full = State(0xffff << 22);
     assert!(full.is_full());
     LOCK.word.0.store(full.0, Ordering::Relaxed);
+    static COMES: AtomicBool = AtomicBool::new(false);
     thread::scope(|scope| {
-        let last = scope.spawn(|| LOCK.only_draw(&played(1)));
+        let last = scope.spawn(|| {
+            COMES.store(true, Ordering::SeqCst);
+            LOCK.only_draw(&played(1))
+        });
+        while !COMES.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        for _ in 0..1000 {
+            thread::yield_now();
+            assert_eq!(LOCK.state(), full, "one too many");
+        }
         LOCK.pass_on(LOCK.state());
         let ticket = last.join().expect("it has drawn one");
         assert_eq!(LOCK.state().ahead_of(ticket), Some(0xfffe));
