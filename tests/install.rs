@@ -175,44 +175,79 @@ fn programs_built_with_pkg_config() {
         if tree != unpacked() {
             flags.arg(format!("--define-variable=prefix={}", tree.display()));
         }
-        flags.args(["--cflags", "--libs", "mrlock"]);
+        flags.args(["--cflags", "--libs", "mrlock", "other"]);
+        let path = env::join_paths([library.join("pkgconfig"), other_package()]);
         let output = flags
-            .env("PKG_CONFIG_PATH", library.join("pkgconfig"))
+            .env("PKG_CONFIG_PATH", path.expect("no colons"))
             .output();
         let flags = String::from_utf8(output.expect("pkg-config").stdout);
         are_serialized_when_compiled_with(&flags.expect("flags are text"), library);
     }
 }
 
+/// A directory with another package whose library, too, is not to be dropped. What both say alike is said once.
+fn other_package() -> PathBuf {
+    let directory = scratch("other");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let other = "Name: other\nDescription: other\nVersion: 1\n\
+         Libs: -Wl,--push-state,--no-as-needed -lm -Wl,--pop-state\n";
+    fs::write(directory.join("other.pc"), other).expect("a scratch file");
+    directory
+}
+
 /// It finds the library without help, and the order of the names does not matter.
 #[test]
 fn a_program_built_with_cmake() {
-    for tree in trees() {
-        let project = scratch("project");
-        fs::create_dir(&project).expect("a scratch directory");
-        fs::write(project.join("CMakeLists.txt"), PROJECT).expect("a scratch file");
-        fs::write(project.join("example.c"), EXAMPLE).expect("a scratch file");
-        let define = |name: &str, value: &Path| format!("-D{name}={}", value.display());
-        let mut cmake = Command::new("cmake");
-        cmake.arg("-S").arg(&project).arg("-B").arg(&project);
-        cmake.arg(define("CMAKE_PREFIX_PATH", &tree));
-        cmake.arg(define("REPOSITORY", Path::new(env!("CARGO_MANIFEST_DIR"))));
-        cmake.arg(define("FIXTURES", fixtures()));
-        build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
-        build(Command::new("cmake").arg("--build").arg(&project));
-        is_serialized(Program::new(project.join("program")), None);
-        example_works(&project.join("example"), Path::new(""));
-    }
+    trees().iter().for_each(|tree| {
+        built_with_cmake(FIND_PACKAGE, tree);
+    });
 }
 
-const PROJECT: &str = r#"
-cmake_minimum_required(VERSION 3.13)
-project(program C)
+/// The same with what `make install` wrote for pkg-config, where it was installed.
+#[test]
+fn a_program_built_with_cmake_and_pkg_config() {
+    let prefix = scratch("prefix");
+    install(&prefix);
+    built_with_cmake(PKG_CHECK_MODULES, &prefix);
+}
+
+/// `find` is to make a target `mrlock::mrlock`.
+fn built_with_cmake(find: &str, tree: &Path) {
+    let project = scratch("project");
+    fs::create_dir(&project).expect("a scratch directory");
+    let lists = PROJECT.replace("FIND_MRLOCK", find);
+    fs::write(project.join("CMakeLists.txt"), lists).expect("a scratch file");
+    fs::write(project.join("example.c"), EXAMPLE).expect("a scratch file");
+    let define = |name: &str, value: &Path| format!("-D{name}={}", value.display());
+    let mut cmake = Command::new("cmake");
+    cmake.arg("-S").arg(&project).arg("-B").arg(&project);
+    cmake.arg(define("CMAKE_PREFIX_PATH", tree));
+    cmake.arg(define("REPOSITORY", Path::new(env!("CARGO_MANIFEST_DIR"))));
+    cmake.arg(define("FIXTURES", fixtures()));
+    build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
+    build(Command::new("cmake").arg("--build").arg(&project));
+    is_serialized(Program::new(project.join("program")), None);
+    example_works(&project.join("example"), Path::new(""));
+}
+
+const PKG_CHECK_MODULES: &str = r#"
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(mrlock REQUIRED IMPORTED_TARGET mrlock)
+add_library(mrlock::mrlock ALIAS PkgConfig::mrlock)
+"#;
+
+const FIND_PACKAGE: &str = r#"
 find_package(mrlock 0.99 QUIET)
 if(mrlock_FOUND)
   message(FATAL_ERROR "found a version that is not there")
 endif()
 find_package(mrlock 0.1 REQUIRED)
+"#;
+
+const PROJECT: &str = r#"
+cmake_minimum_required(VERSION 3.13)
+project(program C)
+FIND_MRLOCK
 find_package(Threads REQUIRED)
 add_executable(program ${REPOSITORY}/tests/clients/stress.c)
 target_compile_options(program PRIVATE -std=gnu11)
