@@ -26,8 +26,9 @@ $(LAUNCHER): packaging/mrlock-run.c packaging/install.mk Cargo.toml
 		-DLIBRARY_FROM_HERE='"$(call relative,$(BINDIR),$(LIBDIR))"' $(LDFLAGS) $< -o $@ -ldl
 
 # After `make`, `sudo make install` has nothing to build: root may have no cargo.
-$(LIBRARY): build.rs $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
+$(LIBRARY): build.rs Cargo.toml Cargo.lock $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
 	$(CARGO) build --release
+	@touch -c $@
 
 bindir     = '$(DESTDIR)$(BINDIR)'
 libdir     = '$(DESTDIR)$(LIBDIR)'

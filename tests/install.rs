@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    time::UNIX_EPOCH,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -57,6 +58,33 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     run("uninstall");
     assert_eq!(listed(&destination, false), BTreeSet::new());
     assert!(!destination.join("usr/lib/arch/cmake/mrlock").exists());
+}
+
+/// Whatever the library is made of makes `make install` build it anew, and after `make` it is up to date.
+#[test]
+fn what_is_installed_is_up_to_date() {
+    let library = scratch("library");
+    fs::File::create(&library).expect("a scratch file");
+    let builds = |options: &[&str]| {
+        let mut make = make(["install", "--dry-run"]);
+        make.args(options);
+        let output = make.arg(format!("LIBRARY={}", library.display())).output();
+        let output = String::from_utf8(output.expect("make").stdout).expect("text");
+        assert!(output.contains("mv -f "), "{output}");
+        output.contains("build --release")
+    };
+    assert!(!builds(&[]));
+    for source in ["Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs"] {
+        assert!(builds(&["-W", source]), "{source}");
+    }
+    // One that cargo has no reason to write again.
+    let old = fs::File::options().append(true).open(&library);
+    let old = old.expect("a scratch file").set_modified(UNIX_EPOCH);
+    old.expect("ours to set");
+    assert!(builds(&[]));
+    let mut make = make(["CARGO=true"]);
+    build(make.arg(format!("LIBRARY={}", library.display())));
+    assert!(!builds(&[]));
 }
 
 /// A process has the file mapped: it may be replaced, but not written to.
