@@ -101,10 +101,19 @@ fn a_library_that_is_in_use_is_replaced_and_not_written_to() {
     assert_eq!((after.len(), before.nlink()), (before.len(), 0));
 }
 
-/// LD_PRELOAD is a list with blanks and colons between its parts.
+/// LD_PRELOAD is a list with blanks and colons between its parts; and the paths are written into files.
 #[test]
 fn refuses_a_place_that_no_preload_can_name() {
-    for place in ["PREFIX=here", "PREFIX=/a b", "LIBDIR=/a:b", "BINDIR="] {
+    for place in [
+        "PREFIX=here",
+        "PREFIX=/a b",
+        "PREFIX=/a&b",
+        "PREFIX=/a|b",
+        "PREFIX=/a'b",
+        "LIBDIR=/a:b",
+        "LIBDIR=/a,b",
+        "BINDIR=",
+    ] {
         let destination = scratch("refused");
         let mut make = make(["install", place]);
         make.arg(format!("DESTDIR={}", destination.display()));
