@@ -267,6 +267,20 @@ fn built_with_cmake(find: &str, tree: &Path) {
     example_works(&project.join("example"), Path::new(""));
 }
 
+/// Such a one does not say for what machine it is.
+#[test]
+fn a_cmake_project_without_a_language() {
+    let project = scratch("project");
+    fs::create_dir(&project).expect("a scratch directory");
+    let lists = "cmake_minimum_required(VERSION 3.13)\nproject(nothing NONE)\n\
+         find_package(mrlock 0.1 REQUIRED)\n";
+    fs::write(project.join("CMakeLists.txt"), lists).expect("a scratch file");
+    let mut cmake = Command::new("cmake");
+    cmake.arg("-S").arg(&project).arg("-B").arg(&project);
+    let tree = unpacked().display();
+    build(cmake.arg(format!("-DCMAKE_PREFIX_PATH={tree}")));
+}
+
 const PKG_CHECK_MODULES: &str = r#"
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(mrlock REQUIRED IMPORTED_TARGET mrlock)
