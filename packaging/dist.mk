@@ -38,6 +38,6 @@ dist: | $(zig)
 		CC='$(zig)/ziglang/zig cc -target x86_64-linux-gnu.$(GLIBC)' CPPFLAGS= CFLAGS=-O2 LDFLAGS=-s \
 		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
-	install -m 644 LICENSE README.md $(dist)/$(package)
+	install -m 644 LICENSE README.md packaging/THIRD-PARTY $(dist)/$(package)
 	$(call pack,,--exclude=.debug $(package))
 	$(call pack,-debug,$(package)/$(debug))
