@@ -35,7 +35,8 @@ dist: | $(zig)
 	objcopy --only-keep-debug $(built) $(dist)/$(package)/$(debug)
 	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built) $(dist)/libmrlock.so
 	$(with_zig) $(MAKE) install LIBRARY=$(dist)/libmrlock.so LAUNCHER=$(dist)/mrlock-run \
-		CC='$(zig)/ziglang/zig cc -target x86_64-linux-gnu.$(GLIBC)' CPPFLAGS= CFLAGS=-O2 LDFLAGS=-s \
+		CC='$(zig)/ziglang/zig cc -target x86_64-linux-gnu.$(GLIBC)' CPPFLAGS= \
+		CFLAGS='-O2 -fPIE' LDFLAGS='-s -pie -Wl,--build-id=sha1' \
 		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
 	install -m 644 LICENSE README.md packaging/THIRD-PARTY $(dist)/$(package)
