@@ -3,19 +3,20 @@
 #
 # It takes a linker that knows which symbols that glibc had: zig's, which cargo-zigbuild puts into rustc's hands.
 
-GLIBC   := 2.17
-ZIG     := 0.17.1
-zig     := $(TARGET)/zig-$(ZIG)
-dist    := $(TARGET)/dist
-built   := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
-package := mrlock-$(VERSION)-x86_64-linux-gnu
-debug   := lib/.debug/$(real).debug
+GLIBC    := 2.17
+ZIG      := 0.17.1
+ZIGBUILD := 0.24.0
+zig      := $(TARGET)/zig-$(ZIG)-zigbuild-$(ZIGBUILD)
+dist     := $(TARGET)/dist
+built    := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
+package  := mrlock-$(VERSION)-x86_64-linux-gnu
+debug    := lib/.debug/$(real).debug
 
 # Filled under another name and renamed when complete: an interrupted download leaves nothing that looks whole.
 $(zig):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-		--target $@.new cargo-zigbuild==0.24.0 ziglang==$(ZIG)
+		--target $@.new cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
 	mv $@.new $@
 
 with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
@@ -25,7 +26,10 @@ epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null
 pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
 	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
 
-.PHONY: dist
+.PHONY: dist zig
+
+# For tests/vm/prepare: a network that is missing is missed there, once.
+zig: $(zig)
 
 dist: | $(zig)
 	$(with_zig) RUSTFLAGS='$(remap)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
