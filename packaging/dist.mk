@@ -22,6 +22,8 @@ $(zig):
 with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
 # Where it was built is nobody's business, and the same sources are to give the same file.
 remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+# What the README links to is elsewhere in the package, or not in it.
+links    = sed -E -e 's,\(packaging/(mrlock-run.1)\),(share/man/man1/\1),' -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,'
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
 	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
@@ -43,6 +45,7 @@ dist: | $(zig)
 		CFLAGS='-O2 -fPIE' LDFLAGS='-s -pie -Wl,--build-id=sha1' \
 		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
-	install -m 644 LICENSE README.md packaging/THIRD-PARTY $(dist)/$(package)
+	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(dist)/$(package)
+	@$(links) README.md | install -m 644 /dev/stdin $(dist)/$(package)/README.md
 	$(call pack,,--exclude=.debug $(package))
 	$(call pack,-debug,$(package)/$(debug))

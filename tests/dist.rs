@@ -17,6 +17,7 @@ fn output(command: &mut Command) -> String {
 #[test]
 fn what_is_in_the_package() {
     let mut expected: BTreeSet<String> = [
+        "CHANGELOG.md 644".into(),
         "LICENSE 644".into(),
         "README.md 644".into(),
         "THIRD-PARTY 644".into(),
@@ -35,6 +36,19 @@ fn what_is_in_the_package() {
     // From the other package.
     expected.insert(format!("lib/.debug/libmrlock.so.{VERSION}.debug 755"));
     assert_eq!(listed(unpacked(), false), expected);
+}
+
+#[test]
+fn the_links_of_its_readme_lead_somewhere() {
+    let readme = fs::read_to_string(unpacked().join("README.md")).expect("the README");
+    let links = readme.split("](").skip(1);
+    let links = links.filter_map(|rest| rest.split(')').next());
+    let mut local = 0;
+    for link in links.filter(|link| !link.contains("://")) {
+        assert!(unpacked().join(link).exists(), "{link}");
+        local += 1;
+    }
+    assert!(local > 0);
 }
 
 /// The licences of the crates that are linked in ask for being named.
