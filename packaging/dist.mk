@@ -3,29 +3,35 @@
 #
 # It takes a linker that knows which symbols that glibc had: zig's, which cargo-zigbuild puts into rustc's hands.
 
-GLIBC   := 2.17
-ZIG     := 0.17.1
-zig     := $(TARGET)/zig-$(ZIG)
-dist    := $(TARGET)/dist
-built   := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
-package := mrlock-$(VERSION)-x86_64-linux-gnu
-debug   := lib/.debug/$(real).debug
+GLIBC    := 2.17
+ZIG      := 0.17.1
+ZIGBUILD := 0.24.0
+zig      := $(TARGET)/zig-$(ZIG)-zigbuild-$(ZIGBUILD)
+dist     := $(TARGET)/dist
+built    := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
+package  := mrlock-$(VERSION)-x86_64-linux-gnu
+debug    := lib/.debug/$(real).debug
 
 # Filled under another name and renamed when complete: an interrupted download leaves nothing that looks whole.
 $(zig):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-		--target $@.new cargo-zigbuild==0.24.0 ziglang==$(ZIG)
+		--target $@.new cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
 	mv $@.new $@
 
 with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
 # Where it was built is nobody's business, and the same sources are to give the same file.
 remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+# What the README links to is elsewhere in the package, or not in it.
+links    = sed -E -e 's,\(packaging/(mrlock-run.1)\),(share/man/man1/\1),' -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,'
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
 	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
 
-.PHONY: dist
+.PHONY: dist zig
+
+# For tests/vm/prepare: a network that is missing is missed there, once.
+zig: $(zig)
 
 dist: | $(zig)
 	$(with_zig) RUSTFLAGS='$(remap)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
@@ -35,9 +41,11 @@ dist: | $(zig)
 	objcopy --only-keep-debug $(built) $(dist)/$(package)/$(debug)
 	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built) $(dist)/libmrlock.so
 	$(with_zig) $(MAKE) install LIBRARY=$(dist)/libmrlock.so LAUNCHER=$(dist)/mrlock-run \
-		CC='$(zig)/ziglang/zig cc -target x86_64-linux-gnu.$(GLIBC)' CPPFLAGS= CFLAGS=-O2 LDFLAGS=-s \
+		CC='$(zig)/ziglang/zig cc -target x86_64-linux-gnu.$(GLIBC)' CPPFLAGS= \
+		CFLAGS='-O2 -fPIE' LDFLAGS='-s -pie -Wl,--build-id=sha1' \
 		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
-	install -m 644 LICENSE README.md $(dist)/$(package)
+	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(dist)/$(package)
+	@$(links) README.md | install -m 644 /dev/stdin $(dist)/$(package)/README.md
 	$(call pack,,--exclude=.debug $(package))
 	$(call pack,-debug,$(package)/$(debug))

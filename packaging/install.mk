@@ -6,10 +6,13 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
 
-# LD_PRELOAD is a list: its parts can have no blank and no colon in them.
-check = $(if $(and $(filter 1,$(words $($(1)))),$(filter /%,$($(1)))),$(if $(findstring :,$($(1))),$(bad)),$(bad))
-bad   = $(error $(1)=$($(1)): an absolute path without blanks and colons is needed)
-$(foreach directory,BINDIR LIBDIR INCLUDEDIR MANDIR,$(call check,$(directory)))
+# LD_PRELOAD is a list: its parts can have no blank and no colon in them. Others mean something to a shell, a linker, sed.
+letters := a b c d e f g h i j k l m n o p q r s t u v w x y z A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
+letters += 0 1 2 3 4 5 6 7 8 9 . _ + / -
+without  = $(if $(1),$(call without,$(wordlist 2,$(words $(1)),$(1)),$(subst $(firstword $(1)),,$(2))),$(2))
+check = $(if $(and $(filter 1,$(words $($(1)))),$(filter /%,$($(1)))),$(if $(call without,$(letters),$($(1))),$(bad)),$(bad))
+bad   = $(error $(1)=$($(1)): an absolute path of letters, digits and . _ + / - is needed)
+$(foreach directory,$(if $(PREFIX),PREFIX) BINDIR LIBDIR INCLUDEDIR MANDIR,$(call check,$(directory)))
 
 relative  = $(shell realpath -ms --relative-to=$(1) $(2))
 LIBRARY  := $(TARGET)/release/libmrlock.so
@@ -26,8 +29,9 @@ $(LAUNCHER): packaging/mrlock-run.c packaging/install.mk Cargo.toml
 		-DLIBRARY_FROM_HERE='"$(call relative,$(BINDIR),$(LIBDIR))"' $(LDFLAGS) $< -o $@ -ldl
 
 # After `make`, `sudo make install` has nothing to build: root may have no cargo.
-$(LIBRARY): build.rs $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
+$(LIBRARY): build.rs Cargo.toml Cargo.lock $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
 	$(CARGO) build --release
+	@touch -c $@
 
 bindir     = '$(DESTDIR)$(BINDIR)'
 libdir     = '$(DESTDIR)$(LIBDIR)'

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -79,7 +81,7 @@ static const char *find_library(void)
 	static const char *const places[] = {".", LIBRARY_FROM_HERE};
 	char here[PATH_MAX], place[PATH_MAX + sizeof "/" LIBRARY_FROM_HERE];
 
-	if (!realpath("/proc/self/exe", here))
+	if (!realpath("/proc/self/exe", here) && !realpath((const char *)getauxval(AT_EXECFN), here))
 		stop(REFUSED, "/proc/self/exe: %s", strerror(errno));
 	*strrchr(here, '/') = '\0';
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -134,7 +136,21 @@ static const char *find_program(const char *command)
 	stop_for_errno(command);
 }
 
-/* Stops unless `program` asks for glibc's loader: nobody else could load the library into it. */
+/* Stops if the loader would ignore LD_PRELOAD in `program`, because it gains what its user has not. */
+static void look_at_privileges(const char *program, const struct stat *status)
+{
+	/* Set-gid counts only where the group may run it. To whom it gives nothing new, the loader listens: root, its owner. */
+	int set_gid = (status->st_mode & S_ISGID) && (status->st_mode & S_IXGRP);
+	int gains = ((status->st_mode & S_ISUID) && status->st_uid != getuid()) || (set_gid && status->st_gid != getgid());
+
+	if (gains && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
+		stop(REFUSED, "%s: set-uid or set-gid: the loader ignores LD_PRELOAD", program);
+	/* no_new_privs takes the capabilities away, but not that the loader is warned. */
+	if (getuid() != 0 && getxattr(program, "security.capability", NULL, 0) > 0)
+		stop(REFUSED, "%s: has file capabilities: the loader ignores LD_PRELOAD", program);
+}
+
+/* Stops if the loader that `program` asks for cannot load the library. */
 static void look_at_loader(const char *program, int file)
 {
 	Elf64_Ehdr header;
@@ -146,18 +162,20 @@ static void look_at_loader(const char *program, int file)
 		stop(REFUSED, "%s: no 64-bit x86 program: the library cannot be loaded into it", program);
 	for (size_t i = 0; i < header.e_phnum; i++) {
 		if (pread(file, &segment, sizeof segment, header.e_phoff + i * sizeof segment) != sizeof segment)
-			break;
+			return; /* the kernel will not take it either */
 		if (segment.p_type != PT_INTERP)
 			continue;
 		if (segment.p_filesz >= sizeof loader ||
 		    pread(file, loader, segment.p_filesz, segment.p_offset) != (ssize_t)segment.p_filesz)
-			break;
+			return;
+		/* glibc's has several names. */
 		const char *name = strrchr(loader, '/');
-		if (!name || strcmp(name, "/ld-linux-x86-64.so.2") != 0)
+		if (strncmp(name ? name + 1 : loader, "ld-musl", strlen("ld-musl")) == 0)
 			stop(REFUSED, "%s: not a glibc program, its loader is %s", program, loader);
 		return;
 	}
-	stop(REFUSED, "%s: statically linked: nothing can be preloaded into it", program);
+	/* An init process for containers, or a loader that is called as a program: what it runs is what counts. */
+	fprintf(stderr, "mrlock-run: warning: %s: statically linked: the library is loaded only into what it runs\n", program);
 }
 
 /* Stops if `program`, or what interprets it, would run without the library. */
@@ -167,8 +185,11 @@ static void look_at(const char *program, int scripts)
 	struct stat status;
 	int file = open(program, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-	if (file < 0 && errno == EACCES && access(program, X_OK) == 0)
-		return; /* it may be run, but not read */
+	if (file < 0 && errno == EACCES && access(program, X_OK) == 0 && stat(program, &status) == 0) {
+		/* It may be run, but not read; and no script, which somebody has to read. */
+		look_at_privileges(program, &status);
+		return;
+	}
 	if (file < 0 || fstat(file, &status) || pread(file, start, sizeof start - 1, 0) < 0)
 		stop_for_errno(program);
 
@@ -177,12 +198,7 @@ static void look_at(const char *program, int scripts)
 		interpreter[strcspn(interpreter, " \t\n")] = '\0';
 		look_at(interpreter, scripts + 1);
 	} else if (memcmp(start, ELFMAG, SELFMAG) == 0) {
-		/* To whom it gives nothing that they have not already, the loader listens: root, its owner. */
-		if (((status.st_mode & S_ISUID) && status.st_uid != getuid()) ||
-		    ((status.st_mode & S_ISGID) && status.st_gid != getgid()))
-			stop(REFUSED, "%s: set-uid or set-gid: the loader ignores LD_PRELOAD", program);
-		if (getuid() != 0 && fgetxattr(file, "security.capability", NULL, 0) > 0)
-			stop(REFUSED, "%s: has file capabilities: the loader ignores LD_PRELOAD", program);
+		look_at_privileges(program, &status);
 		look_at_loader(program, file);
 	}
 	close(file);

@@ -169,6 +169,23 @@ fn is_hardened() {
     builds().iter().for_each(|bytes| hardened(&parse(bytes)));
 }
 
+/// Its compiler is not Debian's, which would do all of this unasked.
+#[test]
+fn the_packed_launcher_is_hardened() {
+    let bytes = read(&dist().join(PACKAGE).join("bin/mrlock-run"));
+    let file = parse(&bytes);
+    hardened(&file);
+    assert_eq!(file.ehdr.e_type, abi::ET_DYN, "always at the same address");
+    let position_independent = dynamic(&file, abi::DT_FLAGS_1);
+    assert!(
+        position_independent
+            .iter()
+            .any(|flags| flags & abi::DF_1_PIE as u64 != 0)
+    );
+    let build_id = file.section_header_by_name(".note.gnu.build-id");
+    assert!(build_id.expect("readable").is_some(), "no build id");
+}
+
 fn hardened(file: &Elf) {
     let now = dynamic(file, abi::DT_FLAGS_1);
     assert!(

@@ -17,8 +17,10 @@ fn output(command: &mut Command) -> String {
 #[test]
 fn what_is_in_the_package() {
     let mut expected: BTreeSet<String> = [
+        "CHANGELOG.md 644".into(),
         "LICENSE 644".into(),
         "README.md 644".into(),
+        "THIRD-PARTY 644".into(),
         "bin/mrlock-run 755".into(),
         "include/mrlock.h 644".into(),
         "lib/cmake/mrlock/mrlock-config-version.cmake 644".into(),
@@ -34,6 +36,52 @@ fn what_is_in_the_package() {
     // From the other package.
     expected.insert(format!("lib/.debug/libmrlock.so.{VERSION}.debug 755"));
     assert_eq!(listed(unpacked(), false), expected);
+}
+
+#[test]
+fn the_links_of_its_readme_lead_somewhere() {
+    let readme = fs::read_to_string(unpacked().join("README.md")).expect("the README");
+    let links = readme.split("](").skip(1);
+    let links = links.filter_map(|rest| rest.split(')').next());
+    let mut local = 0;
+    for link in links.filter(|link| !link.contains("://")) {
+        assert!(unpacked().join(link).exists(), "{link}");
+        local += 1;
+    }
+    assert!(local > 0);
+}
+
+/// The licences of the crates that are linked in ask for being named.
+#[test]
+fn whose_work_is_in_it() {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--locked", "--prefix=none", "--no-dedupe"]);
+    tree.args(["--edges=normal,no-proc-macro", "--format={p}|{l}"]);
+    tree.args(["--target=x86_64-unknown-linux-gnu"]);
+    let tree = output(tree.current_dir(env!("CARGO_MANIFEST_DIR")));
+    // The first is ours.
+    let linked: BTreeSet<_> = tree
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let (package, licences) = line.split_once('|').expect("a licence");
+            let licences: BTreeSet<_> = licences.split(" OR ").map(String::from).collect();
+            let name = package.split(' ').next().expect("a name");
+            (name.to_owned(), licences)
+        })
+        .collect();
+    let notice = fs::read_to_string(unpacked().join("THIRD-PARTY")).expect("the notice");
+    let (_, table) = notice.split_once("\n-----").expect("a table");
+    let rows = table.lines().skip(1).take_while(|line| !line.is_empty());
+    let named = rows.map(|row| {
+        let (name, rest) = row.split_once(' ').expect("a name");
+        let (licences, _) = rest.trim().split_once("  ").expect("licences");
+        (
+            name.to_owned(),
+            licences.split(" OR ").map(String::from).collect(),
+        )
+    });
+    assert_eq!(named.collect::<BTreeSet<_>>(), linked);
 }
 
 /// Everything is in one directory, and is nobody's in particular.

@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    time::UNIX_EPOCH,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -59,6 +60,33 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     assert!(!destination.join("usr/lib/arch/cmake/mrlock").exists());
 }
 
+/// Whatever the library is made of makes `make install` build it anew, and after `make` it is up to date.
+#[test]
+fn what_is_installed_is_up_to_date() {
+    let library = scratch("library");
+    fs::File::create(&library).expect("a scratch file");
+    let builds = |options: &[&str]| {
+        let mut make = make(["install", "--dry-run"]);
+        make.args(options);
+        let output = make.arg(format!("LIBRARY={}", library.display())).output();
+        let output = String::from_utf8(output.expect("make").stdout).expect("text");
+        assert!(output.contains("mv -f "), "{output}");
+        output.contains("build --release")
+    };
+    assert!(!builds(&[]));
+    for source in ["Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs"] {
+        assert!(builds(&["-W", source]), "{source}");
+    }
+    // One that cargo has no reason to write again.
+    let old = fs::File::options().append(true).open(&library);
+    let old = old.expect("a scratch file").set_modified(UNIX_EPOCH);
+    old.expect("ours to set");
+    assert!(builds(&[]));
+    let mut make = make(["CARGO=true"]);
+    build(make.arg(format!("LIBRARY={}", library.display())));
+    assert!(!builds(&[]));
+}
+
 /// A process has the file mapped: it may be replaced, but not written to.
 #[test]
 fn a_library_that_is_in_use_is_replaced_and_not_written_to() {
@@ -73,10 +101,19 @@ fn a_library_that_is_in_use_is_replaced_and_not_written_to() {
     assert_eq!((after.len(), before.nlink()), (before.len(), 0));
 }
 
-/// LD_PRELOAD is a list with blanks and colons between its parts.
+/// LD_PRELOAD is a list with blanks and colons between its parts; and the paths are written into files.
 #[test]
 fn refuses_a_place_that_no_preload_can_name() {
-    for place in ["PREFIX=here", "PREFIX=/a b", "LIBDIR=/a:b", "BINDIR="] {
+    for place in [
+        "PREFIX=here",
+        "PREFIX=/a b",
+        "PREFIX=/a&b",
+        "PREFIX=/a|b",
+        "PREFIX=/a'b",
+        "LIBDIR=/a:b",
+        "LIBDIR=/a,b",
+        "BINDIR=",
+    ] {
         let destination = scratch("refused");
         let mut make = make(["install", place]);
         make.arg(format!("DESTDIR={}", destination.display()));
@@ -175,44 +212,93 @@ fn programs_built_with_pkg_config() {
         if tree != unpacked() {
             flags.arg(format!("--define-variable=prefix={}", tree.display()));
         }
-        flags.args(["--cflags", "--libs", "mrlock"]);
+        flags.args(["--cflags", "--libs", "mrlock", "other"]);
+        let path = env::join_paths([library.join("pkgconfig"), other_package()]);
         let output = flags
-            .env("PKG_CONFIG_PATH", library.join("pkgconfig"))
+            .env("PKG_CONFIG_PATH", path.expect("no colons"))
             .output();
         let flags = String::from_utf8(output.expect("pkg-config").stdout);
         are_serialized_when_compiled_with(&flags.expect("flags are text"), library);
     }
 }
 
+/// A directory with another package whose library, too, is not to be dropped. What both say alike is said once.
+fn other_package() -> PathBuf {
+    let directory = scratch("other");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let other = "Name: other\nDescription: other\nVersion: 1\n\
+         Libs: -Wl,--push-state,--no-as-needed -lm -Wl,--pop-state\n";
+    fs::write(directory.join("other.pc"), other).expect("a scratch file");
+    directory
+}
+
 /// It finds the library without help, and the order of the names does not matter.
 #[test]
 fn a_program_built_with_cmake() {
-    for tree in trees() {
-        let project = scratch("project");
-        fs::create_dir(&project).expect("a scratch directory");
-        fs::write(project.join("CMakeLists.txt"), PROJECT).expect("a scratch file");
-        fs::write(project.join("example.c"), EXAMPLE).expect("a scratch file");
-        let define = |name: &str, value: &Path| format!("-D{name}={}", value.display());
-        let mut cmake = Command::new("cmake");
-        cmake.arg("-S").arg(&project).arg("-B").arg(&project);
-        cmake.arg(define("CMAKE_PREFIX_PATH", &tree));
-        cmake.arg(define("REPOSITORY", Path::new(env!("CARGO_MANIFEST_DIR"))));
-        cmake.arg(define("FIXTURES", fixtures()));
-        build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
-        build(Command::new("cmake").arg("--build").arg(&project));
-        is_serialized(Program::new(project.join("program")), None);
-        example_works(&project.join("example"), Path::new(""));
-    }
+    trees().iter().for_each(|tree| {
+        built_with_cmake(FIND_PACKAGE, tree);
+    });
 }
 
-const PROJECT: &str = r#"
-cmake_minimum_required(VERSION 3.13)
-project(program C)
+/// The same with what `make install` wrote for pkg-config, where it was installed.
+#[test]
+fn a_program_built_with_cmake_and_pkg_config() {
+    let prefix = scratch("prefix");
+    install(&prefix);
+    built_with_cmake(PKG_CHECK_MODULES, &prefix);
+}
+
+/// `find` is to make a target `mrlock::mrlock`.
+fn built_with_cmake(find: &str, tree: &Path) {
+    let project = scratch("project");
+    fs::create_dir(&project).expect("a scratch directory");
+    let lists = PROJECT.replace("FIND_MRLOCK", find);
+    fs::write(project.join("CMakeLists.txt"), lists).expect("a scratch file");
+    fs::write(project.join("example.c"), EXAMPLE).expect("a scratch file");
+    let define = |name: &str, value: &Path| format!("-D{name}={}", value.display());
+    let mut cmake = Command::new("cmake");
+    cmake.arg("-S").arg(&project).arg("-B").arg(&project);
+    cmake.arg(define("CMAKE_PREFIX_PATH", tree));
+    cmake.arg(define("REPOSITORY", Path::new(env!("CARGO_MANIFEST_DIR"))));
+    cmake.arg(define("FIXTURES", fixtures()));
+    build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
+    build(Command::new("cmake").arg("--build").arg(&project));
+    is_serialized(Program::new(project.join("program")), None);
+    example_works(&project.join("example"), Path::new(""));
+}
+
+/// Such a one does not say for what machine it is.
+#[test]
+fn a_cmake_project_without_a_language() {
+    let project = scratch("project");
+    fs::create_dir(&project).expect("a scratch directory");
+    let lists = "cmake_minimum_required(VERSION 3.13)\nproject(nothing NONE)\n\
+         find_package(mrlock 0.1 REQUIRED)\n";
+    fs::write(project.join("CMakeLists.txt"), lists).expect("a scratch file");
+    let mut cmake = Command::new("cmake");
+    cmake.arg("-S").arg(&project).arg("-B").arg(&project);
+    let tree = unpacked().display();
+    build(cmake.arg(format!("-DCMAKE_PREFIX_PATH={tree}")));
+}
+
+const PKG_CHECK_MODULES: &str = r#"
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(mrlock REQUIRED IMPORTED_TARGET mrlock)
+add_library(mrlock::mrlock ALIAS PkgConfig::mrlock)
+"#;
+
+const FIND_PACKAGE: &str = r#"
 find_package(mrlock 0.99 QUIET)
 if(mrlock_FOUND)
   message(FATAL_ERROR "found a version that is not there")
 endif()
 find_package(mrlock 0.1 REQUIRED)
+"#;
+
+const PROJECT: &str = r#"
+cmake_minimum_required(VERSION 3.13)
+project(program C)
+FIND_MRLOCK
 find_package(Threads REQUIRED)
 add_executable(program ${REPOSITORY}/tests/clients/stress.c)
 target_compile_options(program PRIVATE -std=gnu11)

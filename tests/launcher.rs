@@ -9,7 +9,10 @@ use std::{
     os::unix::fs::{PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 /// What `make install` made.
@@ -278,19 +281,45 @@ fn would_run_without(start: Program, command: &Path) {
     assert!(!outcome.stderr.contains("info: loaded"), "{outcome:#?}");
 }
 
+/// Such as an init process for containers: it hands the environment on.
 #[test]
-fn a_command_without_a_loader() {
-    let static_program = fixtures().join("clients/raw_static");
-    let static_pie = compiled(&["-static-pie"]);
-    let script = executable(
-        "script",
-        format!("#! {} x\n", static_program.display()).as_bytes(),
-    );
-    let script_of_script = executable("script", format!("#!{}\n", script.display()).as_bytes());
-    for command in [static_program, static_pie, script, script_of_script] {
-        would_run_without(Program::new("env"), &command);
-        is_refused(launcher().arg(command).run(), 125, "statically linked");
+fn a_command_without_a_loader_that_starts_one_with() {
+    let source = "#include <unistd.h>\n\
+         int main(int argc, char **argv) { return argc < 2 || execvp(argv[1], argv + 1); }";
+    for flag in ["-static", "-static-pie"] {
+        let wrapper = scratch("wrapper");
+        build(c_compiler(source).arg(flag).arg("-o").arg(&wrapper));
+        would_run_without(Program::new("env"), &wrapper);
+        let script = executable(
+            "script",
+            format!("#! {} sh\n", wrapper.display()).as_bytes(),
+        );
+        let script_of_script = executable("script", format!("#!{}\n", script.display()).as_bytes());
+        let stress = fixtures().join("clients/stress");
+        for command in [
+            [&wrapper, &stress],
+            [&script, &stress],
+            [&script_of_script, &stress],
+        ] {
+            runs_with_a_warning(command);
+        }
     }
+    let loader = PathBuf::from("/lib64/ld-linux-x86-64.so.2");
+    runs_with_a_warning([&loader, &fixtures().join("clients/stress")]);
+}
+
+fn runs_with_a_warning(command: [&PathBuf; 2]) {
+    let launcher = command.iter().fold(launcher(), Program::arg);
+    let outcome = launcher
+        .libibverbs("lib")
+        .run()
+        .succeeded("with the library");
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    let [line] = lines[..] else {
+        panic!("one line was expected: {outcome:#?}")
+    };
+    assert!(line.starts_with("mrlock-run: warning: "), "{line}");
+    assert!(line.contains("statically linked"), "{line}");
 }
 
 /// A C program that does nothing.
@@ -333,6 +362,30 @@ fn a_command_of_another_kind() {
     );
 }
 
+/// By the version of glibc, as Debian 11 called the file; or of the Linux Standard Base.
+#[test]
+fn a_command_that_calls_glibcs_loader_by_another_name() {
+    for name in ["ld-2.31.so", "ld-lsb-x86-64.so.3"] {
+        let directory = scratch("loader");
+        fs::create_dir(&directory).expect("a scratch directory");
+        let loader = directory.join(name);
+        symlink("/lib64/ld-linux-x86-64.so.2", &loader).expect("a symbolic link");
+        let flag = format!("-Wl,--dynamic-linker={}", loader.display());
+        runs_with_the_library(launcher(), &compiled(&[&flag]));
+    }
+}
+
+/// And says nothing of its own, nor does every command know `--version`.
+fn runs_with_the_library(launcher: Program, command: &Path) {
+    let outcome = launcher
+        .env("MRLOCK_LOG", "info")
+        .arg(command)
+        .arg("--version");
+    let outcome = outcome.run();
+    assert!(outcome.stderr.contains("info: loaded"), "{outcome:#?}");
+    assert!(!outcome.stderr.contains("mrlock-run:"), "{outcome:#?}");
+}
+
 /// Whom the loader protects from preloads, and whom it does not.
 #[test]
 fn a_set_uid_or_set_gid_command() {
@@ -354,23 +407,54 @@ fn a_set_uid_or_set_gid_command() {
     for command in foreign {
         would_run_without(Program::new("env"), &command);
         is_refused(
-            launcher().arg(command).arg("--version").run(),
+            launcher().arg(&command).arg("--version").run(),
             125,
             "set-uid or set-gid",
         );
+        // A container that says so gives nobody anything new.
+        let container = Program::new("setpriv").arg("--no-new-privs");
+        runs_with_the_library(container.arg(launcher().name()), &command);
     }
-    for own in [with_mode(0o4755)(None, None), with_mode(0o2755)(None, None)] {
-        let outcome = launcher().args(["--log", "info"]).arg(own).run();
-        let outcome = outcome.succeeded("set-uid or set-gid to who runs it");
-        assert!(outcome.stderr.contains("info: loaded"), "{outcome:#?}");
+    let group = is_root().then_some(NOBODY);
+    for own in [
+        with_mode(0o4755)(None, None),
+        with_mode(0o2755)(None, None),
+        // Of old, that was a mandatory lock.
+        with_mode(0o2745)(None, group),
+    ] {
+        runs_with_the_library(launcher(), &own);
     }
+}
+
+/// As some distributions have sudo.
+#[test]
+fn a_command_that_may_be_run_but_not_read() {
+    let directory = directory_for_all();
+    let launcher = directory.join("bin/mrlock-run");
+    let command = |mode| {
+        let command = directory.join(format!("nothing-{mode:o}"));
+        fs::copy(compiled(&[]), &command).expect("a copy");
+        if !is_root() {
+            chown(&command, None, Some(another_group())).expect("a group of ours");
+        }
+        fs::set_permissions(&command, fs::Permissions::from_mode(mode)).expect("ours to set");
+        command
+    };
+    // Root can read everything, and has only itself to be set-uid to.
+    let (set_id, plain) = match is_root() {
+        true => (command(0o4111), command(0o111)),
+        false => (command(0o2111), command(0o111)),
+    };
+    would_run_without(somebody(), &set_id);
+    let outcome = somebody().arg(&launcher).arg(&set_id).run();
+    is_refused(outcome, 125, "set-uid or set-gid");
+    runs_with_the_library(somebody().arg(&launcher), &plain);
+    fs::remove_dir_all(directory).expect("ours to remove");
 }
 
 #[test]
 fn a_command_with_file_capabilities() {
-    // Where nobody can get at it.
-    let directory = std::env::temp_dir().join(format!("mrlock-launcher-{}", std::process::id()));
-    install(&directory);
+    let directory = directory_for_all();
     let command = directory.join("nothing");
     fs::copy(compiled(&[]), &command).expect("a copy");
     let mut setcap = Command::new(if is_root() { "env" } else { "unshare" });
@@ -385,7 +469,29 @@ fn a_command_with_file_capabilities() {
             .arg(&command),
     );
 
-    let somebody = || match is_root() {
+    would_run_without(somebody(), &command);
+    let launcher = directory.join("bin/mrlock-run");
+    let outcome = somebody().arg(&launcher).arg(&command).run();
+    is_refused(outcome, 125, "has file capabilities");
+    if is_root() {
+        // Who has them all gains none.
+        runs_with_the_library(Program::new(launcher), &command);
+    }
+    fs::remove_dir_all(directory).expect("ours to remove");
+}
+
+/// `make install`, where nobody can get at it. Who uses it removes it.
+fn directory_for_all() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+    let directory = std::env::temp_dir().join(format!("mrlock-launcher-{process}-{count}"));
+    install(&directory);
+    directory
+}
+
+/// Who is not root. A command follows.
+fn somebody() -> Program {
+    match is_root() {
         true => Program::new("setpriv").args([
             "--reuid=65534",
             "--regid=65534",
@@ -393,20 +499,17 @@ fn a_command_with_file_capabilities() {
             "env",
         ]),
         false => Program::new("env"),
-    };
-    would_run_without(somebody(), &command);
-    let launcher = directory.join("bin/mrlock-run");
-    let outcome = somebody().arg(&launcher).arg(&command).run();
-    is_refused(outcome, 125, "has file capabilities");
-    if is_root() {
-        // Who has them all gains none.
-        let outcome = Program::new(launcher)
-            .args(["--log", "info"])
-            .arg(command)
-            .run();
-        assert!(outcome.stderr.contains("info: loaded"), "{outcome:#?}");
     }
-    fs::remove_dir_all(directory).expect("ours to remove");
+}
+
+fn another_group() -> u32 {
+    let mut groups = [0; 64];
+    // SAFETY: it writes at most as many groups as there is room for, and getegid() has no preconditions.
+    let (count, own) = unsafe { (libc::getgroups(64, groups.as_mut_ptr()), libc::getegid()) };
+    let groups = groups.iter().take(count.try_into().unwrap_or(0));
+    *groups.into_iter().find(|&&group| group != own).expect(
+        "run this as root, or as a user with a second group: a command has to be set-gid to it",
+    )
 }
 
 const NOBODY: u32 = 65534;
