@@ -11,6 +11,8 @@ pub struct Errno(c_int);
 impl Errno {
     /// "Bad address".
     pub const EFAULT: Self = Self(libc::EFAULT);
+    /// "Interrupted system call".
+    pub const EINTR: Self = Self(libc::EINTR);
     /// "No such process", nor thread.
     pub const ESRCH: Self = Self(libc::ESRCH);
     /// "Connection timed out", or a sleep.

@@ -5,10 +5,11 @@ use crate::errno::Errno;
 use core::ptr;
 
 /// How a sleep ended.
-#[derive(PartialEq, Eq)]
 pub enum Slept {
-    /// It was woken, or there was no reason to sleep, or there was a signal: look again.
-    Short,
+    /// It was woken, or there was no reason to sleep.
+    Woken,
+    /// There was a signal.
+    Interrupted,
     /// The deadline is past, and nothing has happened.
     Long,
 }
@@ -38,10 +39,10 @@ impl Word {
                     libc::FUTEX_BITSET_MATCH_ANY,
                 )
             };
-            if result != 0 && Errno::save() == Errno::ETIMEDOUT {
-                Slept::Long
-            } else {
-                Slept::Short
+            match Errno::save() {
+                Errno::ETIMEDOUT if result != 0 => Slept::Long,
+                Errno::EINTR if result != 0 => Slept::Interrupted,
+                _ => Slept::Woken,
             }
         })
     }

@@ -371,15 +371,15 @@ impl Lock {
             // AcqRel pairs with the `fetch_add` in `ring`: both change the same word, so one comes first. If the ring
             // does, we see the state as it was put before; if ours does, the ring sees that we may be asleep.
             let heard = bell.word.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
-            if self.state().ahead_of(ticket).is_some_and(|ahead| ahead > 0)
-                && bell.word.wait(heard, patrol.deadline()) == Slept::Long
-            {
-                patrol.look(self, ticket);
+            if self.state().ahead_of(ticket).is_none_or(|ahead| ahead == 0) {
+                continue;
             }
-            // Relaxed: it orders nothing. A signal is no ring: who could be kept awake by signals would, with a real-time
-            // priority, keep the holder from its work.
-            if bell.word.0.load(Ordering::Relaxed) | ASLEEP != heard {
-                awake_since = now();
+            match bell.word.wait(heard, patrol.deadline()) {
+                Slept::Woken => awake_since = now(),
+                // No reason to stay awake: who could be kept awake by signals would, with a real-time priority, keep the
+                // holder from its work.
+                Slept::Interrupted => {}
+                Slept::Long => patrol.look(self, ticket),
             }
         }
     }

@@ -20,9 +20,10 @@ mod futex {
         atomic::{AtomicU32, Ordering},
     };
 
-    #[derive(PartialEq, Eq)]
+    #[allow(dead_code, reason = "there are no signals here")]
     pub enum Slept {
-        Short,
+        Woken,
+        Interrupted,
         Long,
     }
 
@@ -42,7 +43,7 @@ mod futex {
             if self.0.load(Ordering::Relaxed) == expected {
                 drop(self.2.wait(sleepers).unwrap());
             }
-            Slept::Short
+            Slept::Woken
         }
 
         pub fn wake(&self) {
