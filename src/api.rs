@@ -129,19 +129,19 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Stats, size: 
 /// mrlock_unlock(): another thread may be loading a library whose constructor waits for the lock. Afterwards dlerror() returns
 /// NULL.
 extern "C" fn mrlock_active() -> c_int {
-    let errno = Errno::save();
     let is_caught = |layer, symbol: &CStr| {
         policy::serializes(Kind::Registration, layer) && next::is_bound_to_us(symbol)
     };
-    let mut active = 0;
-    if is_caught(Layer::Verbs, EntryPoint::RegMr.symbol()) {
-        active |= MRLOCK_ACTIVE_VERBS;
-    }
-    if is_caught(Layer::Ioctl, c"ioctl") {
-        active |= MRLOCK_ACTIVE_IOCTL;
-    }
-    errno.restore();
-    active
+    Errno::preserve(|| {
+        let mut active = 0;
+        if is_caught(Layer::Verbs, EntryPoint::RegMr.symbol()) {
+            active |= MRLOCK_ACTIVE_VERBS;
+        }
+        if is_caught(Layer::Ioctl, c"ioctl") {
+            active |= MRLOCK_ACTIVE_IOCTL;
+        }
+        active
+    })
 }
 
 /// The version of the library that is loaded; MRLOCK_VERSION is that of this header.

@@ -127,10 +127,7 @@ extern "C" fn uverbs(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_in
     if !policy::catches(Layer::Ioctl) {
         return call();
     }
-    let errno = Errno::save();
-    let operation = recognize(argument);
-    errno.restore();
-    match operation {
+    match Errno::preserve(|| recognize(argument)) {
         Some(operation) => serialize(operation, Region::UNKNOWN, call),
         None => call(),
     }
