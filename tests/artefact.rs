@@ -4,7 +4,10 @@
 mod common;
 
 use common::{PACKAGE, dist, library};
-use elf::{ElfBytes, abi, endian::LittleEndian};
+use elf::{
+    ElfBytes, abi, endian::LittleEndian, gnu_symver::SymbolVersionTable, string_table::StringTable,
+    symbol::SymbolTable,
+};
 use std::{collections::BTreeSet, fs, path::Path};
 
 type Elf<'data> = ElfBytes<'data, LittleEndian>;
@@ -22,17 +25,23 @@ fn parse(bytes: &[u8]) -> Elf<'_> {
     Elf::minimal_parse(bytes).expect("an ELF file")
 }
 
+fn dynamic_symbols<'data>(
+    file: &Elf<'data>,
+) -> (SymbolTable<'data, LittleEndian>, StringTable<'data>) {
+    let table = file.dynamic_symbol_table().expect("readable");
+    table.expect("dynamic symbols")
+}
+
+fn versions<'data>(file: &Elf<'data>) -> SymbolVersionTable<'data, LittleEndian> {
+    let table = file.symbol_version_table().expect("readable");
+    table.expect("symbol versions")
+}
+
 /// The dynamic symbols that the library defines: `name@@version` for a default version, `name@version` for another, and
 /// `name` for one without.
 fn exported(file: &Elf) -> BTreeSet<String> {
-    let (symbols, names) = file
-        .dynamic_symbol_table()
-        .expect("readable")
-        .expect("dynamic symbols");
-    let versions = file
-        .symbol_version_table()
-        .expect("readable")
-        .expect("symbol versions");
+    let (symbols, names) = dynamic_symbols(file);
+    let versions = versions(file);
     let defined = symbols
         .iter()
         .enumerate()
@@ -67,10 +76,7 @@ fn dynamic(file: &Elf, tag: i64) -> Vec<u64> {
 
 /// The names in the entries with `tag` in the dynamic section.
 fn named<'data>(file: &Elf<'data>, tag: i64) -> Vec<&'data str> {
-    let (_, names) = file
-        .dynamic_symbol_table()
-        .expect("readable")
-        .expect("dynamic symbols");
+    let (_, names) = dynamic_symbols(file);
     dynamic(file, tag)
         .iter()
         .map(|&name| names.get(name as usize).expect("a name"))
@@ -79,14 +85,8 @@ fn named<'data>(file: &Elf<'data>, tag: i64) -> Vec<&'data str> {
 
 /// The versions of glibc that the file needs: `GLIBC_2.2.5` is `[2, 2, 5]`.
 fn needed_versions(file: &Elf) -> Vec<Vec<u32>> {
-    let (symbols, _) = file
-        .dynamic_symbol_table()
-        .expect("readable")
-        .expect("dynamic symbols");
-    let versions = file
-        .symbol_version_table()
-        .expect("readable")
-        .expect("symbol versions");
+    let (symbols, _) = dynamic_symbols(file);
+    let versions = versions(file);
     (0..symbols.len())
         .filter_map(|index| versions.get_requirement(index).expect("readable"))
         .map(|requirement| {

@@ -52,23 +52,33 @@ static inline void register_once(struct ibv_pd *pd)
 
 static inline pid_t own_id(void) { return (pid_t)syscall(SYS_gettid); }
 
-/* Returns when that thread, whose next call is a registration, is asleep because it is not its turn. */
-static inline void until_asleep(_Atomic pid_t *thread)
+/* Whether that thread is asleep because it is not its turn; -1 if it cannot be looked at, or has ended. */
+static inline int is_asleep(pid_t thread)
 {
 	char path[64], call[5] = "", wanted[8];
 
+	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)thread);
+	snprintf(wanted, sizeof wanted, "%d ", SYS_futex);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return -1;
+	ssize_t length = read(file, call, 4);
+	close(file);
+	return length < 0 ? -1 : !strncmp(call, wanted, 4);
+}
+
+/* Returns when that thread, whose next call is a registration, is asleep because it is not its turn. */
+static inline void until_asleep(_Atomic pid_t *thread)
+{
+	int asleep;
+
 	while (!atomic_load(thread))
 		sched_yield();
-	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)atomic_load(thread));
-	snprintf(wanted, sizeof wanted, "%d ", SYS_futex);
-	while (strncmp(call, wanted, 4)) {
+	while (!(asleep = is_asleep(atomic_load(thread))))
 		sched_yield();
-		int file = open(path, O_RDONLY | O_CLOEXEC);
-		if (file < 0 || read(file, call, 4) < 0) {
-			perror(path);
-			_exit(1);
-		}
-		close(file);
+	if (asleep < 0) {
+		perror("until_asleep: /proc/self/task/.../syscall");
+		_exit(1);
 	}
 }
 

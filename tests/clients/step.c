@@ -106,22 +106,6 @@ static void *make_call(void *unused)
 	return unused;
 }
 
-static int is_asleep(pid_t thread)
-{
-	char path[64], call[5] = "", wanted[8];
-	int file;
-
-	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)thread);
-	snprintf(wanted, sizeof wanted, "%d ", SYS_futex);
-	file = open(path, O_RDONLY | O_CLOEXEC);
-	if (file < 0)
-		return 1; /* it has ended */
-	if (read(file, call, 4) <= 0)
-		call[0] = 0;
-	close(file);
-	return !strncmp(call, wanted, 4);
-}
-
 /* In a process of its own. */
 static int interrupt_after(long number, void (*action)(void), int queued)
 {
