@@ -11,7 +11,7 @@
  * and mrlock_unlock() do nothing and return 0, mrlock_active() returns 0, mrlock_stats() ENOSYS and mrlock_version() "" (empty).
  * Define it in every file of a program or in none, and call the functions by their plain names: their addresses may be null.
  *
- * Made from src/api.rs and cbindgen.toml by `make header`.
+ * Made from src/api.rs, src/stats.rs and cbindgen.toml by `make header`.
  */
 #ifndef MRLOCK_H
 #define MRLOCK_H
@@ -39,6 +39,11 @@
 #endif
 
 /**
+ * For mrlock_stats(): all entry points together.
+ */
+#define MRLOCK_ALL 0
+
+/**
  * In mrlock_active(): registrations go through the ibv_* functions of mrlock.
  */
 #define MRLOCK_ACTIVE_VERBS 1
@@ -47,11 +52,6 @@
  * In mrlock_active(): registrations go through the ioctl() of mrlock.
  */
 #define MRLOCK_ACTIVE_IOCTL 2
-
-/**
- * For mrlock_stats(): all entry points together.
- */
-#define MRLOCK_ALL 0
 
 /**
  * What happened in this process so far; in a forked child, since the fork. Later versions add fields at the end.
@@ -102,25 +102,25 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Takes the lock that registrations take: until the mrlock_unlock() that belongs to it, no other thread of this process is
- * inside a registration or deregistration, nor has the lock by this function. First come, first served. For what must
- * not run beside a registration and is none that mrlock knows: freeing GPU memory, or a provider's own call.
+ * Takes the lock that registrations take: until the matching mrlock_unlock(), no other thread of this process is inside a
+ * registration or deregistration, or holds the lock by this function. For code that must not run beside a registration and
+ * that mrlock does not know: freeing GPU memory, or a provider's own call.
  *
- * May be nested, and the thread that has the lock may register. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS decide about
- * registrations; this function locks whatever they say. As with any lock, do not wait while you have it for another
- * thread that may want it. That goes for loading a library, whose constructors may.
+ * May be nested, and the thread that holds the lock may register. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS decide about
+ * registrations; this function locks whatever they say. As with any lock, a thread that holds it must not wait for another
+ * thread that may want it. That includes loading a library, whose constructors may wait.
  *
  * @return 0; EAGAIN if it is nested 2147483647 deep.
  *
- * Thread-safe and async-signal-safe: in a signal handler, it nests with what that has interrupted, and what a handler
- * begins it must end. After fork(), the child has
- * the lock if the thread that forked had it; otherwise it is free. (Not for a child of vfork().) A thread that ends while
- * it has the lock loses it within a second or so, and a line on stderr says so. Not a cancellation point.
+ * Thread-safe and async-signal-safe: in a signal handler, it nests with what the signal has interrupted, and a handler must
+ * end what it begins. After fork(), the child holds the lock if the thread that forked held it; otherwise it is free. (Not
+ * for a child of vfork().) A thread that ends while it holds the lock loses it within about a second, and a line on stderr
+ * says so. Not a cancellation point.
  */
 MRLOCK_FUNCTION int mrlock_lock(void);
 
 /**
- * Ends what the last mrlock_lock() of this thread began. With the outermost, the next thread in line gets the lock.
+ * Undoes the last mrlock_lock() of this thread. The outermost frees the lock.
  *
  * @return 0; EPERM, and nothing is done, if this thread does not have the lock by mrlock_lock().
  *
@@ -129,7 +129,7 @@ MRLOCK_FUNCTION int mrlock_lock(void);
 MRLOCK_FUNCTION int mrlock_unlock(void);
 
 /**
- * Takes a snapshot of what happened.
+ * Copies the counters.
  *
  *     struct mrlock_snapshot stats;
  *     for (unsigned int i = 1; mrlock_stats(i, &stats, sizeof stats) == 0; i++)
@@ -150,20 +150,20 @@ MRLOCK_FUNCTION int mrlock_stats(unsigned int entry_point, struct mrlock_snapsho
 /**
  * Says whether a registration takes the lock right now, and through which hooks.
  *
- * It asks which definition of ibv_reg_mr, and of ioctl, a call would reach from where libmrlock.so was loaded. If it is
- * preloaded, or the program is linked to it, that is so for everybody who brings no definition of his own. If it came
- * with a plugin, by dlopen(), it is so for that plugin.
+ * It looks up which definition of ibv_reg_mr, and of ioctl, a call would reach from where libmrlock.so was loaded. If it is
+ * preloaded, or the program is linked to it, the answer holds for every module that has no definition of its own. If it came
+ * with a plugin, by dlopen(), the answer holds for that plugin.
  *
- * @return MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL if all is well.
+ * @return MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL if both hooks are reached.
  *         MRLOCK_ACTIVE_IOCTL alone: the program is linked to libibverbs before mrlock. Registrations take the lock on their
  *         way into the kernel.
- *         MRLOCK_ACTIVE_VERBS alone: a library is linked to mrlock, but not the program. Who has libibverbs from dlopen(), as
- *         NCCL has, does not take the lock.
- *         0: nobody does. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS may be the reason, too.
+ *         MRLOCK_ACTIVE_VERBS alone: a library is linked to mrlock, but the program is not. Callers that have libibverbs from
+ *         dlopen(), as NCCL has, do not take the lock.
+ *         0: no registration takes it. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS may be the reason, too.
  *
- * Thread-safe, and good after fork(). Asks the loader, so not for signal handlers, nor between mrlock_lock() and
- * mrlock_unlock(): another thread may be loading a library whose constructor waits for the lock. Afterwards dlerror() returns
- * NULL.
+ * Thread-safe, and good after fork(). Calls the loader, so it is not for signal handlers, nor for use between mrlock_lock()
+ * and mrlock_unlock(): another thread may be loading a library whose constructor waits for the lock. Afterwards dlerror()
+ * returns NULL.
  */
 MRLOCK_FUNCTION int mrlock_active(void);
 

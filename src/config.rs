@@ -2,8 +2,11 @@
 
 use crate::{logger, text::Text};
 use core::{
+    cell::UnsafeCell,
     ffi::CStr,
     fmt::{self, Write},
+    ptr, slice,
+    sync::atomic::{AtomicBool, Ordering},
 };
 use log::{LevelFilter, warn};
 use spin::Once;
@@ -92,10 +95,6 @@ pub struct Hooks {
 }
 
 /// Where the summary goes at exit.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one, in a static, and no allocator to box it with"
-)]
 pub enum Report {
     /// Nowhere.
     Off,
@@ -106,20 +105,39 @@ pub enum Report {
 }
 
 /// A file name as it was given: a copy, because a host may overwrite its environment before it exits. `%p` is still in it.
-pub struct FileName([u8; libc::PATH_MAX as usize]);
+pub struct FileName(&'static [u8]);
 
 static CONFIG: Once<Config> = Once::new();
 
-/// The settings, read from the environment by whoever comes first.
+/// The settings as they are without any variable: what a call gets that comes while they are read.
+static DEFAULTS: Config = Config {
+    enabled: MRLOCK.default.1,
+    calls: CALLS.default.1,
+    hooks: HOOKS.default.1,
+    warn_after: WARN_AFTER.default.1,
+    report: REPORT.default.1,
+};
+
+/// The settings, read from the environment by the first call.
 #[inline]
 pub fn get() -> &'static Config {
     match CONFIG.get() {
         Some(config) => config,
-        None => CONFIG.call_once(read),
+        None => read_once(),
     }
 }
 
 #[cold]
+fn read_once() -> &'static Config {
+    static IS_BEING_READ: AtomicBool = AtomicBool::new(false);
+    // A signal handler that interrupts the reading must not wait for it: it gets the defaults, which are the safe side.
+    // Relaxed: `CONFIG` publishes the settings.
+    if IS_BEING_READ.swap(true, Ordering::Relaxed) {
+        return CONFIG.get().unwrap_or(&DEFAULTS);
+    }
+    CONFIG.call_once(read)
+}
+
 fn read() -> Config {
     // The sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
     logger::install(LOG.default.1);
@@ -219,14 +237,7 @@ fn report(value: &CStr) -> Option<Report> {
     match value.to_bytes() {
         b"off" => Some(Report::Off),
         b"stderr" => Some(Report::Stderr),
-        name => {
-            let mut copy = [0; libc::PATH_MAX as usize];
-            // Refuses a name that leaves no room for the terminating NUL.
-            copy.get_mut(..name.len())
-                .filter(|_| name.len() < libc::PATH_MAX as usize)?
-                .copy_from_slice(name);
-            Some(Report::File(FileName(copy)))
-        }
+        name => FileName::keep(name).map(Report::File),
     }
 }
 
@@ -247,11 +258,37 @@ impl Report {
     }
 }
 
+/// The bytes of the one name that is kept.
+static NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+
+/// How many bytes a file name may have: PATH_MAX has room for the terminating NUL.
+const LONGEST_NAME: usize = libc::PATH_MAX as usize - 1;
+
+struct Name(UnsafeCell<[u8; LONGEST_NAME]>);
+
+// SAFETY: written once, by the one thread that reads the settings and before it publishes them; only read afterwards.
+unsafe impl Sync for Name {}
+
 impl FileName {
+    /// Copies `name`, if it is short enough. Called by `read` only.
+    fn keep(name: &[u8]) -> Option<Self> {
+        if name.len() > LONGEST_NAME {
+            return None;
+        }
+        // SAFETY: the destination has room, as just seen, and is not the environment. Nothing refers to it yet: `read_once`
+        // lets one thread come here, once.
+        let kept = unsafe {
+            let kept = NAME.0.get().cast::<u8>();
+            ptr::copy_nonoverlapping(name.as_ptr(), kept, name.len());
+            slice::from_raw_parts(kept, name.len())
+        };
+        Some(Self(kept))
+    }
+
     /// The name with `%p` replaced, NUL-terminated; `None` if it has become too long for a file name.
     pub fn for_process(&self, process: libc::pid_t) -> Option<Text<{ libc::PATH_MAX as usize }>> {
         let mut name = Text::new();
-        let mut rest = self.bytes();
+        let mut rest = self.0;
         while let Some((&byte, after)) = rest.split_first() {
             rest = match after.split_first() {
                 Some((b'p', after)) if byte == b'%' => {
@@ -267,15 +304,11 @@ impl FileName {
         name.push(0);
         name.is_complete().then_some(name)
     }
-
-    fn bytes(&self) -> &[u8] {
-        self.0.split(|&byte| byte == 0).next().unwrap_or_default()
-    }
 }
 
 impl fmt::Display for FileName {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        write!(formatter, "{}", self.bytes().escape_ascii())
+        write!(formatter, "{}", self.0.escape_ascii())
     }
 }
 
@@ -318,16 +351,9 @@ fn write_list<const N: usize>(
 mod tests {
     use super::*;
 
-    fn file_name(value: &CStr) -> FileName {
-        match report(value) {
-            Some(Report::File(name)) => name,
-            _ => panic!("{value:?} names a file"),
-        }
-    }
-
     #[test]
     fn a_process_id_in_a_file_name() {
-        let name = file_name(c"/tmp/%p/100%/%%p.%p")
+        let name = FileName(b"/tmp/%p/100%/%%p.%p")
             .for_process(42)
             .expect("short enough");
         assert_eq!(name.as_bytes(), b"/tmp/42/100%/%42.42\0");
@@ -335,13 +361,14 @@ mod tests {
 
     #[test]
     fn a_file_name_that_grows_too_long() {
-        let mut longest = [b'x'; 4096];
-        longest[4095] = 0;
-        let longest = CStr::from_bytes_with_nul(&longest).expect("one NUL, at the end");
-        assert!(file_name(longest).for_process(42).is_some());
-        let mut grows = longest.to_bytes_with_nul().to_vec();
-        grows[..2].copy_from_slice(b"%p");
-        let grows = CStr::from_bytes_with_nul(&grows).expect("one NUL, at the end");
-        assert!(file_name(grows).for_process(1234).is_none());
+        static LONGEST: [u8; LONGEST_NAME] = [b'x'; LONGEST_NAME];
+        assert!(FileName(&LONGEST).for_process(42).is_some());
+        static GROWS: [u8; LONGEST_NAME] = {
+            let mut name = LONGEST;
+            name[0] = b'%';
+            name[1] = b'p';
+            name
+        };
+        assert!(FileName(&GROWS).for_process(1234).is_none());
     }
 }

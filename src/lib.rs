@@ -4,8 +4,8 @@
 //! Why: nvidia-peermem's page callbacks can race inside the kernel when several threads register GPU memory on several
 //! `ibv_context`s at once. One at a time is safe, and registration is set-up work: the data path never comes here.
 //!
-//! A call flows one way: [`hook`] -> [`policy`] -> [`lock`] -> [`next`] -> and back out. What a program may ask for by itself,
-//! with `<mrlock.h>`, is in [`api`].
+//! A call flows one way: [`hook`] -> [`policy`] -> [`lock`] -> [`resolve`]d function -> and back out. What a program may call
+//! itself, with `<mrlock.h>`, is in [`api`]. ARCHITECTURE.md says how the files stand together.
 //!
 //! The rules that hold in every file:
 //!
@@ -34,14 +34,18 @@ compile_error!(
 #[macro_use]
 mod x86_64;
 
+#[macro_use]
+mod sys;
+
 mod api;
 mod config;
-mod errno;
 mod hook;
 mod lock;
 mod logger;
-mod next;
+mod operation;
 mod policy;
+mod report;
+mod resolve;
 mod stats;
 mod text;
 mod thread;
@@ -53,7 +57,7 @@ ctor::declarative::ctor! {
     fn load() {
         let config = config::get();
         log::info!("loaded: {config}");
-        next::find_in_global_scope();
+        hook::verbs::find_next();
         hook::ioctl::find_next();
         // SAFETY: `after_fork` may run in any child: it neither allocates nor waits. The library is never unloaded.
         unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
@@ -63,7 +67,7 @@ ctor::declarative::ctor! {
 /// Runs in the one thread that a forked child has.
 extern "C" fn after_fork() {
     hook::after_fork();
-    stats::forget();
+    stats::reset(hook::operations());
 }
 
 /// Writes the report at normal exit. A plain pointer in `.fini_array` needs no registration, which could allocate, and
@@ -71,10 +75,10 @@ extern "C" fn after_fork() {
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static REPORT_AT_EXIT: extern "C" fn() = {
-    extern "C" fn report() {
-        stats::report();
+    extern "C" fn write_report() {
+        report::write(hook::operations());
     }
-    report
+    write_report
 };
 
 /// Nothing here is meant to panic, and `tests/artefact.rs` checks that no panic of ours is left in the built library.

@@ -1,6 +1,6 @@
 //! The sink of the `log` facade: one line, one write(2), standard error.
 
-use crate::{errno::Errno, text::Text};
+use crate::{sys, text::Text};
 use core::fmt::Write;
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -15,7 +15,6 @@ impl Log for StandardError {
     }
 
     fn log(&self, record: &Record) {
-        let errno = Errno::save();
         let level = match record.level() {
             log::Level::Error => "error",
             log::Level::Warn => "warning",
@@ -23,13 +22,11 @@ impl Log for StandardError {
             log::Level::Debug => "debug",
             log::Level::Trace => "trace",
         };
-        // SAFETY: getpid() has no preconditions.
-        let process = unsafe { libc::getpid() };
+        let process = sys::process_id();
         let mut line = Text::<LONGEST_LINE>::new();
         let _ = write!(line, "mrlock[{process}]: {level}: {}", record.args());
         line.end_line();
-        line.write_to(libc::STDERR_FILENO);
-        errno.restore();
+        let _ = sys::write(libc::STDERR_FILENO, line.as_bytes());
     }
 
     fn flush(&self) {}

@@ -1,10 +1,6 @@
-//! Text in a buffer of fixed size: what a line or a report is put together in where nothing may allocate.
+//! Text in a buffer of fixed size, because nothing may allocate.
 
-use crate::errno::Errno;
-use core::{
-    fmt::{self, Write},
-    ptr,
-};
+use core::fmt::{self, Write};
 
 /// Up to `N` bytes of text. What does not fit is left out, and the rest is still good.
 pub struct Text<const N: usize> {
@@ -56,72 +52,6 @@ impl<const N: usize> Text<N> {
         self.length = self.length.min(N.saturating_sub(1));
         self.push(b'\n');
     }
-
-    /// Hands the text to the kernel, to be written to `descriptor` in one piece.
-    ///
-    /// Returns whether all of it was written; if not, errno says why.
-    pub fn write_to(&self, descriptor: libc::c_int) -> bool {
-        let bytes = self.as_bytes();
-        without_signals(|| {
-            // SAFETY: the bytes are valid for the length given. A raw system call, because write(2) of libc is a
-            // cancellation point, which the host's call would not have been.
-            let written =
-                unsafe { libc::syscall(libc::SYS_write, descriptor, bytes.as_ptr(), bytes.len()) };
-            usize::try_from(written) == Ok(bytes.len())
-        })
-    }
-}
-
-/// Runs `write` so that nothing it does can kill the host: no SIGPIPE of a pipe that nobody reads, no SIGXFSZ of a file
-/// that may grow no more.
-fn without_signals(write: impl FnOnce() -> bool) -> bool {
-    const SIZE: usize = size_of::<u64>(); // of the kernel's sigset_t
-    let signals = 1u64 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
-    let (mut before, mut pending) = (0u64, 0u64);
-    // SAFETY: the sets are valid and of the size given.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_BLOCK,
-            &raw const signals,
-            &raw mut before,
-            SIZE,
-        );
-        libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SIZE);
-    }
-    let written = write();
-    let errno = Errno::save();
-    // What was pending before is the host's. What our write raised is taken back; without a failed write there is none.
-    let ours = signals & !pending;
-    if !written && ours != 0 {
-        let at_once = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let no_details = ptr::null_mut::<libc::siginfo_t>();
-        // SAFETY: as above; the details are optional.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigtimedwait,
-                &raw const ours,
-                no_details,
-                &raw const at_once,
-                SIZE,
-            )
-        };
-    }
-    // SAFETY: as above.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const before,
-            ptr::null_mut::<u64>(),
-            SIZE,
-        )
-    };
-    errno.restore();
-    written
 }
 
 impl<const N: usize> Write for Text<N> {

@@ -10,22 +10,24 @@ pub struct Thread {
     pub place: Place,
     /// How many sections it is in: how often it has called `mrlock_lock`, less how often `mrlock_unlock`.
     pub sections: Cell<u32>,
-    /// When the outermost section began, in nanoseconds; 0 where nobody asks for the time.
+    /// When the outermost section began, in nanoseconds; 0 where the time is not measured.
     pub section_since: Cell<u64>,
 }
 
 impl Thread {
-    /// Whether it is in a hooked call: what has entered the lock is either that or a section.
+    /// Whether it is in a hooked call: each hold of the lock is either a call's or a section's.
     #[inline]
     pub fn is_in_call(&self) -> bool {
         self.place.depth() > self.sections.get()
     }
 }
 
+thread_variable!(this_thread, Thread);
+
 /// Runs `body` with the calling thread's own variables.
 #[inline(always)]
 pub fn with<R>(body: impl FnOnce(&Thread) -> R) -> R {
     // SAFETY: the pointer is aligned, zero-initialised and valid while this thread runs, which is longer than `body`
     // does. The reference cannot be kept (its lifetime is that of the call) and no other thread is given one.
-    body(unsafe { &*crate::x86_64::this_thread() })
+    body(unsafe { &*this_thread() })
 }

@@ -1,8 +1,7 @@
-//! What is particular to x86_64 (System V ABI): the exported symbols, and where a thread's own variables are. A port to
-//! another architecture replaces this file.
+//! What is particular to x86_64 (System V ABI): exported symbols, weak references, a thread's own variables and the system
+//! call instruction. A port to another architecture replaces this file.
 
-use crate::thread::Thread;
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 
 /// Exports `$function@@$version`. In assembly, because a Rust function cannot carry an ELF version.
 macro_rules! export {
@@ -45,35 +44,67 @@ macro_rules! export_ioctl {
     };
 }
 
-// Zeroed for every new thread by the loader. Not `thread_local!`: that one is part of std.
-global_asm!(
-    ".pushsection .tbss, \"awT\", @nobits",
-    ".globl mrlock_thread",
-    ".hidden mrlock_thread",
-    ".type mrlock_thread, @object",
-    ".balign {align}",
-    "mrlock_thread:",
-    ".zero {size}",
-    ".size mrlock_thread, {size}",
-    ".popsection",
-    size = const size_of::<Thread>(),
-    align = const align_of::<Thread>(),
-);
+/// Defines `$pointer()`, which returns the address of the calling thread's own `$type`, zeroed by the loader when the thread
+/// starts. Not `thread_local!`: that one is part of std.
+///
+/// The initial-exec model: two instructions and no call into the loader, and therefore usable in signal handlers and before
+/// any constructor.
+macro_rules! thread_variable {
+    ($pointer:ident, $type:ty) => {
+        core::arch::global_asm!(
+            ".pushsection .tbss, \"awT\", @nobits",
+            ".globl mrlock_thread",
+            ".hidden mrlock_thread",
+            ".type mrlock_thread, @object",
+            ".balign {align}",
+            "mrlock_thread:",
+            ".zero {size}",
+            ".size mrlock_thread, {size}",
+            ".popsection",
+            size = const size_of::<$type>(),
+            align = const align_of::<$type>(),
+        );
 
-/// The calling thread's variables. The initial-exec model: two instructions, no call into the loader, and therefore
-/// usable in signal handlers and before any constructor.
+        #[inline(always)]
+        fn $pointer() -> *const $type {
+            let address;
+            // SAFETY: %fs:0 holds the thread pointer itself (x86-64 TLS ABI), and the GOT entry the offset of `mrlock_thread`
+            // from it. Both are constant for the life of the thread; nothing is written.
+            unsafe {
+                core::arch::asm!(
+                    "mov {address}, qword ptr fs:[0]",
+                    "add {address}, qword ptr [rip + mrlock_thread@GOTTPOFF]",
+                    address = out(reg) address,
+                    options(pure, readonly, nostack),
+                );
+            }
+            address
+        }
+    };
+}
+
+/// Makes a system call, and returns what the kernel returns: a negative number is an error's, negated.
+///
+/// Not libc's `syscall()`, which sets errno, which is the host's, and which another preloaded library may replace: libfaketime
+/// answers clock_gettime() and futex() there with a clock of its own.
+///
+/// # Safety
+///
+/// As for the system call `number` with these arguments.
 #[inline(always)]
-pub fn this_thread() -> *const Thread {
-    let address;
-    // SAFETY: %fs:0 holds the thread pointer itself (x86-64 TLS ABI), and the GOT entry the offset of `mrlock_thread`
-    // from it. Both are constant for the life of the thread; nothing is written.
+pub unsafe fn system_call(number: libc::c_long, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
+    let result;
+    // SAFETY: the x86-64 Linux ABI: arguments in these registers, the result in rax, rcx and r11 overwritten. The caller
+    // answers for what the call does.
     unsafe {
         asm!(
-            "mov {address}, qword ptr fs:[0]",
-            "add {address}, qword ptr [rip + mrlock_thread@GOTTPOFF]",
-            address = out(reg) address,
-            options(pure, readonly, nostack),
+            "syscall",
+            inlateout("rax") number as usize => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
         );
     }
-    address
+    result
 }

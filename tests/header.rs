@@ -5,11 +5,11 @@ mod common;
 use common::{compile, scratch};
 use std::{fs, path::Path};
 
-/// The header as `src/api.rs` and `cbindgen.toml` have it now.
+/// The header as `src/api.rs`, `src/stats.rs` and `cbindgen.toml` have it now.
 fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = fs::read_to_string(root.join("src/api.rs")).expect("src/api.rs");
     // cbindgen takes no_mangle for the sign that a function is exported; `export!` it does not know.
+    let source = fs::read_to_string(root.join("src/api.rs")).expect("src/api.rs");
     let marked = source.replace(
         "\nextern \"C\" fn",
         "\n#[unsafe(no_mangle)]\npub extern \"C\" fn",
@@ -24,6 +24,7 @@ fn generated() -> String {
         .with_config(
             cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml"),
         )
+        .with_src(root.join("src/stats.rs"))
         .with_src(&copy)
         .generate()
         .expect("a header");

@@ -1,18 +1,18 @@
 //! `ioctl()`: the uverbs commands that pin or unpin memory.
 //!
 //! Since kernel 5.0 and rdma-core 22, libibverbs and its providers reach the kernel by `ioctl(fd, RDMA_VERBS_IOCTL, header)`,
-//! called through their PLT, and so does a program that has them linked in. Who comes here need not have passed a verbs
-//! hook: NCCL takes its functions from a `dlopen` handle. (An older kernel or rdma-core sends the same commands by `write()`,
-//! which is not hooked: there, the verbs hooks are all there is.)
+//! called through their PLT, and so does a program that has them linked in. A call that comes here need not have passed a
+//! verbs hook: NCCL takes its functions from a `dlopen` handle. (An older kernel or rdma-core sends the same commands by
+//! `write()`, which is not hooked: only the verbs hooks catch those.)
 //!
-//! `ioctl` is called from everywhere, signal handlers and vfork children included. Whatever is no uverbs command leaves
+//! `ioctl` is called from everywhere, signal handlers and vfork children included. A request that is no uverbs command leaves
 //! at once, by a compare and a jump: no lock, no allocation, no look-up, and no need for our constructor to have run.
 
-use super::{Layer, Operation, Region, serialize};
+use super::serialize::serialize;
 use crate::{
-    errno::Errno,
-    policy::{self, Kind},
-    stats::Counters,
+    operation::{Kind, Layer, Operation, Region},
+    policy,
+    sys::Errno,
 };
 use core::{
     ffi::c_void,
@@ -79,15 +79,7 @@ static TABLE: [(Command, Operation); 7] = [
 ];
 
 const fn row(command: Command, kind: Kind, name: &'static str) -> (Command, Operation) {
-    (
-        command,
-        Operation {
-            name,
-            kind,
-            layer: Layer::Ioctl,
-            counters: Counters::new(),
-        },
-    )
+    (command, Operation::new(name, kind, Layer::Ioctl))
 }
 
 /// The operations of this layer.
@@ -127,14 +119,14 @@ extern "C" fn uverbs(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_in
     if !policy::catches(Layer::Ioctl) {
         return call();
     }
-    match Errno::preserve(|| recognize(argument)) {
+    match recognize(argument) {
         Some(operation) => serialize(operation, Region::UNKNOWN, call),
         None => call(),
     }
 }
 
-/// The operation that the request at `argument` asks for, if it is one of the table. Reads the header and what it says to be
-/// its attributes, and nothing that is not there: what is malformed is for the kernel to refuse.
+/// The operation that the request at `argument` asks for, if it is one of the table. Reads the header and the attributes that
+/// it announces, as far as they can be read: the kernel refuses what is malformed.
 fn recognize(argument: *const c_void) -> Option<&'static Operation> {
     let start = argument as usize;
     if !is_readable(start, start.checked_add(size_of::<Header>())?) {
@@ -216,14 +208,14 @@ fn is_word_readable(address: usize) -> bool {
     // The kernel reads a signal mask from there (but takes NULL for none), and only then finds that it does not know what to
     // do with it: EINVAL.
     // SAFETY: the kernel checks the address, and nothing is changed.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
+    let result = unsafe {
+        syscall!(
+            SYS_rt_sigprocmask,
             NO_SUCH_HOW,
             address,
             ptr::null_mut::<c_void>(),
             size_of::<u64>(),
         )
     };
-    address != 0 && Errno::save() != Errno::EFAULT
+    address != 0 && Errno::of(result) != Some(Errno::EFAULT)
 }

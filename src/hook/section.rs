@@ -1,11 +1,10 @@
 //! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code that takes the lock as a call does.
 
-use super::{LOCK, Layer, Operation};
+use super::serialize::LOCK;
 use crate::{
-    lock::{Purpose, now},
-    policy::Kind,
-    stats::{self, Counters},
-    thread,
+    lock::Purpose,
+    operation::{Kind, Layer, Operation},
+    stats, sys, thread,
 };
 use core::ptr;
 
@@ -13,12 +12,7 @@ use core::ptr;
 const DEEPEST: u32 = i32::MAX as u32;
 
 /// A section as the report and the log name it.
-pub static SECTION: Operation = Operation {
-    name: "mrlock_lock",
-    kind: Kind::Section,
-    layer: Layer::Program,
-    counters: Counters::new(),
-};
+pub static SECTION: Operation = Operation::new("mrlock_lock", Kind::Section, Layer::Program);
 
 /// Begins a section; `false` if the thread is in too many, one within the other.
 pub fn begin() -> bool {
@@ -36,7 +30,7 @@ pub fn begin() -> bool {
         thread.sections.set(sections + 1);
         if admission.is_some() {
             stats::record(&SECTION, &admission, false, None);
-            let since = if stats::is_timed() { now() } else { 0 };
+            let since = if stats::is_timed() { sys::now() } else { 0 };
             thread.section_since.set(since);
         }
         true
@@ -53,7 +47,7 @@ pub fn end() -> bool {
         if sections == 0 {
             let since = thread.section_since.replace(0);
             if since != 0 {
-                stats::record_inside(&SECTION, now().saturating_sub(since));
+                stats::record_inside(&SECTION, sys::now().saturating_sub(since));
             }
         }
         LOCK.leave(&thread.place);

@@ -3,8 +3,12 @@
 //! Signatures and versions: `<infiniband/verbs.h>` and `libibverbs.map.in` of rdma-core 44. A caller that is bound to
 //! `ibv_reg_mr@IBVERBS_1.0` passes these by; its function calls `ibv_reg_mr_iova2`, which is here.
 
-use super::{Layer, Operation, Region, serialize};
-use crate::{errno::Errno, next, policy::Kind, stats::Counters};
+use super::serialize::serialize;
+use crate::{
+    operation::{Kind, Layer, Operation, Region},
+    resolve::{Resolver, Symbol, Target},
+    sys::Errno,
+};
 use core::{
     ffi::{CStr, c_void},
     mem, ptr,
@@ -15,49 +19,37 @@ use log::error;
 
 macro_rules! entry_points {
     ($(
-        $variant:ident $kind:ident $name:ident @@ $version:literal
-        ($object:ident: *mut $object_type:ty $(, $argument:ident: $type:ty)*) -> $result:ty,
-        region $region:expr; absent $absent:expr
+        $kind:ident fn $name:ident($object:ident: *mut $object_type:ty $(, $argument:ident: $type:ty)*) -> $result:ty,
+        version $version:literal, region $region:expr, absent $absent:expr;
     )*) => {
-        /// A hooked function.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum EntryPoint { $($variant),* }
+        /// The hooked functions, as indices.
+        #[allow(non_camel_case_types, reason = "the names that verbs gives them")]
+        #[derive(Clone, Copy)]
+        enum EntryPoint { $($name),* }
 
-        static OPERATIONS: [Operation; EntryPoint::ALL.len()] = [$(Operation {
-            name: stringify!($name),
-            kind: Kind::$kind,
-            layer: Layer::Verbs,
-            counters: Counters::new(),
-        }),*];
+        const COUNT: usize = [$(EntryPoint::$name),*].len();
 
-        impl EntryPoint {
-            /// All of them; `ALL[e as usize] == e`.
-            pub const ALL: [Self; [$(Self::$variant),*].len()] = [$(Self::$variant),*];
+        static OPERATIONS: [Operation; COUNT] =
+            [$(Operation::new(stringify!($name), Kind::$kind, Layer::Verbs)),*];
 
-            /// Its ELF name.
-            pub const fn symbol(self) -> &'static CStr {
-                match self { $(Self::$variant => const { as_c_str(concat!(stringify!($name), "\0")) }),* }
-            }
-
-            /// Its ELF version.
-            pub const fn version(self) -> &'static CStr {
-                match self { $(Self::$variant => const { as_c_str(concat!($version, "\0")) }),* }
-            }
-        }
+        static RESOLVER: Resolver<COUNT> = Resolver::new([$(Symbol {
+            name: as_c_str(concat!(stringify!($name), "\0")),
+            version: as_c_str(concat!($version, "\0")),
+        }),*]);
 
         $(
             export!($name @@ $version);
 
             unsafe extern "C" fn $name($object: *mut $object_type $(, $argument: $type)*) -> $result {
                 // SAFETY: null or made by libibverbs, as the real function requires.
-                let target = unsafe { next::target(EntryPoint::$variant, $object.cast()) };
+                let target = unsafe { RESOLVER.target(EntryPoint::$name as usize, $object.cast()) };
                 let Some(target) = target else { return $absent };
                 type Function = unsafe extern "C" fn(*mut $object_type $(, $type)*) -> $result;
                 // SAFETY: the target is libibverbs' own function of this name and version, so it has this type.
-                let function = unsafe { mem::transmute::<next::Target, Function>(target) };
+                let function = unsafe { mem::transmute::<Target, Function>(target) };
                 // SAFETY: the arguments are the caller's, unchanged: it answers for them as it would without us.
                 let call = || unsafe { function($object $(, $argument)*) };
-                serialize(&OPERATIONS[EntryPoint::$variant as usize], $region, call)
+                serialize(&OPERATIONS[EntryPoint::$name as usize], $region, call)
             }
         )*
     };
@@ -66,6 +58,11 @@ macro_rules! entry_points {
 /// The operations of this layer.
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS.iter()
+}
+
+/// Looks up the functions to forward to. Called once by our constructor.
+pub fn find_next() {
+    RESOLVER.find_in_global_scope();
 }
 
 /// `struct ibv_pd`, a protection domain. Never looked into.
@@ -77,30 +74,28 @@ enum ibv_pd {}
 enum ibv_mr {}
 
 entry_points! {
-    RegMr Registration ibv_reg_mr @@ "IBVERBS_1.1"
-        (pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> *mut ibv_mr,
-        region Region { address, length };
-        absent unavailable(EntryPoint::RegMr, ptr::null_mut())
+    Registration fn ibv_reg_mr(pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> *mut ibv_mr,
+        version "IBVERBS_1.1", region Region { address, length },
+        absent unavailable(EntryPoint::ibv_reg_mr, ptr::null_mut());
 
-    RegMrIova Registration ibv_reg_mr_iova @@ "IBVERBS_1.7"
-        (pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: c_int) -> *mut ibv_mr,
-        region Region { address, length };
-        absent unavailable(EntryPoint::RegMrIova, ptr::null_mut())
+    Registration fn ibv_reg_mr_iova(
+        pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: c_int) -> *mut ibv_mr,
+        version "IBVERBS_1.7", region Region { address, length },
+        absent unavailable(EntryPoint::ibv_reg_mr_iova, ptr::null_mut());
 
-    RegMrIova2 Registration ibv_reg_mr_iova2 @@ "IBVERBS_1.8"
-        (pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: u32) -> *mut ibv_mr,
-        region Region { address, length };
-        absent reg_mr_without_iova2(pd, address, length, iova, access)
+    Registration fn ibv_reg_mr_iova2(
+        pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: u32) -> *mut ibv_mr,
+        version "IBVERBS_1.8", region Region { address, length },
+        absent reg_mr_without_iova2(pd, address, length, iova, access);
 
-    ReregMr Registration ibv_rereg_mr @@ "IBVERBS_1.1"
-        (mr: *mut ibv_mr, flags: c_int, pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> c_int,
-        region Region { address, length };
-        absent unavailable(EntryPoint::ReregMr, IBV_REREG_MR_ERR_INPUT)
+    Registration fn ibv_rereg_mr(
+        mr: *mut ibv_mr, flags: c_int, pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> c_int,
+        version "IBVERBS_1.1", region Region { address, length },
+        absent unavailable(EntryPoint::ibv_rereg_mr, IBV_REREG_MR_ERR_INPUT);
 
-    DeregMr Deregistration ibv_dereg_mr @@ "IBVERBS_1.1"
-        (mr: *mut ibv_mr) -> c_int,
-        region Region::UNKNOWN;
-        absent unavailable(EntryPoint::DeregMr, libc::ENOSYS)
+    Deregistration fn ibv_dereg_mr(mr: *mut ibv_mr) -> c_int,
+        version "IBVERBS_1.1", region Region::UNKNOWN,
+        absent unavailable(EntryPoint::ibv_dereg_mr, libc::ENOSYS);
 }
 
 /// "Old MR is valid, invalid input": of `enum ibv_rereg_mr_err_code`, the one that says that nothing was done.
@@ -109,8 +104,8 @@ const IBV_REREG_MR_ERR_INPUT: c_int = -1;
 /// `IBV_ACCESS_OPTIONAL_RANGE` of `<infiniband/verbs.h>`: bits 20 to 29, which a device may ignore.
 const IBV_ACCESS_OPTIONAL_RANGE: u32 = 0x3ff0_0000;
 
-/// What a program does whose libibverbs has no `ibv_reg_mr_iova2` (before rdma-core 28). With the preload it sees one,
-/// and asks here for what it would have asked `ibv_reg_mr`: optional access is dropped, as an old kernel would drop it.
+/// For a program whose libibverbs has no `ibv_reg_mr_iova2` (before rdma-core 28). With the preload it sees one, and calls it
+/// where it would have called `ibv_reg_mr`: optional access is dropped, as an old kernel would drop it.
 fn reg_mr_without_iova2(
     pd: *mut ibv_pd,
     address: *mut c_void,
@@ -119,7 +114,7 @@ fn reg_mr_without_iova2(
     access: u32,
 ) -> *mut ibv_mr {
     if iova != address as u64 {
-        return unavailable(EntryPoint::RegMrIova2, ptr::null_mut());
+        return unavailable(EntryPoint::ibv_reg_mr_iova2, ptr::null_mut());
     }
     let access = (access & !IBV_ACCESS_OPTIONAL_RANGE) as c_int;
     // SAFETY: the caller's own arguments; it answers for them as in a call of ibv_reg_mr.
@@ -129,15 +124,12 @@ fn reg_mr_without_iova2(
 /// The result of a call whose function is nowhere in this process: `failure`, with errno ENOSYS. Says so once.
 #[cold]
 fn unavailable<R>(entry: EntryPoint, failure: R) -> R {
-    static SAID: [AtomicBool; EntryPoint::ALL.len()] =
-        [const { AtomicBool::new(false) }; EntryPoint::ALL.len()];
+    static SAID: [AtomicBool; COUNT] = [const { AtomicBool::new(false) }; COUNT];
     // Relaxed: the flag orders nothing, it only keeps a line from being repeated.
     if !SAID[entry as usize].swap(true, Ordering::Relaxed) {
         error!(
-            "{name}@{version}: not defined by any library of this process, the call fails with ENOSYS; \
-             load libibverbs.so.1 first",
-            name = OPERATIONS[entry as usize].name,
-            version = entry.version().to_bytes().escape_ascii(),
+            "{}: not defined by any library of this process, the call fails with ENOSYS; load libibverbs.so.1 first",
+            RESOLVER.symbol(entry as usize)
         );
     }
     Errno::set(libc::ENOSYS);

@@ -1,7 +1,10 @@
 //! Which thread, and whether it still lives.
 
 use super::state::ID_BITS;
-use crate::{errno::Errno, text::Text};
+use crate::{
+    sys::{self, Errno},
+    text::Text,
+};
 use core::fmt::Write;
 
 /// One thread for as long as the machine runs: the kernel uses thread ids again, but not with the same start. (A time
@@ -17,7 +20,7 @@ pub struct Identity {
 }
 
 /// What /proc counts a thread's start in: USER_HZ is 100 on every x86_64 kernel.
-const TICK_IN_NS: i64 = 10_000_000;
+const TICK_IN_NS: u64 = 10_000_000;
 
 impl Identity {
     /// Nobody yet.
@@ -29,22 +32,15 @@ impl Identity {
     /// Looks up who the calling thread is.
     #[cold]
     pub fn of_this_thread() -> Self {
-        // SAFETY: no preconditions. (A system call: glibc has gettid() since 2.30.)
-        Self::seen_now(unsafe { libc::syscall(libc::SYS_gettid) } as u64)
+        Self::seen_now(sys::thread_id())
     }
 
     /// The thread of this process that has this id now.
     pub fn seen_now(id: u64) -> Self {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: `time` is valid for writing.
-        unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
-        let ticks = time.tv_sec * 100 + time.tv_nsec / TICK_IN_NS;
+        let ticks = sys::clock(libc::CLOCK_BOOTTIME) / TICK_IN_NS;
         Self {
-            number: (ticks as u64) << ID_BITS | id,
-            process: this_process(),
+            number: ticks << ID_BITS | id,
+            process: sys::process_id(),
         }
     }
 
@@ -77,14 +73,14 @@ impl Identity {
     /// may not know: a forked child that no fork handler ran in still has its parent's identity, and a thread may share our
     /// memory and be no thread of our process.
     pub fn is_gone(self) -> bool {
-        self.process == this_process() && Errno::preserve(|| self.is_missing())
+        self.process == sys::process_id() && self.is_missing()
     }
 
     fn is_missing(self) -> bool {
         // SAFETY: signal 0 only asks whether the thread is there.
-        let answer = unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.id(), 0) };
-        if answer != 0 {
-            return Errno::save() == Errno::ESRCH;
+        let answer = unsafe { syscall!(SYS_tgkill, self.process, self.id(), 0) };
+        if let Some(error) = Errno::of(answer) {
+            return error == Errno::ESRCH;
         }
         // There is a thread of this number. A zombie (a main thread whose others go on) or one that started later is not
         // ours. Who cannot be looked at is taken to be alive.
@@ -93,24 +89,19 @@ impl Identity {
     }
 }
 
-fn this_process() -> libc::pid_t {
-    // SAFETY: getpid has no preconditions.
-    unsafe { libc::getpid() }
-}
-
 /// Whether /proc counts processes as this one does. (In another process id namespace, an id there is another thread's.)
 fn is_proc_ours() -> bool {
     let mut link = [0u8; 16];
     // SAFETY: the path is NUL-terminated, the buffer valid for its length.
     let length = unsafe {
-        libc::syscall(
-            libc::SYS_readlink,
+        syscall!(
+            SYS_readlink,
             c"/proc/self".as_ptr(),
             link.as_mut_ptr(),
             link.len(),
         )
     };
-    let own = Text::<16>::from(format_args!("{}", this_process()));
+    let own = Text::<16>::from(format_args!("{}", sys::process_id()));
     link.get(..usize::try_from(length).unwrap_or(0)) == Some(own.as_bytes())
 }
 
@@ -132,17 +123,12 @@ impl Status {
         // SAFETY: the path is NUL-terminated, the buffer valid for its length, the descriptor our own.
         let length = unsafe {
             let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-            let file = libc::syscall(
-                libc::SYS_openat,
-                libc::AT_FDCWD,
-                path.as_bytes().as_ptr(),
-                flags,
-            );
+            let file = syscall!(SYS_openat, libc::AT_FDCWD, path.as_bytes().as_ptr(), flags,);
             if file < 0 {
                 return None;
             }
-            let length = libc::syscall(libc::SYS_read, file, buffer.as_mut_ptr(), buffer.len());
-            libc::syscall(libc::SYS_close, file);
+            let length = syscall!(SYS_read, file, buffer.as_mut_ptr(), buffer.len());
+            syscall!(SYS_close, file);
             length
         };
         Self::parse(buffer.get(..usize::try_from(length).ok()?)?)

@@ -16,7 +16,6 @@ mod owner;
 mod patrol;
 mod state;
 
-pub use futex::now;
 pub use owner::Purpose;
 
 use core::{cell::Cell, sync::atomic::compiler_fence};
@@ -30,7 +29,7 @@ use sync::{AtomicBool, AtomicU64, Ordering, give_way};
 /// What the lock is made of: the machine's, or loom's when tests/model checks the algorithm.
 mod sync {
     #[cfg(not(loom))]
-    pub use super::futex::give_way;
+    pub use crate::sys::yield_now as give_way;
     // A hint that orders nothing: one value at a time is all that the model has to try.
     pub use core::sync::atomic::AtomicBool;
     #[cfg(not(loom))]
@@ -41,6 +40,7 @@ mod sync {
         thread::yield_now as give_way,
     };
 }
+use crate::sys::{self, now};
 #[cfg(loom)]
 use crate::{futex, identity};
 
@@ -54,8 +54,6 @@ const TRIED_AGAIN: u64 = if cfg!(loom) { 2 } else { 8 };
 /// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two. (The model has all
 /// of them share one.)
 const BELLS: usize = if cfg!(loom) { 1 } else { 1024 };
-
-const NS_PER_S: u64 = 1_000_000_000;
 
 /// A first-come-first-served, re-entrant lock. All zero: nobody is there.
 pub struct Lock {
@@ -228,7 +226,7 @@ impl Lock {
             let me = Identity::of_this_thread();
             let new = state.emptied().joined().taken_by(me.id());
             // A signal handler must find it inside.
-            futex::without_signals(|| {
+            sys::without_signals(|| {
                 self.word.0.store(new.0, Ordering::Relaxed);
                 self.inside.0.hand_over(new.serving(), me);
                 place.thread.set(me);

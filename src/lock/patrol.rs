@@ -2,13 +2,15 @@
 //! one that stays inside for too long is named.
 
 use super::{
-    Lock, NS_PER_S,
-    futex::now,
+    Lock,
     identity::Identity,
     owner::Purpose,
     state::{State, Ticket},
 };
-use crate::config;
+use crate::{
+    config,
+    sys::{NS_PER_S, now},
+};
 use log::{error, warn};
 
 /// The waiters far back look once in so many long sleeps.

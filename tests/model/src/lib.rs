@@ -51,6 +51,10 @@ mod futex {
             self.2.notify_all();
         }
     }
+}
+
+mod sys {
+    pub const NS_PER_S: u64 = 1_000_000_000;
 
     pub fn without_signals(body: impl FnOnce()) {
         body();

@@ -6,11 +6,11 @@
 //!
 //! A Python process has none there: libibverbs came with an extension module, outside the global scope, and there may be a
 //! second copy with another one. Which copy a call is for is told by what it is applied to. A protection domain or memory
-//! region is good in the copy that made it and fatal in any other, so no working program passes it to another. (Who
-//! calls is no evidence: in Debian's build the inner call of `ibv_reg_mr` is a jump, and returns to NCCL, which has
+//! region is good in the copy that made it and fatal in any other, so no working program passes it to another. (The return
+//! address is no evidence: in Debian's build the inner call of `ibv_reg_mr` is a jump, and returns to NCCL, which has
 //! no libibverbs of its own; a call may also come through a pointer or a wrapper.)
 
-use crate::{errno::Errno, hook::EntryPoint};
+use crate::sys::Errno;
 use core::{
     ffi::{CStr, c_char, c_void},
     fmt,
@@ -51,58 +51,151 @@ unsafe fn driver_function(object: *const Object) -> *const c_void {
         .map_or(ptr::null(), |context| context.poll_cq)
 }
 
-/// The function for a call of `entry` that is applied to `object`, if there is one in this process.
-///
-/// Looks it up at most once for each copy of libibverbs, all entry points together: a call from within a call must find its
-/// function without asking the loader, because the lock is held then. What is not found is looked up again next time. Leaves
-/// errno alone.
-///
-/// # Safety
-///
-/// `object` is null, or points to what a libibverbs made.
-#[inline]
-pub unsafe fn target(entry: EntryPoint, object: *const Object) -> Option<Target> {
-    // SAFETY: passed on to the caller.
-    GLOBAL.get(entry).or_else(|| unsafe { own(entry, object) })
+/// An ELF symbol and the version that it has in libibverbs.
+#[derive(Clone, Copy)]
+pub struct Symbol {
+    /// Its name.
+    pub name: &'static CStr,
+    /// Its version.
+    pub version: &'static CStr,
 }
 
-/// The function of the copy that made `object`, where there is none for everybody.
-///
-/// # Safety
-///
-/// As for `target`.
-#[inline(never)]
-unsafe fn own(entry: EntryPoint, object: *const Object) -> Option<Target> {
-    // SAFETY: passed on to the caller.
-    let driver = unsafe { driver_function(object) };
-    BY_DRIVER.get(driver, entry).or_else(|| find(driver, entry))
-}
-
-/// Looks behind us in the global scope. Called once by our constructor, when there is no other thread and the program's own
-/// libraries are there; what comes into that scope later is found when it is first called for.
-pub fn find_in_global_scope() {
-    GLOBAL.set(&EntryPoint::ALL.map(next_in_global_scope));
-    forget_failures();
-}
-
-#[cold]
-fn find(driver: *const c_void, entry: EntryPoint) -> Option<Target> {
-    let errno = Errno::save();
-    let module = module_of(driver);
-    let found = EntryPoint::ALL.map(|entry| {
-        let own = module.as_ref().and_then(|module| module.find(entry));
-        own.map(keep_loaded)
-            .or_else(|| next_in_global_scope(entry))
-            .or_else(|| Module::loaded(LIBIBVERBS)?.find(entry).map(keep_loaded))
-    });
-    forget_failures();
-    let target = found[entry as usize];
-    if target.is_some() {
-        BY_DRIVER.insert(driver, &found);
+impl fmt::Display for Symbol {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let [name, version] = [self.name, self.version].map(|part| part.to_bytes().escape_ascii());
+        write!(formatter, "{name}@{version}")
     }
-    drop(module);
-    errno.restore();
-    target
+}
+
+/// Finds the functions for `N` symbols of libibverbs, which are named by their index.
+pub struct Resolver<const N: usize> {
+    symbols: [Symbol; N],
+    /// What was found behind us in the global scope when we were loaded. It stays the first there: what is loaded later comes
+    /// behind it.
+    global: Targets<N>,
+    /// What was found for each copy of libibverbs, by a function of its driver. Fixed in size: a driver that finds no room is
+    /// looked up at every call, which costs some microseconds and is otherwise the same.
+    by_driver: [Slot<N>; SLOTS],
+}
+
+impl<const N: usize> Resolver<N> {
+    /// Nothing is looked up yet.
+    pub const fn new(symbols: [Symbol; N]) -> Self {
+        Self {
+            symbols,
+            global: Targets::new(),
+            by_driver: [const {
+                Slot {
+                    driver: AtomicUsize::new(FREE),
+                    targets: Targets::new(),
+                }
+            }; SLOTS],
+        }
+    }
+
+    /// The symbol of this index.
+    pub fn symbol(&self, index: usize) -> Symbol {
+        self.symbols[index]
+    }
+
+    /// The function for a call of the symbol `index` that is applied to `object`, if there is one in this process.
+    ///
+    /// Looks it up at most once for each copy of libibverbs, all symbols together: a call from within a call must find its
+    /// function without asking the loader, because the lock is held then. What is not found is looked up again next time.
+    /// Leaves errno alone.
+    ///
+    /// # Safety
+    ///
+    /// `object` is null, or points to what a libibverbs made.
+    #[inline]
+    pub unsafe fn target(&self, index: usize, object: *const Object) -> Option<Target> {
+        // SAFETY: passed on to the caller.
+        let own = || unsafe { self.own(index, object) };
+        self.global.get(index).or_else(own)
+    }
+
+    /// The function of the copy that made `object`, where the global scope has none.
+    ///
+    /// # Safety
+    ///
+    /// As for `target`.
+    #[inline(never)]
+    unsafe fn own(&self, index: usize, object: *const Object) -> Option<Target> {
+        // SAFETY: passed on to the caller.
+        let driver = unsafe { driver_function(object) };
+        self.known(driver, index)
+            .or_else(|| self.find(driver, index))
+    }
+
+    /// Looks behind us in the global scope. Called once by our constructor, when there is no other thread and the program's
+    /// own libraries are there; what comes into that scope later is found when it is first called for.
+    pub fn find_in_global_scope(&self) {
+        self.set(&self.global, &self.symbols.map(next_in_global_scope));
+        forget_failures();
+    }
+
+    #[cold]
+    fn find(&self, driver: *const c_void, index: usize) -> Option<Target> {
+        Errno::preserve(|| {
+            let module = module_of(driver);
+            let found = self.symbols.map(|symbol| {
+                let own = module.as_ref().and_then(|module| module.find(symbol));
+                own.map(keep_loaded)
+                    .or_else(|| next_in_global_scope(symbol))
+                    .or_else(|| Module::loaded(LIBIBVERBS)?.find(symbol).map(keep_loaded))
+            });
+            forget_failures();
+            let target = found[index];
+            if target.is_some() {
+                self.remember(driver, &found);
+            }
+            target
+        })
+    }
+
+    /// What was found for this driver.
+    #[inline]
+    fn known(&self, driver: *const c_void, index: usize) -> Option<Target> {
+        let key = (driver as usize).wrapping_add(FIRST_KEY);
+        for slot in &self.by_driver {
+            // Acquire pairs with the Release in `remember`: all the targets are there.
+            match slot.driver.load(Ordering::Acquire) {
+                FREE => return None,
+                found if found == key => return slot.targets.get(index),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn remember(&self, driver: *const c_void, found: &[Option<Target>; N]) {
+        let key = (driver as usize).wrapping_add(FIRST_KEY);
+        for slot in &self.by_driver {
+            // Relaxed: claiming publishes nothing.
+            match slot
+                .driver
+                .compare_exchange(FREE, CLAIMED, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => {}
+                Err(known) if known == key => {}
+                Err(_) => continue,
+            }
+            self.set(&slot.targets, found);
+            // Release pairs with the Acquire in `known`.
+            slot.driver.store(key, Ordering::Release);
+            return;
+        }
+    }
+
+    fn set(&self, targets: &Targets<N>, found: &[Option<Target>; N]) {
+        for ((symbol, slot), found) in self.symbols.iter().zip(&targets.0).zip(found) {
+            if let Some(target) = found {
+                debug!("{symbol}: calls go to {}", Location(*target));
+                // Relaxed: as in `get`.
+                slot.store(target.as_ptr(), Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// Forgets what our look-ups left for dlerror() to report. (Had the host something to ask it for, that is gone since glibc
@@ -120,7 +213,7 @@ pub fn is_libibverbs_loaded() -> bool {
     Module::loaded(LIBIBVERBS).is_some()
 }
 
-/// Whether who is loaded as we are, and calls a function of this name, calls ours. Asks the loader.
+/// Whether a call of this function, from a module that is loaded as we are, reaches our definition. Asks the loader.
 pub fn is_bound_to_us(symbol: &CStr) -> bool {
     // SAFETY: the name is NUL-terminated.
     let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
@@ -139,8 +232,8 @@ pub fn is_bound_to_us(symbol: &CStr) -> bool {
 
 /// The definition behind ours. Another library that stands in for libibverbs may have it without a version, and dlvsym()
 /// passes by those; but of several versions in one module, dlsym() takes the oldest, before glibc 2.36.
-fn next_in_global_scope(entry: EntryPoint) -> Option<Target> {
-    let (symbol, version) = (entry.symbol().as_ptr(), entry.version().as_ptr());
+fn next_in_global_scope(symbol: Symbol) -> Option<Target> {
+    let (symbol, version) = (symbol.name.as_ptr(), symbol.version.as_ptr());
     // SAFETY: the name is NUL-terminated.
     let first = NonNull::new(unsafe { libc::dlsym(RTLD_NEXT, symbol) })?;
     // SAFETY: both strings are NUL-terminated.
@@ -161,13 +254,13 @@ impl Module {
 
     /// The first definition in this module and its dependencies, unless that is our own. One without a version will do: a
     /// module with libibverbs built in may have left the versions out.
-    fn find(&self, entry: EntryPoint) -> Option<Target> {
-        let (handle, symbol) = (self.0.as_ptr(), entry.symbol().as_ptr());
+    fn find(&self, symbol: Symbol) -> Option<Target> {
+        let (handle, name) = (self.0.as_ptr(), symbol.name.as_ptr());
         // SAFETY: the handle is open; both strings are NUL-terminated.
         let versioned =
-            NonNull::new(unsafe { libc::dlvsym(handle, symbol, entry.version().as_ptr()) });
+            NonNull::new(unsafe { libc::dlvsym(handle, name, symbol.version.as_ptr()) });
         // SAFETY: as above.
-        let found = versioned.or_else(|| NonNull::new(unsafe { libc::dlsym(handle, symbol) }))?;
+        let found = versioned.or_else(|| NonNull::new(unsafe { libc::dlsym(handle, name) }))?;
         (describe(found.as_ptr())?.base != our_base()?).then_some(found)
     }
 }
@@ -221,7 +314,7 @@ const RTLD_DL_LINKMAP: c_int = 2;
 
 /// Where we are loaded.
 fn our_base() -> Option<usize> {
-    describe(find as *const c_void).map(|module| module.base)
+    describe(our_base as *const c_void).map(|module| module.base)
 }
 
 /// Describes the module that contains `address`. Good as long as the module is loaded: the caller knows that it is in use.
@@ -251,95 +344,30 @@ impl fmt::Display for Location {
     }
 }
 
-/// What was found behind us in the global scope when we were loaded. It stays the first there: what is loaded later comes
-/// behind it.
-static GLOBAL: Targets = Targets::new();
-
-/// What was found for each copy of libibverbs, by a function of its driver. Fixed in size: a driver that finds no room is
-/// looked up at every call, which costs some microseconds and is otherwise the same.
-static BY_DRIVER: ByDriver = ByDriver(
-    [const {
-        Slot {
-            driver: AtomicUsize::new(FREE),
-            targets: Targets::new(),
-        }
-    }; SLOTS],
-);
-
 /// A driver has a few functions of this kind, a process one or two drivers.
 const SLOTS: usize = 32;
 
-/// A function for each entry point, or null. Each is good by itself: code that stays loaded.
-struct Targets([AtomicPtr<c_void>; EntryPoint::ALL.len()]);
+/// A function for each symbol, or null. Each is good by itself: code that stays loaded.
+struct Targets<const N: usize>([AtomicPtr<c_void>; N]);
 
-impl Targets {
+impl<const N: usize> Targets<N> {
     const fn new() -> Self {
-        Self([const { AtomicPtr::new(ptr::null_mut()) }; EntryPoint::ALL.len()])
+        Self([const { AtomicPtr::new(ptr::null_mut()) }; N])
     }
 
     #[inline]
-    fn get(&self, entry: EntryPoint) -> Option<Target> {
+    fn get(&self, index: usize) -> Option<Target> {
         // Relaxed: nothing else depends on it.
-        NonNull::new(self.0[entry as usize].load(Ordering::Relaxed))
-    }
-
-    fn set(&self, found: &[Option<Target>; EntryPoint::ALL.len()]) {
-        for entry in EntryPoint::ALL {
-            if let Some(target) = found[entry as usize] {
-                debug!(
-                    "{}: calls go to {}",
-                    entry.symbol().to_bytes().escape_ascii(),
-                    Location(target)
-                );
-                self.0[entry as usize].store(target.as_ptr(), Ordering::Relaxed);
-            }
-        }
+        NonNull::new(self.0[index].load(Ordering::Relaxed))
     }
 }
 
-struct ByDriver([Slot; SLOTS]);
-
-struct Slot {
+struct Slot<const N: usize> {
     /// `FREE`, or `CLAIMED` until the targets are there, or the address of the function plus `FIRST_KEY`: there may be none.
     driver: AtomicUsize,
-    targets: Targets,
+    targets: Targets<N>,
 }
 
 const FREE: usize = 0;
 const CLAIMED: usize = 1;
 const FIRST_KEY: usize = 2;
-
-impl ByDriver {
-    #[inline]
-    fn get(&self, driver: *const c_void, entry: EntryPoint) -> Option<Target> {
-        let key = (driver as usize).wrapping_add(FIRST_KEY);
-        for slot in &self.0 {
-            // Acquire pairs with the Release in `insert`: all the targets are there.
-            match slot.driver.load(Ordering::Acquire) {
-                FREE => return None,
-                found if found == key => return slot.targets.get(entry),
-                _ => {}
-            }
-        }
-        None
-    }
-
-    fn insert(&self, driver: *const c_void, found: &[Option<Target>; EntryPoint::ALL.len()]) {
-        let key = (driver as usize).wrapping_add(FIRST_KEY);
-        for slot in &self.0 {
-            // Relaxed: claiming publishes nothing.
-            match slot
-                .driver
-                .compare_exchange(FREE, CLAIMED, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => {}
-                Err(known) if known == key => {}
-                Err(_) => continue,
-            }
-            slot.targets.set(found);
-            // Release pairs with the Acquire in `get`.
-            slot.driver.store(key, Ordering::Release);
-            return;
-        }
-    }
-}

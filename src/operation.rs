@@ -1,0 +1,158 @@
+//! What a process can ask for that pins or unpins memory.
+
+use core::{
+    ffi::c_void,
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// A row of the tables in `hook::verbs` and `hook::ioctl`, or the section that a program begins itself.
+pub struct Operation {
+    /// What it is called in the report and in the log.
+    pub name: &'static str,
+    /// What it does to the pages.
+    pub kind: Kind,
+    /// Where it is caught.
+    pub layer: Layer,
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+impl Operation {
+    /// An operation that has not been called yet.
+    pub const fn new(name: &'static str, kind: Kind, layer: Layer) -> Self {
+        Self {
+            name,
+            kind,
+            layer,
+            counters: Counters::new(),
+        }
+    }
+}
+
+/// What a call does to the pages of a memory region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It pins pages: `ibv_reg_mr` and its variants, and `ibv_rereg_mr`, which also unpins the old ones.
+    Registration,
+    /// It unpins pages: `ibv_dereg_mr`.
+    Deregistration,
+    /// The program decides: between `mrlock_lock` and `mrlock_unlock`.
+    Section,
+}
+
+/// Where a call is caught.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layer {
+    /// On its way into libibverbs.
+    Verbs,
+    /// On its way into the kernel.
+    Ioctl,
+    /// In the program itself, which calls `mrlock_lock`.
+    Program,
+}
+
+/// A memory region as its caller describes it.
+#[derive(Clone, Copy)]
+pub struct Region {
+    /// Its start; null where the call does not say.
+    pub address: *const c_void,
+    /// Its length in bytes; 0 where the call does not say.
+    pub length: usize,
+}
+
+impl Region {
+    /// The call does not say.
+    pub const UNKNOWN: Self = Self {
+        address: ptr::null(),
+        length: 0,
+    };
+}
+
+/// What is counted for one operation. Times are in nanoseconds.
+pub struct Counters {
+    /// Calls.
+    pub calls: Counter,
+    /// Those that failed.
+    pub failures: Counter,
+    /// Those that waited for another thread.
+    pub waits: Counter,
+    /// How long these waited, all together.
+    pub waiting: Counter,
+    /// The longest wait.
+    pub longest_wait: Counter,
+    /// How long the lock was held, all together.
+    pub inside: Counter,
+    /// The longest time that it was held.
+    pub longest_inside: Counter,
+}
+
+impl Counters {
+    const fn new() -> Self {
+        Self {
+            calls: Counter::new(),
+            failures: Counter::new(),
+            waits: Counter::new(),
+            waiting: Counter::new(),
+            longest_wait: Counter::new(),
+            inside: Counter::new(),
+            longest_inside: Counter::new(),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [&Counter; 7] {
+        let Self {
+            calls,
+            failures,
+            waits,
+            waiting,
+            longest_wait,
+            inside,
+            longest_inside,
+        } = self;
+        [
+            calls,
+            failures,
+            waits,
+            waiting,
+            longest_wait,
+            inside,
+            longest_inside,
+        ]
+    }
+}
+
+/// A number that only the holder of the lock changes, and any thread may read.
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Zero.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        // Relaxed: each counter is read by itself.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Makes it `value`.
+    pub fn set(&self, value: u64) {
+        // Relaxed, and no read-modify-write: the lock orders the threads that change it.
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds `more`.
+    pub fn add(&self, more: u64) {
+        self.set(self.get().wrapping_add(more));
+    }
+
+    /// Makes it at least `value`.
+    pub fn raise_to(&self, value: u64) {
+        if value > self.get() {
+            self.set(value);
+        }
+    }
+}

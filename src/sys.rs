@@ -1,0 +1,205 @@
+//! The kernel and errno: raw system calls, and the clock.
+//!
+//! Nothing here is a cancellation point, changes errno, or calls a function that another preloaded library may replace.
+
+use crate::x86_64::system_call;
+use core::{ffi::c_int, fmt, ptr};
+
+/// `syscall!(NAME, argument, ...)`: the system call of that name; see `x86_64::system_call`.
+macro_rules! syscall {
+    ($name:ident $(, $argument:expr)* $(,)?) => {
+        $crate::sys::raw(libc::$name, &[$($argument as usize),*])
+    };
+}
+
+/// The system call `number` with up to six arguments; the others are 0.
+///
+/// # Safety
+///
+/// As for that system call.
+#[inline(always)]
+pub unsafe fn raw(number: libc::c_long, given: &[usize]) -> isize {
+    let mut arguments = [0; 6];
+    for (argument, given) in arguments.iter_mut().zip(given) {
+        *argument = *given;
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { system_call(number, arguments) }
+}
+
+/// An error number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(c_int);
+
+impl Errno {
+    /// "Bad address".
+    pub const EFAULT: Self = Self(libc::EFAULT);
+    /// "Interrupted system call".
+    pub const EINTR: Self = Self(libc::EINTR);
+    /// "No such process", nor thread.
+    pub const ESRCH: Self = Self(libc::ESRCH);
+    /// "Connection timed out": a sleep that ended by its deadline.
+    pub const ETIMEDOUT: Self = Self(libc::ETIMEDOUT);
+
+    /// The error that a system call returned, if it did.
+    pub fn of(result: isize) -> Option<Self> {
+        c_int::try_from(result.checked_neg()?)
+            .ok()
+            .filter(|code| (1..4096).contains(code))
+            .map(Self)
+    }
+
+    /// The calling thread's errno.
+    pub fn save() -> Self {
+        // SAFETY: libc's errno location is valid for the life of the calling thread.
+        Self(unsafe { *libc::__errno_location() })
+    }
+
+    /// Runs `body`, which may change errno, and puts back what it was.
+    pub fn preserve<R>(body: impl FnOnce() -> R) -> R {
+        let before = Self::save();
+        let result = body();
+        before.restore();
+        result
+    }
+
+    /// Makes this the value that the caller will see.
+    pub fn restore(self) {
+        // SAFETY: as in `save`.
+        unsafe { *libc::__errno_location() = self.0 }
+    }
+
+    /// Sets errno to `code`.
+    pub fn set(code: c_int) {
+        Self(code).restore();
+    }
+}
+
+/// The number, and for the usual ones the words of strerror(3), which itself may translate them, and so allocate.
+impl fmt::Display for Errno {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let meaning = match self.0 {
+            libc::EACCES => "Permission denied",
+            libc::EAGAIN => "Resource temporarily unavailable",
+            libc::EBADF => "Bad file descriptor",
+            libc::EDQUOT => "Disk quota exceeded",
+            libc::EFBIG => "File too large",
+            libc::EISDIR => "Is a directory",
+            libc::ELOOP => "Too many levels of symbolic links",
+            libc::EMFILE => "Too many open files",
+            libc::ENFILE => "Too many open files in system",
+            libc::ENAMETOOLONG => "File name too long",
+            libc::ENOENT => "No such file or directory",
+            libc::ENOSPC => "No space left on device",
+            libc::ENOTDIR => "Not a directory",
+            libc::ENXIO => "No such device or address",
+            libc::EPIPE => "Broken pipe",
+            libc::EPERM => "Operation not permitted",
+            libc::EROFS => "Read-only file system",
+            code => return write!(formatter, "errno {code}"),
+        };
+        write!(formatter, "errno {}: {meaning}", self.0)
+    }
+}
+
+/// The id of this process.
+pub fn process_id() -> libc::pid_t {
+    // SAFETY: no preconditions; it cannot fail.
+    unsafe { syscall!(SYS_getpid) as libc::pid_t }
+}
+
+/// The id of the calling thread.
+pub fn thread_id() -> u64 {
+    // SAFETY: no preconditions; it cannot fail.
+    unsafe { syscall!(SYS_gettid) as u64 }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC: the kernel's own, whatever clock a library shows to the host.
+#[inline(never)]
+pub fn now() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds of `clock`, which exists.
+pub fn clock(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for writing. The clock exists, so the call cannot fail.
+    unsafe { syscall!(SYS_clock_gettime, clock, &raw mut time) };
+    time.tv_sec as u64 * NS_PER_S + time.tv_nsec as u64
+}
+
+/// Nanoseconds in a second.
+pub const NS_PER_S: u64 = 1_000_000_000;
+
+/// Lets other threads run that are ready to, on this processor.
+pub fn yield_now() {
+    // SAFETY: no preconditions; it cannot fail.
+    unsafe { syscall!(SYS_sched_yield) };
+}
+
+/// The kernel's signal set: a bit for each of 64 signals.
+type SignalSet = u64;
+
+fn change_signal_mask(how: c_int, new: SignalSet) -> SignalSet {
+    let mut old: SignalSet = 0;
+    // SAFETY: both sets are valid and of the size given. It fails for a wrong `how` only.
+    unsafe {
+        syscall!(
+            SYS_rt_sigprocmask,
+            how,
+            &raw const new,
+            &raw mut old,
+            size_of::<SignalSet>(),
+        )
+    };
+    old
+}
+
+/// Runs `body` with all signals of this thread blocked.
+pub fn without_signals(body: impl FnOnce()) {
+    let before = change_signal_mask(libc::SIG_SETMASK, SignalSet::MAX);
+    body();
+    change_signal_mask(libc::SIG_SETMASK, before);
+}
+
+/// Writes `bytes` to `descriptor` in one piece. The error is that of write(2), or ENOSPC if only a part was written.
+///
+/// A pipe that nothing reads raises no SIGPIPE in the host, nor a file that may not grow SIGXFSZ.
+pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
+    let signals: SignalSet = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
+    let before = change_signal_mask(libc::SIG_BLOCK, signals);
+    let mut pending: SignalSet = 0;
+    // SAFETY: the set is valid and of the size given.
+    unsafe { syscall!(SYS_rt_sigpending, &raw mut pending, size_of::<SignalSet>()) };
+    // SAFETY: the bytes are valid for the length given.
+    let written = unsafe { syscall!(SYS_write, descriptor, bytes.as_ptr(), bytes.len()) };
+    let is_complete = usize::try_from(written) == Ok(bytes.len());
+    // What was pending before is the host's. What our write raised is taken back; without a failed write there is none.
+    let ours = signals & !pending;
+    if !is_complete && ours != 0 {
+        let at_once = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let no_details = ptr::null_mut::<libc::siginfo_t>();
+        // SAFETY: as above; the details are optional.
+        unsafe {
+            syscall!(
+                SYS_rt_sigtimedwait,
+                &raw const ours,
+                no_details,
+                &raw const at_once,
+                size_of::<SignalSet>(),
+            )
+        };
+    }
+    change_signal_mask(libc::SIG_SETMASK, before);
+    match Errno::of(written) {
+        _ if is_complete => Ok(()),
+        Some(error) => Err(error),
+        None => Err(Errno(libc::ENOSPC)),
+    }
+}
