@@ -7,7 +7,7 @@ use std::{env, fs, path::Path};
 /// why. The names are attached there by `.symver`; the linker only needs the nodes to exist. Other names are local: rustc says
 /// so in a script of its own, and here it is said again of those in the assembly, because zig's linker takes one script only.
 const VERSION_SCRIPT: &str = "IBVERBS_1.1 { local: mrlock_entry_*; };\nIBVERBS_1.7 { } IBVERBS_1.1;\n\
-     IBVERBS_1.8 { } IBVERBS_1.7;\nMRLOCK_0.1 { };\n";
+     IBVERBS_1.8 { } IBVERBS_1.7;\nIBVERBS_1.15 { } IBVERBS_1.8;\nMRLOCK_0.1 { };\n";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -25,14 +25,20 @@ const MRLOCK: Variable<bool> = Variable {
 };
 const CALLS: Variable<Calls> = Variable {
     name: c"MRLOCK_CALLS",
-    accepts: "a comma-separated list of reg, dereg",
+    accepts: "a comma-separated list of reg, dereg, free",
     default: (
         "reg,dereg",
         Calls {
             reg: true,
             dereg: true,
+            free: false,
         },
     ),
+};
+const MEMORY: Variable<MemoryKind> = Variable {
+    name: c"MRLOCK_MEMORY",
+    accepts: "any, device",
+    default: ("any", MemoryKind::Any),
 };
 const HOOKS: Variable<Hooks> = Variable {
     name: c"MRLOCK_HOOKS",
@@ -70,6 +76,8 @@ pub struct Config {
     pub enabled: bool,
     /// `MRLOCK_CALLS`: which kinds of call are.
     pub calls: Calls,
+    /// `MRLOCK_MEMORY`: for which memory.
+    pub memory: MemoryKind,
     /// `MRLOCK_HOOKS`: where they are caught.
     pub hooks: Hooks,
     /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter speaks; 0 is for ever.
@@ -84,6 +92,17 @@ pub struct Calls {
     pub reg: bool,
     /// `ibv_dereg_mr`.
     pub dereg: bool,
+    /// The freeing of GPU memory.
+    pub free: bool,
+}
+
+/// The memory whose registration and deregistration are serialized.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum MemoryKind {
+    /// All.
+    Any,
+    /// All that the kernel cannot pin in the ordinary way: GPU memory, and memory of which nothing is known.
+    Device,
 }
 
 /// Where calls are caught.
@@ -113,6 +132,7 @@ static CONFIG: Once<Config> = Once::new();
 static DEFAULTS: Config = Config {
     enabled: MRLOCK.default.1,
     calls: CALLS.default.1,
+    memory: MEMORY.default.1,
     hooks: HOOKS.default.1,
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
@@ -145,6 +165,7 @@ fn read() -> Config {
     Config {
         enabled: MRLOCK.read(switch),
         calls: CALLS.read(calls),
+        memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
         report: REPORT.read(report).if_allowed(),
@@ -190,8 +211,16 @@ fn switch(value: &CStr) -> Option<bool> {
 }
 
 fn calls(value: &CStr) -> Option<Calls> {
-    let [reg, dereg] = list(value, ["reg", "dereg"])?;
-    Some(Calls { reg, dereg })
+    let [reg, dereg, free] = list(value, ["reg", "dereg", "free"])?;
+    Some(Calls { reg, dereg, free })
+}
+
+fn memory(value: &CStr) -> Option<MemoryKind> {
+    match value.to_bytes() {
+        b"any" => Some(MemoryKind::Any),
+        b"device" => Some(MemoryKind::Device),
+        _ => None,
+    }
 }
 
 fn hooks(value: &CStr) -> Option<Hooks> {
@@ -317,14 +346,26 @@ impl fmt::Display for Config {
         let Self {
             enabled,
             calls,
+            memory,
             hooks,
             warn_after,
             report,
         } = self;
         let on_off = if *enabled { "on" } else { "off" };
         write!(formatter, "MRLOCK={on_off} MRLOCK_CALLS=")?;
-        write_list(formatter, [("reg", calls.reg), ("dereg", calls.dereg)])?;
-        formatter.write_str(" MRLOCK_HOOKS=")?;
+        write_list(
+            formatter,
+            [
+                ("reg", calls.reg),
+                ("dereg", calls.dereg),
+                ("free", calls.free),
+            ],
+        )?;
+        let memory = match memory {
+            MemoryKind::Any => "any",
+            MemoryKind::Device => "device",
+        };
+        write!(formatter, " MRLOCK_MEMORY={memory} MRLOCK_HOOKS=")?;
         write_list(formatter, [("verbs", hooks.verbs), ("ioctl", hooks.ioctl)])?;
         write!(formatter, " MRLOCK_WARN_AFTER={warn_after} MRLOCK_REPORT=")?;
         match report {

@@ -42,6 +42,7 @@ mod config;
 mod hook;
 mod lock;
 mod logger;
+mod memory;
 mod operation;
 mod policy;
 mod report;

@@ -37,6 +37,8 @@ pub enum Kind {
     Registration,
     /// It unpins pages: `ibv_dereg_mr`.
     Deregistration,
+    /// It frees GPU memory, which may be registered.
+    Free,
     /// The program decides: between `mrlock_lock` and `mrlock_unlock`.
     Section,
 }
@@ -52,21 +54,39 @@ pub enum Layer {
     Program,
 }
 
-/// A memory region as its caller describes it.
+/// The memory that a call pins or unpins, as the call describes it.
+#[derive(Clone, Copy)]
+pub enum Memory {
+    /// The call does not say.
+    Unknown,
+    /// One region.
+    At(Region),
+    /// An old region and the new one that takes its place.
+    Moved(Region, Region),
+    /// A dma-buf, which its exporter pins: nvidia-peermem is not asked.
+    DmaBuf,
+}
+
+/// A range of addresses.
 #[derive(Clone, Copy)]
 pub struct Region {
-    /// Its start; null where the call does not say.
+    /// Its start.
     pub address: *const c_void,
-    /// Its length in bytes; 0 where the call does not say.
+    /// Its length in bytes.
     pub length: usize,
 }
 
-impl Region {
-    /// The call does not say.
-    pub const UNKNOWN: Self = Self {
-        address: ptr::null(),
-        length: 0,
-    };
+impl Memory {
+    /// The region to name in a message: null and empty if there is none.
+    pub fn region(self) -> Region {
+        match self {
+            Self::At(region) | Self::Moved(_, region) => region,
+            Self::Unknown | Self::DmaBuf => Region {
+                address: ptr::null(),
+                length: 0,
+            },
+        }
+    }
 }
 
 /// What is counted for one operation. Times are in nanoseconds.
@@ -123,7 +143,7 @@ impl Counters {
     }
 }
 
-/// A number that only the holder of the lock changes, and any thread may read.
+/// A number that any thread may read. Each operation's are changed by holders of the same lock.
 pub struct Counter(AtomicU64);
 
 impl Counter {
@@ -149,10 +169,11 @@ impl Counter {
         self.set(self.get().wrapping_add(more));
     }
 
-    /// Makes it at least `value`.
+    /// Makes it at least `value`, whichever thread changes it meanwhile.
     pub fn raise_to(&self, value: u64) {
         if value > self.get() {
-            self.set(value);
+            // Relaxed: as in `get`.
+            self.0.fetch_max(value, Ordering::Relaxed);
         }
     }
 }

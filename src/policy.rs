@@ -1,8 +1,9 @@
 //! Which calls are serialized.
 
 use crate::{
-    config::{self, Config},
-    operation::{Kind, Layer},
+    config::{self, Config, MemoryKind},
+    memory,
+    operation::{Kind, Layer, Memory},
 };
 
 /// Whether calls are caught at this layer at all.
@@ -18,8 +19,27 @@ pub fn serializes(kind: Kind, layer: Layer) -> bool {
         && match kind {
             Kind::Registration => config.calls.reg,
             Kind::Deregistration => config.calls.dereg,
+            Kind::Free => config.calls.free,
             Kind::Section => true,
         }
+}
+
+/// Whether a call that is applied to this memory goes on beside all others, because it cannot meet nvidia-peermem.
+#[inline]
+pub fn lets_through(memory: Memory) -> bool {
+    match memory {
+        Memory::DmaBuf => true,
+        _ if config::get().memory == MemoryKind::Any => false,
+        Memory::Unknown => false,
+        Memory::At(region) => memory::is_host(region),
+        Memory::Moved(old, new) => memory::is_host(old) && memory::is_host(new),
+    }
+}
+
+/// Whether no GPU memory is freed while a registration or deregistration is under way.
+#[inline]
+pub fn excludes_frees() -> bool {
+    config::get().calls.free
 }
 
 #[inline]

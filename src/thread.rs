@@ -8,6 +8,10 @@ use core::cell::Cell;
 pub struct Thread {
     /// Where the thread stands with the lock.
     pub place: Place,
+    /// Where it stands with the lock that keeps frees of GPU memory out.
+    pub frees: Place,
+    /// How many calls it is in that were let through, one within the other.
+    pub let_through: Cell<u32>,
     /// How many sections it is in: how often it has called `mrlock_lock`, less how often `mrlock_unlock`.
     pub sections: Cell<u32>,
     /// When the outermost section began, in nanoseconds; 0 where the time is not measured.

@@ -22,22 +22,26 @@ macro_rules! export {
     };
 }
 
-/// Exports `ioctl`, which jumps to `$command_hook` for requests whose low 32 bits are `$command`, and to where `$next` points
-/// for all others. It changes no register and uses no stack: the variadic arguments arrive as they were.
+/// Exports `ioctl`, which jumps to a hook for requests whose low 32 bits are its command, and to where `$next` points for all
+/// others. It changes no register and uses no stack: the variadic arguments arrive as they were.
 macro_rules! export_ioctl {
-    ($command:ident => $command_hook:ident, else $next:ident) => {
+    ($first:ident => $first_hook:ident, $second:ident => $second_hook:ident, else $next:ident) => {
         /// `ioctl(2)`.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         extern "C" fn ioctl() {
             core::arch::naked_asm!(
                 ".cfi_startproc",
-                "cmp esi, {command}",
-                "je {hook}",
+                "cmp esi, {first}",
+                "je {first_hook}",
+                "cmp esi, {second}",
+                "je {second_hook}",
                 "jmp qword ptr [rip + {next}]",
                 ".cfi_endproc",
-                command = const $command,
-                hook = sym $command_hook,
+                first = const $first as i32,
+                first_hook = sym $first_hook,
+                second = const $second as i32,
+                second_hook = sym $second_hook,
                 next = sym $next,
             )
         }

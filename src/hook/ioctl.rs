@@ -1,22 +1,21 @@
-//! `ioctl()`: the uverbs commands that pin or unpin memory.
+//! `ioctl()`: the uverbs commands that pin or unpin memory, and the command that frees GPU memory.
 //!
 //! Since kernel 5.0 and rdma-core 22, libibverbs and its providers reach the kernel by `ioctl(fd, RDMA_VERBS_IOCTL, header)`,
 //! called through their PLT, and so does a program that has them linked in. A call that comes here need not have passed a
 //! verbs hook: NCCL takes its functions from a `dlopen` handle. (An older kernel or rdma-core sends the same commands by
 //! `write()`, which is not hooked: only the verbs hooks catch those.)
 //!
-//! `ioctl` is called from everywhere, signal handlers and vfork children included. A request that is no uverbs command leaves
-//! at once, by a compare and a jump: no lock, no allocation, no look-up, and no need for our constructor to have run.
+//! `ioctl` is called from everywhere, signal handlers and vfork children included. Any other request leaves
+//! at once, by two compares and a jump: no lock, no allocation, no look-up, and no need for our constructor to have run.
 
-use super::serialize::serialize;
+use super::serialize::{is_part_of_a_call, serialize, serialize_free};
 use crate::{
-    operation::{Kind, Layer, Operation, Region},
-    policy,
-    sys::Errno,
+    operation::{Kind, Layer, Memory, Operation, Region},
+    policy, sys,
 };
 use core::{
     ffi::c_void,
-    mem, ptr,
+    iter, mem, ptr,
     sync::atomic::{AtomicPtr, Ordering},
 };
 use libc::{c_int, c_ulong};
@@ -48,35 +47,85 @@ struct Attribute {
 /// `_IOWR(RDMA_IOCTL_MAGIC, 1, struct ib_uverbs_ioctl_hdr)`. The kernel, too, looks at the low 32 bits of a request only.
 const RDMA_VERBS_IOCTL: u32 = (3 << 30) | ((size_of::<Header>() as u32) << 16) | (0x1b << 8) | 1;
 
-/// What a command is recognized by.
+/// `NV_ESC_RM_FREE` of NVIDIA's open kernel modules (`nv_escape.h`, `nvos.h`): `_IOWR('F', 0x29, NVOS00_PARAMETERS)`, a
+/// structure of 16 bytes. cudaFree(), the trim of cudaFreeAsync(), cuMemRelease(), cudaDeviceReset() and cuCtxDestroy() end in
+/// it (measured with driver 580), and libcuda makes it through libc.
+const NV_ESC_RM_FREE: u32 = (3 << 30) | (16 << 16) | (b'F' as u32) << 8 | 0x29;
+
+/// How a command is recognized, and where it says what memory it is applied to.
 #[derive(Clone, Copy)]
 enum Command {
-    /// `UVERBS_METHOD_INVOKE_WRITE` of the device, with this `enum ib_uverbs_write_cmds` in `UVERBS_ATTR_WRITE_CMD`.
-    Write(u64),
+    /// `UVERBS_METHOD_INVOKE_WRITE` of the device, with this `enum ib_uverbs_write_cmds` in `UVERBS_ATTR_WRITE_CMD`. The
+    /// start and the length are at these offsets of the command's structure, `UVERBS_ATTR_CORE_IN`.
+    Write(u64, Option<[usize; 2]>),
     /// A method of `UVERBS_OBJECT_MR`.
-    Mr(u16),
-    /// A method of mlx5's `MLX5_IB_OBJECT_DEVX_UMEM`.
-    Mlx5Umem(u16),
+    Mr(u16, Option<Attributes>),
+    /// A method of a driver's object for registered memory, which is 0x1002 with each driver that has one.
+    DriverUmem(u32, u16, Option<Attributes>),
 }
-use Command::{Mlx5Umem, Mr, Write};
+use Command::{DriverUmem, Mr, Write};
+
+/// The attributes that carry an address, a length, and the file descriptor of a dma-buf in place of the address.
+#[derive(Clone, Copy)]
+struct Attributes {
+    address: u16,
+    length: u16,
+    dma_buf: u16,
+}
 
 /// What pins or unpins memory, the header that defines it, and the kernel that it came with.
 ///
 /// Not here: `UVERBS_METHOD_REG_DMABUF_MR` (5.12), which imports the buffer from its exporter and never enters nvidia-peermem,
-/// and the commands that create queues, whose rings are ordinary memory, which does not either. (Rings in GPU memory, as
-/// in GPUDirect Async, are not covered.)
-static TABLE: [(Command, Operation); 7] = [
-    // <rdma/ib_user_verbs.h>, 5.0
-    row(Write(9), Kind::Registration, "uverbs:REG_MR"),
-    row(Write(11), Kind::Registration, "uverbs:REREG_MR"),
-    row(Write(13), Kind::Deregistration, "uverbs:DEREG_MR"),
+/// and the commands that create queues, whose rings are ordinary memory, which does not either. (Exceptions, which are not
+/// covered: rings in GPU memory, as in GPUDirect Async; and the out-of-tree ionic and erdma drivers, which pin rings through
+/// the peer client, too.)
+static TABLE: [(Command, Operation); 9] = [
+    // <rdma/ib_user_verbs.h>, 5.0: struct ib_uverbs_reg_mr, ib_uverbs_rereg_mr, ib_uverbs_dereg_mr
+    row(Write(9, Some([8, 16])), Kind::Registration, "uverbs:REG_MR"),
+    row(Write(11, None), Kind::Registration, "uverbs:REREG_MR"),
+    row(Write(13, None), Kind::Deregistration, "uverbs:DEREG_MR"),
     // <rdma/ib_user_ioctl_cmds.h>, 5.0 and 6.17
-    row(Mr(1), Kind::Deregistration, "uverbs:MR_DESTROY"),
-    row(Mr(5), Kind::Registration, "uverbs:MR_REG"),
+    row(Mr(1, None), Kind::Deregistration, "uverbs:MR_DESTROY"),
+    row(Mr(5, Some(REG_MR)), Kind::Registration, "uverbs:MR_REG"),
     // <rdma/mlx5_user_ioctl_cmds.h>, 4.19
-    row(Mlx5Umem(0x1000), Kind::Registration, "mlx5:UMEM_REG"),
-    row(Mlx5Umem(0x1001), Kind::Deregistration, "mlx5:UMEM_DEREG"),
+    row(
+        DriverUmem(MLX5, 0x1000, Some(MLX5_UMEM_REG)),
+        Kind::Registration,
+        "mlx5:UMEM_REG",
+    ),
+    row(
+        DriverUmem(MLX5, 0x1001, None),
+        Kind::Deregistration,
+        "mlx5:UMEM_DEREG",
+    ),
+    // Alibaba's erdma, out of tree
+    row(
+        DriverUmem(ERDMA, 0x1000, None),
+        Kind::Registration,
+        "erdma:UMEM_REG",
+    ),
+    row(
+        DriverUmem(ERDMA, 0x1001, None),
+        Kind::Deregistration,
+        "erdma:UMEM_DEREG",
+    ),
 ];
+
+// enum uverbs_attrs_reg_mr_cmd_attr_ids
+const REG_MR: Attributes = Attributes {
+    address: 4,
+    length: 5,
+    dma_buf: 7,
+};
+
+// enum mlx5_ib_devx_umem_reg_attrs
+const MLX5_UMEM_REG: Attributes = Attributes {
+    address: 0x1001,
+    length: 0x1002,
+    dma_buf: 0x1006,
+};
+
+static FREE: Operation = Operation::new("nvidia:RM_FREE", Kind::Free, Layer::Ioctl);
 
 const fn row(command: Command, kind: Kind, name: &'static str) -> (Command, Operation) {
     (command, Operation::new(name, kind, Layer::Ioctl))
@@ -84,10 +133,11 @@ const fn row(command: Command, kind: Kind, name: &'static str) -> (Command, Oper
 
 /// The operations of this layer.
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
-    TABLE.iter().map(|(_, operation)| operation)
+    let uverbs = TABLE.iter().map(|(_, operation)| operation);
+    uverbs.chain(iter::once(&FREE))
 }
 
-export_ioctl!(RDMA_VERBS_IOCTL => uverbs, else NEXT);
+export_ioctl!(RDMA_VERBS_IOCTL => uverbs, NV_ESC_RM_FREE => rm_free, else NEXT);
 
 /// The `ioctl` that a caller would have reached without us. Until `find_next` has run, the system call itself, which is
 /// all that libc's is.
@@ -109,27 +159,34 @@ extern "C" fn system_call(fd: c_int, request: c_ulong, argument: *mut c_void) ->
 }
 
 extern "C" fn uverbs(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    let call = || {
-        // SAFETY: the pointer was made from a function of this type, or is libc's ioctl, which takes the same.
-        // Relaxed: as in `find_next`.
-        let next: extern "C" fn(c_int, c_ulong, *mut c_void) -> c_int =
-            unsafe { mem::transmute(NEXT.load(Ordering::Relaxed)) };
-        next(fd, request, argument)
-    };
-    if !policy::catches(Layer::Ioctl) {
+    let call = || next(fd, request, argument);
+    if !policy::catches(Layer::Ioctl) || is_part_of_a_call() {
         return call();
     }
     match recognize(argument) {
-        Some(operation) => serialize(operation, Region::UNKNOWN, call),
+        Some((operation, memory)) => serialize(operation, memory, call),
         None => call(),
     }
 }
 
-/// The operation that the request at `argument` asks for, if it is one of the table. Reads the header and the attributes that
-/// it announces, as far as they can be read: the kernel refuses what is malformed.
-fn recognize(argument: *const c_void) -> Option<&'static Operation> {
+extern "C" fn rm_free(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    serialize_free(&FREE, || next(fd, request, argument))
+}
+
+/// Calls the `ioctl` behind ours.
+fn next(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // SAFETY: the pointer was made from a function of this type, or is libc's ioctl, which takes the same.
+    // Relaxed: as in `find_next`.
+    let next: extern "C" fn(c_int, c_ulong, *mut c_void) -> c_int =
+        unsafe { mem::transmute(NEXT.load(Ordering::Relaxed)) };
+    next(fd, request, argument)
+}
+
+/// The operation that the request at `argument` asks for, if it is one of the table, and the memory that it names. Reads the
+/// header and the attributes that it announces, as far as they can be read: the kernel refuses what is malformed.
+fn recognize(argument: *const c_void) -> Option<(&'static Operation, Memory)> {
     let start = argument as usize;
-    if !is_readable(start, start.checked_add(size_of::<Header>())?) {
+    if !is_readable(start, size_of::<Header>()) {
         return None;
     }
     let header: *const Header = argument.cast();
@@ -145,77 +202,88 @@ fn recognize(argument: *const c_void) -> Option<&'static Operation> {
     } = request;
     // What the kernel insists on before it reads on.
     let expected = size_of::<Header>() + usize::from(attributes) * size_of::<Attribute>();
-    if usize::from(length) != expected || !is_readable(start, start.checked_add(expected)?) {
+    if usize::from(length) != expected || !is_readable(start, expected) {
         return None;
     }
-    let attribute = |index: u16| {
+    let attribute = |id: u16| {
         let first: *const Attribute = header.wrapping_add(1).cast();
-        // SAFETY: within the `expected` bytes that are readable, as just seen.
-        unsafe { first.add(usize::from(index)).read_unaligned() }
+        (0..usize::from(attributes))
+            // SAFETY: within the `expected` bytes that are readable, as just seen.
+            .map(|index| unsafe { first.add(index).read_unaligned() })
+            .find(|attribute| attribute.id == id)
     };
-    let write_command = || {
-        let command = (0..attributes)
-            .map(attribute)
-            .find(|attribute| attribute.id == UVERBS_ATTR_WRITE_CMD);
-        command.map(|attribute| attribute.data)
-    };
+    let data = |id: u16| attribute(id).map(|attribute| attribute.data);
     let matches = |command: &Command| match *command {
-        Write(wanted) => {
+        Write(wanted, _) => {
             (object, method) == (UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INVOKE_WRITE)
-                && write_command() == Some(wanted)
+                && data(UVERBS_ATTR_WRITE_CMD) == Some(wanted)
         }
-        Mr(wanted) => (object, method) == (UVERBS_OBJECT_MR, wanted),
+        Mr(wanted, _) => (object, method) == (UVERBS_OBJECT_MR, wanted),
         // A driver's numbers mean something else with another driver.
-        Mlx5Umem(wanted) => {
-            (driver, object, method) == (RDMA_DRIVER_MLX5, MLX5_IB_OBJECT_DEVX_UMEM, wanted)
-        }
+        DriverUmem(of, wanted, _) => (driver, object, method) == (of, DRIVER_OBJECT_UMEM, wanted),
     };
-    TABLE
-        .iter()
-        .find(|(command, _)| matches(command))
-        .map(|(_, operation)| operation)
+    let (command, operation) = TABLE.iter().find(|(command, _)| matches(command))?;
+    let memory = match *command {
+        Write(_, Some(offsets)) => {
+            attribute(UVERBS_ATTR_CORE_IN).and_then(|structure| at_offsets(structure, offsets))
+        }
+        Mr(_, Some(ids)) | DriverUmem(_, _, Some(ids)) => {
+            if attribute(ids.dma_buf).is_some() {
+                Some(Memory::DmaBuf)
+            } else {
+                data(ids.address).zip(data(ids.length)).map(region)
+            }
+        }
+        _ => None,
+    };
+    Some((operation, memory.unwrap_or(Memory::Unknown)))
+}
+
+/// The region whose start and length are at these offsets of the structure that an attribute points to.
+fn at_offsets(structure: Attribute, offsets: [usize; 2]) -> Option<Memory> {
+    let start = usize::try_from(structure.data).ok()?;
+    let end = offsets[1] + size_of::<u64>();
+    if usize::from(structure.length) < end || !is_readable(start, end) {
+        return None;
+    }
+    // SAFETY: readable up to `end`, as just seen; alignment is not asked for.
+    let [address, length] = offsets.map(|offset| unsafe {
+        ptr::with_exposed_provenance::<u64>(start + offset).read_unaligned()
+    });
+    Some(region((address, length)))
+}
+
+fn region((address, length): (u64, u64)) -> Memory {
+    Memory::At(Region {
+        address: ptr::without_provenance(address as usize),
+        length: length as usize,
+    })
 }
 
 // <rdma/ib_user_ioctl_cmds.h>, <rdma/mlx5_user_ioctl_cmds.h>, <rdma/ib_user_ioctl_verbs.h>
 const UVERBS_OBJECT_DEVICE: u16 = 0;
 const UVERBS_METHOD_INVOKE_WRITE: u16 = 0;
+const UVERBS_ATTR_CORE_IN: u16 = 0;
 const UVERBS_ATTR_WRITE_CMD: u16 = 2;
 const UVERBS_OBJECT_MR: u16 = 7;
-const MLX5_IB_OBJECT_DEVX_UMEM: u16 = 0x1002;
-const RDMA_DRIVER_MLX5: u32 = 1;
+const DRIVER_OBJECT_UMEM: u16 = 0x1002;
+const MLX5: u32 = 1;
+const ERDMA: u32 = 19;
 
-/// Whether the kernel could read all from `start` to before `end`, which are a header or more apart. A caller that passes an
-/// address where nothing is gets EFAULT from the kernel, and must not die of our looking first.
-fn is_readable(start: usize, end: usize) -> bool {
-    const PAGE: usize = 4096;
-    // What can be read is decided page by page: one word of each will do.
-    let last_word = end - size_of::<u64>();
-    let mut word = start;
-    loop {
-        if !is_word_readable(word) {
-            return false;
-        }
-        if word == last_word || word / PAGE == (end - 1) / PAGE {
-            return true;
-        }
-        word = last_word.min((word / PAGE + 1) * PAGE);
-    }
+/// Whether the kernel could read `length` bytes from `start` on. A caller that passes an address where nothing is gets EFAULT
+/// from the kernel, and must not die of our looking first.
+fn is_readable(start: usize, length: usize) -> bool {
+    // What can be read is decided page by page: one byte of each will do.
+    let Some(last) = start.checked_add(length - 1) else {
+        return false;
+    };
+    let pages = start / sys::PAGE..=last / sys::PAGE;
+    pages
+        .into_iter()
+        .all(|page| is_byte_readable(start.max(page * sys::PAGE)))
 }
 
-/// Lets the kernel read the eight bytes at `address`.
-fn is_word_readable(address: usize) -> bool {
-    const NO_SUCH_HOW: c_int = -1;
-    // The kernel reads a signal mask from there (but takes NULL for none), and only then finds that it does not know what to
-    // do with it: EINVAL.
-    // SAFETY: the kernel checks the address, and nothing is changed.
-    let result = unsafe {
-        syscall!(
-            SYS_rt_sigprocmask,
-            NO_SUCH_HOW,
-            address,
-            ptr::null_mut::<c_void>(),
-            size_of::<u64>(),
-        )
-    };
-    address != 0 && Errno::of(result) != Some(Errno::EFAULT)
+fn is_byte_readable(address: usize) -> bool {
+    // Where the one system call is forbidden, the other is not: every libc needs it. Eight aligned bytes are in one page.
+    sys::is_readable(address).unwrap_or_else(|_| sys::is_signal_mask_readable(address & !7))
 }

@@ -2,13 +2,19 @@
 
 use crate::{
     lock::{Admission, Lock, Purpose},
-    operation::{Operation, Region},
-    policy, stats, sys, thread,
+    operation::{Memory, Operation},
+    policy, stats, sys,
+    thread::{self, Thread},
 };
+use core::ptr;
 use log::{Level, log_enabled, trace};
 
-/// The one lock of this process, shared by all layers.
+/// The lock of this process, shared by all layers.
 pub static LOCK: Lock = Lock::new();
+
+/// Taken by each free of GPU memory and, after `LOCK`, by each call that must not meet one. Not by a section: libcuda frees
+/// with a mutex of its own held, so that a thread in a section that calls CUDA would wait for a free that waits for it.
+static FREES: Lock = Lock::new();
 
 /// What a hooked function returns.
 pub trait Outcome {
@@ -28,37 +34,101 @@ impl Outcome for libc::c_int {
     }
 }
 
+/// Whether the calling thread is in a hooked call already. What is called from within a call (libibverbs' own, through its
+/// PLT; then its ioctl) is part of the outer one.
+#[inline]
+pub fn is_part_of_a_call() -> bool {
+    thread::with(|thread| {
+        thread.let_through.get() > 0 || thread.is_in_call() && LOCK.is_held_here(&thread.place)
+    })
+}
+
 /// Makes a call, alone if the policy says so. Everything that had to be looked up for it has been. What the call finds and
 /// leaves in errno is the host's: our own system calls do not touch it.
 #[inline]
 pub fn serialize<R: Outcome>(
     operation: &'static Operation,
-    region: Region,
+    memory: Memory,
     call: impl FnOnce() -> R,
 ) -> R {
     thread::with(|thread| {
-        // What is called from within a call (libibverbs' own, through its PLT; then its ioctl) is part of the outer one.
-        let is_part = thread.is_in_call() && LOCK.is_held_here(&thread.place);
-        if is_part || !policy::serializes(operation.kind, operation.layer) {
+        if thread.is_in_call() && LOCK.is_held_here(&thread.place)
+            || !policy::serializes(operation.kind, operation.layer)
+        {
             return call();
         }
+        if policy::lets_through(memory) {
+            return let_through(thread, call);
+        }
+        let region = memory.region();
         let purpose = Purpose {
             name: &operation.name,
             address: region.address,
             length: region.length,
         };
         let admission = LOCK.enter(&thread.place, &purpose);
-        // In a section, the time is the section's.
-        let since = (admission.is_some() && stats::is_timed()).then(sys::now);
-        let result = call();
-        let inside = since.map(|since| sys::now().saturating_sub(since));
-        stats::record(operation, &admission, result.failed(), inside);
-        LOCK.leave(&thread.place);
-        if log_enabled!(Level::Trace) {
-            say(&purpose, &admission, result.failed());
+        let is_exclusive = policy::excludes_frees();
+        if is_exclusive {
+            FREES.enter(&thread.frees, &purpose);
         }
+        let result = count(operation, &admission, call);
+        if is_exclusive {
+            FREES.leave(&thread.frees);
+        }
+        LOCK.leave(&thread.place);
+        trace_call(&purpose, &admission, &result);
         result
     })
+}
+
+/// Frees GPU memory while no registration and no deregistration is under way.
+pub fn serialize_free<R: Outcome>(operation: &'static Operation, call: impl FnOnce() -> R) -> R {
+    thread::with(|thread| {
+        if !policy::serializes(operation.kind, operation.layer) {
+            return call();
+        }
+        let purpose = Purpose {
+            name: &operation.name,
+            address: ptr::null(),
+            length: 0,
+        };
+        let admission = FREES.enter(&thread.frees, &purpose);
+        let result = count(operation, &admission, call);
+        FREES.leave(&thread.frees);
+        trace_call(&purpose, &admission, &result);
+        result
+    })
+}
+
+/// Makes a call beside all others, and the calls within it.
+#[inline(never)]
+fn let_through<R>(thread: &Thread, call: impl FnOnce() -> R) -> R {
+    thread.let_through.set(thread.let_through.get() + 1);
+    let result = call();
+    thread.let_through.set(thread.let_through.get() - 1);
+    result
+}
+
+/// Makes a call, and counts it. The caller holds the operation's lock.
+#[inline(always)]
+fn count<R: Outcome>(
+    operation: &'static Operation,
+    admission: &Option<Admission>,
+    call: impl FnOnce() -> R,
+) -> R {
+    // In a section, the time is the section's.
+    let since = (admission.is_some() && stats::is_timed()).then(sys::now);
+    let result = call();
+    let inside = since.map(|since| sys::now().saturating_sub(since));
+    stats::record(operation, admission, result.failed(), inside);
+    result
+}
+
+#[inline]
+fn trace_call<R: Outcome>(purpose: &Purpose, admission: &Option<Admission>, result: &R) {
+    if log_enabled!(Level::Trace) {
+        say(purpose, admission, result.failed());
+    }
 }
 
 #[cold]
@@ -70,10 +140,11 @@ fn say(purpose: &Purpose, admission: &Option<Admission>, failed: bool) {
     trace!("{purpose}: {outcome}, waited {waited} ns");
 }
 
-/// For the one thread that a forked child has: the lock is free, or its own if it forked from inside.
+/// For the one thread that a forked child has: each lock is free, or its own if it forked from inside.
 pub fn after_fork() {
     thread::with(|thread| {
         LOCK.after_fork(&thread.place);
+        FREES.after_fork(&thread.frees);
         // The section that it is in was counted in the parent.
         thread.section_since.set(0);
     });

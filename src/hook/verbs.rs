@@ -5,7 +5,7 @@
 
 use super::serialize::serialize;
 use crate::{
-    operation::{Kind, Layer, Operation, Region},
+    operation::{Kind, Layer, Memory, Operation, Region},
     resolve::{Resolver, Symbol, Target},
     sys::Errno,
 };
@@ -20,7 +20,7 @@ use log::error;
 macro_rules! entry_points {
     ($(
         $kind:ident fn $name:ident($object:ident: *mut $object_type:ty $(, $argument:ident: $type:ty)*) -> $result:ty,
-        version $version:literal, region $region:expr, absent $absent:expr;
+        version $version:literal, memory $memory:expr, absent $absent:expr;
     )*) => {
         /// The hooked functions, as indices.
         #[allow(non_camel_case_types, reason = "the names that verbs gives them")]
@@ -49,7 +49,7 @@ macro_rules! entry_points {
                 let function = unsafe { mem::transmute::<Target, Function>(target) };
                 // SAFETY: the arguments are the caller's, unchanged: it answers for them as it would without us.
                 let call = || unsafe { function($object $(, $argument)*) };
-                serialize(&OPERATIONS[EntryPoint::$name as usize], $region, call)
+                serialize(&OPERATIONS[EntryPoint::$name as usize], $memory, call)
             }
         )*
     };
@@ -69,32 +69,96 @@ pub fn find_next() {
 #[expect(non_camel_case_types, reason = "the name that verbs gives it")]
 enum ibv_pd {}
 
-/// `struct ibv_mr`, a registered memory region. Never looked into.
-#[expect(non_camel_case_types, reason = "the name that verbs gives it")]
-enum ibv_mr {}
+/// `struct ibv_mr`, a registered memory region, as far as we read it: the same in every version from 1.1 on.
+#[allow(non_camel_case_types, reason = "the name that verbs gives it")]
+#[repr(C)]
+struct ibv_mr {
+    context: *const c_void,
+    pd: *const ibv_pd,
+    addr: *mut c_void,
+    length: usize,
+}
+
+/// `struct ibv_mr_init_attr` of rdma-core 61, as far as we read it.
+#[allow(non_camel_case_types, reason = "the name that verbs gives it")]
+#[repr(C)]
+struct ibv_mr_init_attr {
+    length: usize,
+    access: c_int,
+    comp_mask: u64,
+    iova: u64,
+    addr: *mut c_void,
+}
+
+// enum ibv_mr_init_attr_mask
+const IBV_REG_MR_MASK_IOVA: u64 = 1 << 0;
+const IBV_REG_MR_MASK_ADDR: u64 = 1 << 1;
+const IBV_REG_MR_MASK_FD: u64 = 1 << 2;
+
+/// `IBV_REREG_MR_CHANGE_TRANSLATION`: the region gets other memory.
+const IBV_REREG_MR_CHANGE_TRANSLATION: c_int = 1;
+
+fn at(address: *const c_void, length: usize) -> Memory {
+    Memory::At(Region { address, length })
+}
+
+/// The memory of a region that is registered.
+fn registered(mr: *const ibv_mr) -> Memory {
+    // SAFETY: null or made by libibverbs, as the real function requires, and not deregistered yet.
+    match unsafe { mr.as_ref() } {
+        Some(mr) => at(mr.addr, mr.length),
+        None => Memory::Unknown,
+    }
+}
+
+/// The memory that a re-registration unpins and pins.
+fn moved(mr: *const ibv_mr, flags: c_int, address: *const c_void, length: usize) -> Memory {
+    match registered(mr) {
+        Memory::At(old) if flags & IBV_REREG_MR_CHANGE_TRANSLATION != 0 => {
+            Memory::Moved(old, Region { address, length })
+        }
+        old => old,
+    }
+}
+
+/// The memory that `ibv_reg_mr_ex` is to register.
+fn described(attributes: *const ibv_mr_init_attr) -> Memory {
+    // SAFETY: null or valid, as the real function requires.
+    match unsafe { attributes.as_ref() } {
+        Some(attributes) if attributes.comp_mask & IBV_REG_MR_MASK_FD != 0 => Memory::DmaBuf,
+        Some(attributes) if attributes.comp_mask & IBV_REG_MR_MASK_ADDR != 0 => {
+            at(attributes.addr, attributes.length)
+        }
+        _ => Memory::Unknown,
+    }
+}
 
 entry_points! {
     Registration fn ibv_reg_mr(pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> *mut ibv_mr,
-        version "IBVERBS_1.1", region Region { address, length },
+        version "IBVERBS_1.1", memory at(address, length),
         absent unavailable(EntryPoint::ibv_reg_mr, ptr::null_mut());
 
     Registration fn ibv_reg_mr_iova(
         pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: c_int) -> *mut ibv_mr,
-        version "IBVERBS_1.7", region Region { address, length },
+        version "IBVERBS_1.7", memory at(address, length),
         absent unavailable(EntryPoint::ibv_reg_mr_iova, ptr::null_mut());
 
     Registration fn ibv_reg_mr_iova2(
         pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: u32) -> *mut ibv_mr,
-        version "IBVERBS_1.8", region Region { address, length },
+        version "IBVERBS_1.8", memory at(address, length),
         absent reg_mr_without_iova2(pd, address, length, iova, access);
+
+    Registration fn ibv_reg_mr_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut ibv_mr,
+        version "IBVERBS_1.15", memory described(attributes),
+        absent reg_mr_without_ex(pd, attributes);
 
     Registration fn ibv_rereg_mr(
         mr: *mut ibv_mr, flags: c_int, pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> c_int,
-        version "IBVERBS_1.1", region Region { address, length },
+        version "IBVERBS_1.1", memory moved(mr, flags, address, length),
         absent unavailable(EntryPoint::ibv_rereg_mr, IBV_REREG_MR_ERR_INPUT);
 
     Deregistration fn ibv_dereg_mr(mr: *mut ibv_mr) -> c_int,
-        version "IBVERBS_1.1", region Region::UNKNOWN,
+        version "IBVERBS_1.1", memory registered(mr),
         absent unavailable(EntryPoint::ibv_dereg_mr, libc::ENOSYS);
 }
 
@@ -119,6 +183,32 @@ fn reg_mr_without_iova2(
     let access = (access & !IBV_ACCESS_OPTIONAL_RANGE) as c_int;
     // SAFETY: the caller's own arguments; it answers for them as in a call of ibv_reg_mr.
     unsafe { ibv_reg_mr(pd, address, length, access) }
+}
+
+/// For a program whose libibverbs has no `ibv_reg_mr_ex` (before rdma-core 61), which it would have found out by looking for
+/// the function. With the preload it sees one; what the older functions can do, they do.
+fn reg_mr_without_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut ibv_mr {
+    // SAFETY: null or valid, as the real function requires.
+    let attributes = unsafe { attributes.as_ref() };
+    let plain = attributes
+        .filter(|attributes| attributes.comp_mask & !IBV_REG_MR_MASK_IOVA == IBV_REG_MR_MASK_ADDR);
+    let Some(attributes) = plain else {
+        return unavailable(EntryPoint::ibv_reg_mr_ex, ptr::null_mut());
+    };
+    let &ibv_mr_init_attr {
+        length,
+        access,
+        comp_mask,
+        iova,
+        addr,
+    } = attributes;
+    let iova = if comp_mask & IBV_REG_MR_MASK_IOVA != 0 {
+        iova
+    } else {
+        addr as u64
+    };
+    // SAFETY: the caller's own arguments; it answers for them as in a call of ibv_reg_mr_iova2.
+    unsafe { ibv_reg_mr_iova2(pd, addr, length, iova, access as u32) }
 }
 
 /// The result of a call whose function is nowhere in this process: `failure`, with errno ENOSYS. Says so once.
