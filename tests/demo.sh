@@ -10,7 +10,7 @@ fixtures=$2
 wrong=0
 
 ulimit -c 0 # no core file for a death that is part of the plan
-for name in LD_PRELOAD $(env | sed -n 's/^\(\(EMBEDDED\|MRLOCK\)[A-Z_]*\)=.*/\1/p'); do
+for name in LD_PRELOAD $(env | sed -n 's/^\(\(FAKE_IBV\|MRLOCK\)[A-Z_]*\)=.*/\1/p'); do
     unset "$name"
 done
 export LD_LIBRARY_PATH="$fixtures/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"

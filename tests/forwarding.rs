@@ -25,7 +25,7 @@ fn plugin_of_the_second_copy() -> PathBuf {
 /// With one witness for all copies of libibverbs in the process, as there is one kernel.
 fn run_with_one_kernel(program: &Program) -> Outcome {
     let kernel = scratch("kernel");
-    let outcome = program.clone().env("EMBEDDED_KERNEL", &kernel).run();
+    let outcome = program.clone().env("FAKE_IBV_KERNEL", &kernel).run();
     let _ = fs::remove_file(kernel);
     outcome
 }
@@ -33,11 +33,11 @@ fn run_with_one_kernel(program: &Program) -> Outcome {
 /// What a Python process with two wheels looks like, each with a libibverbs of its own.
 #[test]
 fn two_copies_of_libibverbs_in_use_at_once() {
-    let program = client("host")
+    let program = client("plugin_host")
         .arg(plugin())
         .arg(plugin_of_the_second_copy())
         .counting()
-        .env("EMBEDDED_HOLD_US", "1000");
+        .env("FAKE_IBV_HOLD_US", "1000");
     let without = run_with_one_kernel(&program).succeeded("without the library");
     let with = run_with_one_kernel(&program.preloaded()).succeeded("with the library");
     for copy in ["plugin 0: served by copy 0", "plugin 1: served by copy 1"] {
@@ -70,10 +70,10 @@ fn a_glibc_before_2_36() {
 /// The dynamic linker looks in the global scope first, so the plugin never sees the copy that it is linked to.
 #[test]
 fn a_libibverbs_in_the_global_scope_comes_first() {
-    let program = client("host_linked")
+    let program = client("plugin_host_linked")
         .arg(plugin_of_the_second_copy())
-        .env("EMBEDDED_RACE", "count");
-    let outcome = same_with_and_without(&program).succeeded("host_linked");
+        .env("FAKE_IBV_RACE", "count");
+    let outcome = same_with_and_without(&program).succeeded("plugin_host_linked");
     assert!(outcome.stdout.contains("by copy 0"), "{outcome:#?}");
 }
 
@@ -81,7 +81,7 @@ fn a_libibverbs_in_the_global_scope_comes_first() {
 /// keep a plugin loaded that its host has closed.
 #[test]
 fn plugins_that_are_closed_and_another_loaded_in_their_place() {
-    let mut program = client("reopen");
+    let mut program = client("reload_plugin");
     for plugin in [
         plugin(),
         plugin(),
@@ -91,7 +91,7 @@ fn plugins_that_are_closed_and_another_loaded_in_their_place() {
     ] {
         program = program.arg(plugin);
     }
-    let outcome = same_with_and_without(&program).succeeded("reopen");
+    let outcome = same_with_and_without(&program).succeeded("reload_plugin");
     assert_eq!(
         outcome.stdout,
         "served by copy 0, at another address, unloaded\n\
@@ -105,8 +105,9 @@ fn plugins_that_are_closed_and_another_loaded_in_their_place() {
 /// Of two preload libraries, the constructor of the later one runs first.
 #[test]
 fn a_constructor_that_registers_before_ours_has_run() {
-    let program = client("early").env("LD_PRELOAD", clients("libearly_dep.so"));
-    same_with_and_without(&program).succeeded("early");
+    let program = client("registered_before_main")
+        .env("LD_PRELOAD", clients("libregister_in_constructor.so"));
+    same_with_and_without(&program).succeeded("registered_before_main");
 
     let traced = program.preloaded().env("MRLOCK_LOG", "trace").run();
     let line = |start: &str| {
@@ -126,10 +127,10 @@ fn a_constructor_that_registers_before_ours_has_run() {
 fn another_library_that_interposes_ibv_reg_mr_is_still_reached() {
     let other = clients("other_reg_mr.so");
     let stress = client("stress").args(["-n", "20"]);
-    for program in [stress, client("host").arg(plugin())] {
+    for program in [stress, client("plugin_host").arg(plugin())] {
         let program = program
             .env("LD_PRELOAD", &other)
-            .env("EMBEDDED_RACE", "count");
+            .env("FAKE_IBV_RACE", "count");
         let outcome = same_with_and_without(&program).succeeded("with another library");
         assert!(!outcome.stdout.contains(": 0 calls"), "{outcome:#?}");
     }
@@ -155,7 +156,7 @@ fn two_copies_of_the_library() {
 
 #[test]
 fn two_copies_of_the_library_and_a_plugin_outside_the_global_scope() {
-    let host = client("host").arg(plugin());
+    let host = client("plugin_host").arg(plugin());
     let outcome = with_another_copy_of_the_library(&host);
     assert_eq!(outcome.stderr, "");
 }

@@ -71,7 +71,7 @@ fn compiles_as_c99_and_as_cpp_without_a_warning() {
             let source = source.to_str().expect("a name");
             for language in ["c -std=c99", "c++ -std=c++11", "c++ -std=c++20"] {
                 let (language, standard) = language.split_once(' ').expect("two words");
-                for verbs in ["-I.", "-Itests/embedded"] {
+                for verbs in ["-I.", "-Itests/fake_libibverbs"] {
                     let flags = ["-Wshadow", "-x", language, standard, verbs, "-c"];
                     compile(
                         if language == "c" { "cc" } else { "c++" },

@@ -138,18 +138,18 @@ fn trees() -> [PathBuf; 2] {
 /// by what it loads. The compiler drops libraries of which nothing is called, as Ubuntu's does.
 fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
     let plugin = fixtures().join("clients/plugin.so");
-    for unlinked in [client("stress"), client("host").arg(&plugin)] {
+    for unlinked in [client("stress"), client("plugin_host").arg(&plugin)] {
         let outcome = unlinked.run();
         assert!(outcome.segfaulted(), "it should die unlinked: {outcome:#?}");
     }
     for (source, libraries, arguments) in [
         ("tests/clients/stress.c", "-libverbs", None),
-        ("tests/clients/host.c", "-ldl", Some(plugin)),
+        ("tests/clients/plugin_host.c", "-ldl", Some(plugin)),
     ] {
         let program = scratch("program");
         let mut cc = Command::new("cc");
         cc.args(["-Wl,--as-needed", "-std=gnu11", "-pthread"]);
-        cc.args(["-Itests/embedded", source]);
+        cc.args(["-Itests/fake_libibverbs", source]);
         cc.arg("-L").arg(fixtures().join("lib"));
         cc.args(flags.split_whitespace()).args([libraries, "-o"]);
         build(cc.arg(&program));
@@ -302,7 +302,7 @@ FIND_MRLOCK
 find_package(Threads REQUIRED)
 add_executable(program ${REPOSITORY}/tests/clients/stress.c)
 target_compile_options(program PRIVATE -std=gnu11)
-target_include_directories(program PRIVATE ${REPOSITORY}/tests/embedded)
+target_include_directories(program PRIVATE ${REPOSITORY}/tests/fake_libibverbs)
 target_link_directories(program PRIVATE ${FIXTURES}/lib)
 target_link_libraries(program PRIVATE ibverbs Threads::Threads mrlock::mrlock)
 

@@ -16,7 +16,7 @@ use std::{
 const VERBS: u32 = 1;
 const IOCTL: u32 = 2;
 
-/// An object of `tests/clients/linked.c` needs these, in this order.
+/// An object of `tests/clients/linked_register.c` needs these, in this order.
 const RIGHT: [&str; 3] = ["-Wl,--no-as-needed", "-lmrlock", "-libverbs"];
 const WRONG: [&str; 3] = ["-Wl,--no-as-needed", "-libverbs", "-lmrlock"];
 const WITHOUT: [&str; 1] = ["-libverbs"];
@@ -42,7 +42,7 @@ fn link(flags: &[&str], sources: &[&str], libraries: &[&str]) -> Program {
         .chain(paths.iter().map(String::as_str))
         .chain(libraries.iter().copied())
         .collect();
-    let own = ["-std=gnu11", "-pthread", "-Itests/embedded"];
+    let own = ["-std=gnu11", "-pthread", "-Itests/fake_libibverbs"];
     let program = compile("cc", &[&own, flags].concat(), &rest);
     program.env(
         "LD_LIBRARY_PATH",
@@ -54,8 +54,8 @@ fn link(flags: &[&str], sources: &[&str], libraries: &[&str]) -> Program {
     )
 }
 
-const LINKED: &str = "tests/clients/linked.c";
-const MAIN: &str = "tests/clients/linked_main.c";
+const LINKED: &str = "tests/clients/linked_register.c";
+const MAIN: &str = "tests/clients/linked_register_main.c";
 
 fn executable(flags: &[&str], libraries: &[&str]) -> Program {
     link(flags, &[LINKED, MAIN], libraries)
@@ -71,8 +71,8 @@ fn plugin(libraries: &[&str]) -> String {
 /// libibverbs has no kernel behind it: an ioctl is never made.)
 #[track_caller]
 fn is_active(program: &Program, active: u32) {
-    let program = program.clone().counting().env("EMBEDDED_HOLD_US", "2000");
-    let outcome = program.run().succeeded("linked");
+    let program = program.clone().counting().env("FAKE_IBV_HOLD_US", "2000");
+    let outcome = program.run().succeeded("linked_register");
     assert_eq!(outcome.stdout, format!("active {active}\n"));
     assert_eq!(outcome.stderr, "");
     let together = outcome.witness.together;
@@ -173,7 +173,7 @@ fn the_readme_is_right() {
     fs::create_dir(&directory_of_app).expect("a scratch directory");
     fs::write(directory_of_app.join("app.c"), example).expect("a scratch file");
     // What an installed library needs no options for.
-    let headers = [root.join("include"), root.join("tests/embedded")];
+    let headers = [root.join("include"), root.join("tests/fake_libibverbs")];
     let libraries = [directory().to_owned(), fixtures().join("lib")];
     let join = |paths: &[PathBuf]| std::env::join_paths(paths).expect("no colon in a path");
     let compiled = Command::new("sh")

@@ -111,22 +111,22 @@ if __name__ == "__main__":
 
 #[test]
 fn a_rust_program() {
-    let program = fixtures().join("clients/plain");
-    same_with_and_without(&Program::new(program)).succeeded("plain");
+    let program = fixtures().join("clients/rust_ioctl");
+    same_with_and_without(&Program::new(program)).succeeded("rust_ioctl");
 }
 
 /// What a Go program is: libc or not, it makes its system calls itself.
 #[test]
 fn a_program_that_makes_its_system_calls_itself() {
-    let outcome = same_with_and_without(&client("raw")).succeeded("raw");
-    assert_eq!(outcome.stdout, "raw: 0, 5 bytes; libc: 0\n");
+    let outcome = same_with_and_without(&client("raw_syscalls")).succeeded("raw_syscalls");
+    assert_eq!(outcome.stdout, "raw_syscalls: 0, 5 bytes; libc: 0\n");
 }
 
 /// No loader, and so no preload.
 #[test]
 fn a_statically_linked_program() {
-    let program = client("raw_static").env("MRLOCK_LOG", "info");
-    let outcome = same_with_and_without(&program).succeeded("raw_static");
+    let program = client("raw_syscalls_static").env("MRLOCK_LOG", "info");
+    let outcome = same_with_and_without(&program).succeeded("raw_syscalls_static");
     assert_eq!(outcome.stderr, "");
 }
 

@@ -16,7 +16,7 @@ check tests/vm/prepare
 check cargo fmt --check
 check cargo clippy --quiet --all-targets -- --deny warnings
 check make --silent demo
-check cargo test --quiet --manifest-path tests/model/Cargo.toml --target-dir "$(dirname "$log")/model"
+check cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir "$(dirname "$log")/loom"
 
 {
     cargo test --no-fail-fast 2>&1
@@ -31,8 +31,8 @@ fi
 
 # The same promises, kept by the library that is packed for others.
 check make --silent dist
-check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test api \
-    --test forwarding --test ioctl --test linked --test ordinary_programs --test serialization --test settings \
+check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test c_api \
+    --test forwarding --test ioctl_hook --test linked --test ordinary_programs --test serialization --test settings \
     --test survival --test transparency
 
 echo "$passed passed, $failed failed"

@@ -11,7 +11,7 @@ const HOLD_US: &str = "2000";
 
 /// Runs `program` without and with the library: without, threads meet inside; with, they never do.
 fn overlaps_only_without_us(program: Program) {
-    let program = program.counting().env("EMBEDDED_HOLD_US", HOLD_US);
+    let program = program.counting().env("FAKE_IBV_HOLD_US", HOLD_US);
     let without = program.run().succeeded("without the library");
     let with = program.preloaded().run().succeeded("with the library");
 
@@ -41,7 +41,7 @@ fn short_stress() -> Program {
 fn counted_stress() -> Program {
     short_stress()
         .counting()
-        .env("EMBEDDED_HOLD_US", HOLD_US)
+        .env("FAKE_IBV_HOLD_US", HOLD_US)
         .preloaded()
 }
 
@@ -78,7 +78,7 @@ fn callers_of_a_libibverbs_that_binds_its_inner_calls_itself() {
 /// A Python process: libibverbs came in with an extension module, outside the global scope (`dlsym(RTLD_NEXT)` is NULL).
 #[test]
 fn callers_whose_libibverbs_is_not_in_the_global_scope() {
-    overlaps_only_without_us(client("host").arg(fixtures().join("clients/plugin.so")));
+    overlaps_only_without_us(client("plugin_host").arg(fixtures().join("clients/plugin.so")));
 }
 
 /// Every thread's first call: none finds the functions looked up already.

@@ -5,7 +5,7 @@
 //! serves both: what rustc's code asks of it is the same, but for a memcpy and the like of its own, which rustc is told
 //! to do without.
 //!
-//! It sees which plain memory the atomic accesses put in order. It does not see a thread that sleeps for ever (tests/model
+//! It sees which plain memory the atomic accesses put in order. It does not see a thread that sleeps for ever (tests/loom
 //! does), takes no account of fences, and follows no child of a process that has several threads.
 
 mod common;
@@ -54,8 +54,8 @@ fn watched(name: &str, arguments: &str, preloaded: &[&Path]) -> Outcome {
     let program = arguments.split(' ').fold(program, Program::arg);
     program
         .libibverbs("tsan")
-        .env("EMBEDDED_RACE", "count")
-        .env("EMBEDDED_HOLD_US", "10")
+        .env("FAKE_IBV_RACE", "count")
+        .env("FAKE_IBV_HOLD_US", "10")
         .env("MRLOCK_REPORT", "/dev/null")
         .env("MRLOCK_WARN_AFTER", "1")
         .env("TSAN_OPTIONS", "")
@@ -74,7 +74,7 @@ fn is_clean(name: &str, arguments: &str) -> String {
 
 #[test]
 fn what_one_call_has_done_is_seen_by_the_next() {
-    for (name, arguments) in [("stress", "-n 200"), ("crowd", "64 16 200")] {
+    for (name, arguments) in [("stress", "-n 200"), ("many_threads", "64 16 200")] {
         let without = watched(name, arguments, &[]);
         assert!(
             without.stderr.contains(FOUND) && without.stderr.contains("verbs.c"),
@@ -93,10 +93,10 @@ fn handlers_that_register_race_with_nothing() {
 
 #[test]
 fn who_looks_after_the_thread_inside_races_with_nothing() {
-    let slow = is_clean("slow", "sleeps 2 8");
+    let slow = is_clean("slow_holder", "sleeps 2 8");
     assert!(slow.contains("has been inside for 1 s"), "{slow}");
     for who in ["cancel", "waiter"] {
-        let gone = is_clean("gone", who);
+        let gone = is_clean("thread_ends", who);
         assert!(gone.contains("the next in line goes on"), "{gone}");
     }
 }

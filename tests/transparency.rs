@@ -23,7 +23,7 @@ fn return_values_and_errno_of_every_entry_point() {
 
 #[test]
 fn an_errno_that_a_successful_call_leaves_behind() {
-    let outcome = same_with_and_without(&client("outcomes").env("EMBEDDED_ERRNO_ON_SUCCESS", "77"));
+    let outcome = same_with_and_without(&client("outcomes").env("FAKE_IBV_ERRNO_ON_SUCCESS", "77"));
     assert!(outcome.succeeded("outcomes").stdout.contains("errno 77"));
 }
 
@@ -56,19 +56,19 @@ fn a_caller_of_the_1_0_abi() {
 
 #[test]
 fn a_registration_in_the_constructor_of_a_library() {
-    same_with_and_without(&client("early")).succeeded("early");
+    same_with_and_without(&client("registered_before_main")).succeeded("registered_before_main");
 }
 
 #[test]
 fn a_libibverbs_that_has_all_entry_points() {
-    same_with_and_without(&client("relaxed")).succeeded("relaxed");
+    same_with_and_without(&client("relaxed_ordering")).succeeded("relaxed_ordering");
 }
 
 /// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that asks for one finds ours, and must not be worse off
 /// than with the plain registration that it would have fallen back to.
 #[test]
 fn a_libibverbs_without_ibv_reg_mr_iova2() {
-    let program = client("relaxed").libibverbs("old");
+    let program = client("relaxed_ordering").libibverbs("old");
     let without = program.run().succeeded("without the library");
     assert!(
         without.stdout.contains("ibv_reg_mr_iova2: absent"),
@@ -100,10 +100,12 @@ fn a_libibverbs_without_ibv_reg_mr_iova2() {
 /// goes on.
 #[test]
 fn no_libibverbs_in_the_process() {
-    let without = client("orphan").run().succeeded("without the library");
+    let without = client("without_libibverbs")
+        .run()
+        .succeeded("without the library");
     assert!(without.stdout.contains("absent"), "{without:#?}");
 
-    let with = client("orphan")
+    let with = client("without_libibverbs")
         .preloaded()
         .run()
         .succeeded("with the library");

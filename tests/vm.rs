@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::trace::{Witness, event, is_without_loss};
+use common::kernel_trace::{KernelWitness, event, is_without_loss};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -147,7 +147,10 @@ fn the_ioctl_hook_alone_misses_nobody() {
 /// In particular: a program that would get EFAULT from the kernel does not die of our looking first.
 #[test]
 fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
-    let (without, with) = (run("malformed", "without"), run("malformed", "with"));
+    let (without, with) = (
+        run("malformed_ioctl", "without"),
+        run("malformed_ioctl", "with"),
+    );
     with.prints_what(&without);
     with.writes_to_stderr_what(&without);
 }
@@ -402,12 +405,12 @@ impl Run {
         self.read("status").lines().count()
     }
 
-    fn witness(&self) -> Witness {
+    fn witness(&self) -> KernelWitness {
         self.judge(&self.read("trace"))
     }
 
     /// Of the threads of this name only.
-    fn witness_of(&self, task: &str) -> Witness {
+    fn witness_of(&self, task: &str) -> KernelWitness {
         let trace = self.read("trace");
         let its_own = trace
             .lines()
@@ -415,8 +418,8 @@ impl Run {
         self.judge(&its_own.collect::<Vec<_>>().join("\n"))
     }
 
-    fn judge(&self, trace: &str) -> Witness {
-        Witness::of(trace).unwrap_or_else(|reason| {
+    fn judge(&self, trace: &str) -> KernelWitness {
+        KernelWitness::of(trace).unwrap_or_else(|reason| {
             let trace = self.directory.join("trace");
             panic!(
                 "{}: no witness: {reason}; see {}",
@@ -499,8 +502,8 @@ const HEAD: &str = "\
 #              | |         |   |||||     |         |
 ";
 
-fn trace_of(events: &str) -> Result<Witness, String> {
-    Witness::of(&format!("{HEAD}{events}# profile:   enter_get   2   0\n"))
+fn trace_of(events: &str) -> Result<KernelWitness, String> {
+    KernelWitness::of(&format!("{HEAD}{events}# profile:   enter_get   2   0\n"))
 }
 
 #[test]
@@ -513,7 +516,7 @@ fn judge_sees_one_at_a_time() {
    a-b [c]-172     [001] .....    15: leave_release: (rxe_mr_cleanup+0x5a/0xb0 [rdma_rxe] <- ib_umem_release)
 ",
     );
-    let expected = Witness {
+    let expected = KernelWitness {
         registrations: 1,
         deregistrations: 1,
         registrations_at_once: 1,
@@ -535,7 +538,7 @@ fn judge_sees_an_overlap() {
    python3-171     [001] .....    17: leave_get: (rxe_mr_init_user+0x45/0x230 [rdma_rxe] <- ib_umem_get)
 ",
     );
-    let expected = Witness {
+    let expected = KernelWitness {
         registrations: 2,
         deregistrations: 1,
         registrations_at_once: 2,

@@ -12,7 +12,7 @@
  * fork child              Registers once.
  */
 #define _GNU_SOURCE
-#include "inside.h"
+#include "inside_registration.h"
 
 #include <signal.h>
 #include <spawn.h>

@@ -13,7 +13,7 @@
  */
 #define _GNU_SOURCE
 #define MRLOCK_WEAK
-#include "inside.h"
+#include "inside_registration.h"
 
 #include <dlfcn.h>
 #include <mrlock.h>

@@ -5,7 +5,7 @@
  * start together; each registers and deregisters a memory region so many times,
  * by all four entry points in turn, and checks what it gets.
  */
-#include "together.h"
+#include "run_together.h"
 
 #include <unistd.h>
 

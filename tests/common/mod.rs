@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-pub mod trace;
+pub mod kernel_trace;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -244,8 +244,8 @@ impl Program {
     pub fn counting(mut self) -> Self {
         let witness = scratch("witness");
         self.witness = Some(witness.clone());
-        self.env("EMBEDDED_RACE", "count")
-            .env("EMBEDDED_WITNESS", witness)
+        self.env("FAKE_IBV_RACE", "count")
+            .env("FAKE_IBV_WITNESS", witness)
     }
 
     /// The same with `libmrlock.so` preloaded, ahead of what is preloaded already.
@@ -274,7 +274,7 @@ impl Program {
         }
         command.args(&self.command);
         for (name, _) in env::vars_os() {
-            if ["LD_", "MRLOCK", "EMBEDDED"]
+            if ["LD_", "MRLOCK", "FAKE_IBV"]
                 .iter()
                 .any(|prefix| name.to_string_lossy().starts_with(prefix))
             {

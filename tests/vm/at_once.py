@@ -39,7 +39,7 @@ def plugin(file):
 
 
 def handle(file, *arguments):
-    arguments = [b"handle", *arguments, str(THREADS).encode()]
+    arguments = [b"dlopen_verbs", *arguments, str(THREADS).encode()]
     argv = (ctypes.c_char_p * (len(arguments) + 1))(*arguments)
     library = ctypes.CDLL(file)
     return lambda: library.main(len(arguments), argv)
