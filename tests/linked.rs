@@ -61,7 +61,7 @@ fn executable(flags: &[&str], libraries: &[&str]) -> Program {
     link(flags, &[LINKED, MAIN], libraries)
 }
 
-/// `linked.c` as a shared object, for `linked_main`.
+/// `linked_register.c` as a shared object, for `linked_register_main`.
 fn plugin(libraries: &[&str]) -> String {
     let plugin = link(&["-shared", "-fPIC"], &[LINKED], libraries);
     plugin.name().to_str().expect("a name").to_owned()

@@ -5,7 +5,7 @@
 #![cfg(test)]
 
 #[cfg(miri)]
-extern crate mrlock_model_threads as loom;
+extern crate mrlock_loom_threads as loom;
 
 #[path = "../../../src/lock/mod.rs"]
 #[allow(dead_code, reason = "fork and the log are not part of the model")]
