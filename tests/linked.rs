@@ -35,11 +35,13 @@ fn directory() -> &'static Path {
 }
 
 fn link(flags: &[&str], sources: &[&str], libraries: &[&str]) -> Program {
-    let paths = [directory(), &fixtures().join("lib")].map(|path| format!("-L{}", path.display()));
+    // -rpath-link: a shared object among the sources needs a libibverbs, too, and the system may have none.
+    let paths = [directory(), &fixtures().join("lib")]
+        .map(|path| format!("-L{0} -Wl,-rpath-link,{0}", path.display()));
     let rest: Vec<_> = sources
         .iter()
         .copied()
-        .chain(paths.iter().map(String::as_str))
+        .chain(paths.iter().flat_map(|path| path.split(' ')))
         .chain(libraries.iter().copied())
         .collect();
     let own = ["-std=gnu11", "-pthread", "-Itests/fake_libibverbs"];
