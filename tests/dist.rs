@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{PACKAGE, dist, listed, scratch, unpacked};
+use common::{PACKAGE, dist, listed, machine, scratch, unpacked};
 use std::{collections::BTreeSet, fs, process::Command};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -16,6 +16,7 @@ fn output(command: &mut Command) -> String {
 
 #[test]
 fn what_is_in_the_package() {
+    needs!("tests/dist.rs", machine::make_dist());
     let mut expected: BTreeSet<String> = [
         "CHANGELOG.md 644".into(),
         "LICENSE 644".into(),
@@ -40,6 +41,7 @@ fn what_is_in_the_package() {
 
 #[test]
 fn the_links_of_its_readme_lead_somewhere() {
+    needs!("tests/dist.rs", machine::make_dist());
     let readme = fs::read_to_string(unpacked().join("README.md")).expect("the README");
     let links = readme.split("](").skip(1);
     let links = links.filter_map(|rest| rest.split(')').next());
@@ -54,6 +56,7 @@ fn the_links_of_its_readme_lead_somewhere() {
 /// The licences of the crates that are linked in ask for being named.
 #[test]
 fn whose_work_is_in_it() {
+    needs!("tests/dist.rs", machine::make_dist());
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--prefix=none", "--no-dedupe"]);
     tree.args(["--edges=normal,no-proc-macro", "--format={p}|{l}"]);
@@ -87,6 +90,7 @@ fn whose_work_is_in_it() {
 /// Everything is in one directory, and is nobody's in particular.
 #[test]
 fn how_it_is_packed() {
+    needs!("tests/dist.rs", machine::make_dist());
     for package in [PACKAGE.to_owned(), format!("{PACKAGE}-debug")] {
         let package = dist().join(package + ".tar.gz");
         let mut tar = Command::new("tar");
@@ -102,6 +106,7 @@ fn how_it_is_packed() {
 /// A debugger that is given the stripped library finds the rest beside it.
 #[test]
 fn the_debug_file_belongs_to_the_library() {
+    needs!("tests/dist.rs", machine::make_dist());
     let library = unpacked().join("lib/libmrlock.so.0");
     let debug = unpacked().join(format!("lib/.debug/libmrlock.so.{VERSION}.debug"));
     let symbols = output(Command::new("nm").arg(&debug));
@@ -128,6 +133,7 @@ fn the_debug_file_belongs_to_the_library() {
 
 #[test]
 fn where_it_was_made_is_not_in_it() {
+    needs!("tests/dist.rs", machine::make_dist());
     for place in [env!("CARGO_MANIFEST_DIR"), "/.cargo/"] {
         let mut grep = Command::new("grep");
         let found = grep.args(["-rlF", place]).arg(unpacked()).output();

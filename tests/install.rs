@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Program, build, client, fixtures, install, library, listed, make, scratch, unpacked};
+use common::{
+    PACKAGE, Program, build, client, fixtures, install, library, listed, machine, make, scratch,
+    unpacked,
+};
 use std::{
     collections::BTreeSet,
     env, fs,
@@ -125,13 +128,21 @@ fn refuses_a_place_that_no_preload_can_name() {
     }
 }
 
-/// A tree to build with, at a place that it was not made for: what `make install` made, moved, and what `make dist` made.
-fn trees() -> [PathBuf; 2] {
+/// A tree to build with, at a place that it was not made for: what `make install` made, moved, and what `make dist` made
+/// where that can be made.
+fn trees() -> Vec<PathBuf> {
     let prefix = scratch("prefix");
     install(&prefix);
     let moved = scratch("moved");
     fs::rename(&prefix, &moved).expect("both are in one directory");
-    [moved, unpacked().to_owned()]
+    let mut trees = vec![moved];
+    if machine::has(
+        "builds with the package of `make dist`",
+        machine::make_dist(),
+    ) {
+        trees.push(unpacked().to_owned());
+    }
+    trees
 }
 
 /// Two clients that know nothing of mrlock, compiled with these flags and run: one is linked to libibverbs, the other has it
@@ -205,11 +216,12 @@ fn programs_built_with_cc() {
 
 #[test]
 fn programs_built_with_pkg_config() {
+    needs!("programs built with pkg-config", pkg_config());
     for tree in trees() {
         let library = tree.join("lib");
         let mut flags = Command::new("pkg-config");
         // As its user does who moved it; the package finds out for itself.
-        if tree != unpacked() {
+        if !tree.ends_with(PACKAGE) {
             flags.arg(format!("--define-variable=prefix={}", tree.display()));
         }
         flags.args(["--cflags", "--libs", "mrlock", "other"]);
@@ -235,6 +247,7 @@ fn other_package() -> PathBuf {
 /// It finds the library without help, and the order of the names does not matter.
 #[test]
 fn a_program_built_with_cmake() {
+    needs!("a program built with CMake", cmake());
     trees().iter().for_each(|tree| {
         built_with_cmake(FIND_PACKAGE, tree);
     });
@@ -243,9 +256,22 @@ fn a_program_built_with_cmake() {
 /// The same with what `make install` wrote for pkg-config, where it was installed.
 #[test]
 fn a_program_built_with_cmake_and_pkg_config() {
+    needs!(
+        "a program built with CMake and pkg-config",
+        cmake(),
+        pkg_config()
+    );
     let prefix = scratch("prefix");
     install(&prefix);
     built_with_cmake(PKG_CHECK_MODULES, &prefix);
+}
+
+fn cmake() -> machine::Need {
+    machine::program("cmake", "cmake")
+}
+
+fn pkg_config() -> machine::Need {
+    machine::program("pkg-config", "pkg-config")
 }
 
 /// `find` is to make a target `mrlock::mrlock`.
@@ -270,6 +296,11 @@ fn built_with_cmake(find: &str, tree: &Path) {
 /// Such a one does not say for what machine it is.
 #[test]
 fn a_cmake_project_without_a_language() {
+    needs!(
+        "a CMake project without a language",
+        cmake(),
+        machine::make_dist()
+    );
     let project = scratch("project");
     fs::create_dir(&project).expect("a scratch directory");
     let lists = "cmake_minimum_required(VERSION 3.13)\nproject(nothing NONE)\n\
@@ -312,6 +343,10 @@ target_link_libraries(example PRIVATE mrlock::mrlock)
 
 #[test]
 fn the_manual_pages_are_well_formed() {
+    needs!(
+        "the check of the manual pages",
+        machine::program("mandoc", "mandoc")
+    );
     let pages = ["packaging/mrlock.7", "packaging/mrlock-run.1"];
     let mut mandoc = Command::new("mandoc");
     build(mandoc.args(["-Tlint", "-Wwarning"]).args(pages));

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Outcome, Program, build, client, fixtures, install, make, scratch, unpacked};
+use common::{
+    Outcome, Program, build, client, fixtures, install, machine, make, scratch, unpacked,
+};
 use std::{
     ffi::OsStr,
     fs,
@@ -50,6 +52,7 @@ fn the_command_runs_with_the_library() {
 
 #[test]
 fn it_finds_the_library_from_the_unpacked_package() {
+    needs!("the launcher of `make dist`", machine::make_dist());
     stress(unpacked().join("bin/mrlock-run"))
         .run()
         .succeeded("unpacked");
@@ -429,13 +432,17 @@ fn a_set_uid_or_set_gid_command() {
 /// As some distributions have sudo.
 #[test]
 fn a_command_that_may_be_run_but_not_read() {
+    needs!(
+        "a command that may be run but not read",
+        has_another_group()
+    );
     let directory = directory_for_all();
     let launcher = directory.join("bin/mrlock-run");
     let command = |mode| {
         let command = directory.join(format!("nothing-{mode:o}"));
         fs::copy(compiled(&[]), &command).expect("a copy");
         if !is_root() {
-            chown(&command, None, Some(another_group())).expect("a group of ours");
+            chown(&command, None, another_group()).expect("a group of ours");
         }
         fs::set_permissions(&command, fs::Permissions::from_mode(mode)).expect("ours to set");
         command
@@ -454,6 +461,11 @@ fn a_command_that_may_be_run_but_not_read() {
 
 #[test]
 fn a_command_with_file_capabilities() {
+    needs!(
+        "a command with file capabilities",
+        machine::file(SETCAP, "libcap2-bin"),
+        may_set_capabilities()
+    );
     let directory = directory_for_all();
     let command = directory.join("nothing");
     fs::copy(compiled(&[]), &command).expect("a copy");
@@ -463,11 +475,7 @@ fn a_command_with_file_capabilities() {
     } else {
         &["--map-root-user"]
     });
-    build(
-        setcap
-            .args(["/usr/sbin/setcap", "cap_ipc_lock+ep"])
-            .arg(&command),
-    );
+    build(setcap.args([SETCAP, "cap_ipc_lock+ep"]).arg(&command));
 
     would_run_without(somebody(), &command);
     let launcher = directory.join("bin/mrlock-run");
@@ -502,14 +510,36 @@ fn somebody() -> Program {
     }
 }
 
-fn another_group() -> u32 {
+const SETCAP: &str = "/usr/sbin/setcap";
+
+fn another_group() -> Option<u32> {
     let mut groups = [0; 64];
     // SAFETY: it writes at most as many groups as there is room for, and getegid() has no preconditions.
     let (count, own) = unsafe { (libc::getgroups(64, groups.as_mut_ptr()), libc::getegid()) };
     let groups = groups.iter().take(count.try_into().unwrap_or(0));
-    *groups.into_iter().find(|&&group| group != own).expect(
-        "run this as root, or as a user with a second group: a command has to be set-gid to it",
-    )
+    groups.into_iter().copied().find(|&group| group != own)
+}
+
+fn has_another_group() -> machine::Need {
+    if is_root() || another_group().is_some() {
+        Ok(())
+    } else {
+        Err("the user has one group only: run it as root, or as a user with a second group".into())
+    }
+}
+
+/// Without root, it takes a user namespace.
+fn may_set_capabilities() -> machine::Need {
+    let mut unshare = Command::new("unshare");
+    let succeeds = unshare
+        .args(["--map-root-user", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if is_root() || succeeds {
+        Ok(())
+    } else {
+        Err("the user may not create a user namespace: run it as root".into())
+    }
 }
 
 const NOBODY: u32 = 65534;

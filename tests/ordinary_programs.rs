@@ -3,13 +3,16 @@
 
 mod common;
 
-use common::{Program, client, fixtures, same_with_and_without, scratch};
-use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use common::{Program, client, fixtures, machine, same_with_and_without, scratch};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 /// Runs a shell script in an empty directory, without and with the library. `program`, which it is about, comes with the
 /// Debian package `package`.
 fn unchanged(program: &str, package: &str, script: &str) {
-    find(program, package);
+    needs!(
+        &format!("{program} with the library"),
+        machine::program(program, package)
+    );
     let directory = scratch(&format!("ordinary-{}", program.replace('/', "-")));
     let directory = directory.display();
     // The same name every time: some programs print it.
@@ -28,15 +31,6 @@ fn unchanged(program: &str, package: &str, script: &str) {
     );
     assert!(!asked.stderr.contains("serialized"), "{asked:#?}");
     let _ = fs::remove_dir_all(directory.to_string());
-}
-
-/// Where the program is; its absence is no reason to test less.
-fn find(program: &str, package: &str) -> PathBuf {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.exists())
-        .unwrap_or_else(|| panic!("this machine has no {program}: apt-get install {package}"))
 }
 
 macro_rules! unchanged {
@@ -137,11 +131,13 @@ fn programs_started_by_vfork_and_posix_spawn() {
 }
 
 /// The loader leaves the library out, and whoever preloads it everywhere must still be able to become somebody else.
+const SU: &str = "/usr/bin/su";
+
 #[test]
 fn a_set_uid_program() {
-    let su = find("su", "util-linux");
-    let mode = fs::metadata(&su).expect("su").permissions().mode();
-    assert_ne!(mode & 0o4000, 0, "{su:?} is not set-uid");
+    needs!("a set-uid program", machine::file(SU, "util-linux"));
+    let mode = fs::metadata(SU).expect("su").permissions().mode();
+    assert_ne!(mode & 0o4000, 0, "{SU} is not set-uid");
     // Root that starts it gains nothing by it, so the loader would not mind: be nobody first.
     // SAFETY: geteuid() has no preconditions.
     let is_root = unsafe { libc::geteuid() } == 0;
@@ -152,8 +148,8 @@ fn a_set_uid_program() {
     };
     // Only su itself gets it.
     let setting = format!("LD_PRELOAD={}", common::library().display());
-    let without = program.clone().arg(&su).arg("--version").run();
+    let without = program.clone().arg(SU).arg("--version").run();
     program = program.arg(setting).arg("MRLOCK_LOG=info");
-    let with = program.arg(&su).arg("--version").run();
+    let with = program.arg(SU).arg("--version").run();
     assert_eq!(with, without.succeeded("su"));
 }

@@ -7,7 +7,10 @@
 
 mod common;
 
-use common::kernel_trace::{KernelWitness, event, is_without_loss};
+use common::{
+    kernel_trace::{KernelWitness, event, is_without_loss},
+    machine::virtual_machine,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -16,31 +19,39 @@ use std::{
     sync::OnceLock,
 };
 
+/// What is left out where the machine cannot boot another.
+const VM: &str = "all tests with a real kernel";
+
 // The promises.
 
 #[test]
 fn mooncake_registers_a_batch_of_buffers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     is_serialized("mooncake_batch");
 }
 
 #[test]
 fn mooncake_registers_on_several_devices_one_at_a_time() {
+    needs!(VM, virtual_machine());
     is_serialized("mooncake_parallel");
 }
 
 #[test]
 fn eight_mooncake_engines_register_one_at_a_time() {
+    needs!(VM, virtual_machine());
     is_serialized("mooncake_eight_engines");
 }
 
 #[test]
 fn a_c_client_gets_the_same_from_every_entry_point_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("mr_check");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
 fn a_c_client_linked_to_the_library_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("linked_right");
     with.writes_to_stderr_what(&without);
     let reports = with.reports();
@@ -54,6 +65,7 @@ fn a_c_client_linked_to_the_library_registers_one_at_a_time() {
 /// Behind libibverbs, where the ioctl hook is the only one that sees a call.
 #[test]
 fn a_c_client_linked_in_the_wrong_order_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("linked_wrong");
     with.writes_to_stderr_what(&without);
     let reports = with.reports();
@@ -66,6 +78,7 @@ fn a_c_client_linked_in_the_wrong_order_registers_one_at_a_time() {
 
 #[test]
 fn a_client_of_the_1_0_abi_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("mr_check_1_0");
     with.writes_to_stderr_what(&without);
 }
@@ -73,6 +86,7 @@ fn a_client_of_the_1_0_abi_registers_one_at_a_time() {
 /// As NCCL does.
 #[test]
 fn a_caller_that_binds_by_dlvsym_on_a_handle_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("dlvsym");
     with.writes_to_stderr_what(&without);
 }
@@ -80,18 +94,21 @@ fn a_caller_that_binds_by_dlvsym_on_a_handle_registers_one_at_a_time() {
 /// As Mooncake's TENT does.
 #[test]
 fn a_caller_that_binds_by_dlsym_on_a_handle_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("dlsym");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
 fn a_program_with_libibverbs_linked_in_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("mr_check_static");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
 fn everybody_in_one_process_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, _) = is_serialized("everybody");
     // The overlap is one of different users, and not only of each with itself.
     let strangers = without.witness().strangers;
@@ -106,6 +123,7 @@ fn everybody_in_one_process_registers_one_at_a_time() {
 
 #[test]
 fn two_copies_of_libibverbs_keep_to_their_own_contexts_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("two_copies");
     for run in [without, with] {
         keeps_copies_apart(&run);
@@ -116,6 +134,7 @@ fn two_copies_of_libibverbs_keep_to_their_own_contexts_one_at_a_time() {
 /// has no libibverbs to go by.
 #[test]
 fn two_copies_by_handle_keep_to_their_own_contexts_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("two_copies_by_handle");
     for run in [without, with] {
         keeps_copies_apart(&run);
@@ -124,6 +143,7 @@ fn two_copies_by_handle_keep_to_their_own_contexts_one_at_a_time() {
 
 #[test]
 fn the_verbs_hooks_alone_miss_who_binds_by_a_handle() {
+    needs!(VM, virtual_machine());
     let with = run("verbs_hooks", "with");
     let overlap = with.witness().overlap;
     with.expects(overlap >= 2, "an overlap", overlap);
@@ -131,6 +151,7 @@ fn the_verbs_hooks_alone_miss_who_binds_by_a_handle() {
 
 #[test]
 fn the_ioctl_hook_alone_misses_nobody() {
+    needs!(VM, virtual_machine());
     let (without, with) = (run("everybody", "without"), run("ioctl_hook", "with"));
     let overlap = with.witness().overlap;
     with.expects(overlap == 1, "one thread inside at a time", overlap);
@@ -147,6 +168,7 @@ fn the_ioctl_hook_alone_misses_nobody() {
 /// In particular: a program that would get EFAULT from the kernel does not die of our looking first.
 #[test]
 fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
+    needs!(VM, virtual_machine());
     let (without, with) = (
         run("malformed_ioctl", "without"),
         run("malformed_ioctl", "with"),
@@ -158,6 +180,7 @@ fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
 /// One at a time in each process; and nothing that the parent does holds up the child, or the other way round.
 #[test]
 fn a_forked_child_registers_on_devices_that_it_opens_itself() {
+    needs!(VM, virtual_machine());
     let (without, with) = (run("fork", "without"), run("fork", "with"));
     let alone = without.witness_of("parent").overlap;
     without.expects(
@@ -185,12 +208,14 @@ fn a_forked_child_registers_on_devices_that_it_opens_itself() {
 
 #[test]
 fn ibv_rc_pingpong_ends_as_without() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_unharmed("ibv_rc_pingpong");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
 fn fi_pingpong_ends_as_without() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_unharmed("fi_pingpong");
     with.writes_to_stderr_what(&without);
 }
@@ -199,6 +224,7 @@ fn fi_pingpong_ends_as_without() {
 /// buffer at each end, whatever number of writes follows, does prove that no write does.
 #[test]
 fn the_data_path_of_ib_write_bw_never_enters_the_library() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_unharmed("ib_write_bw");
     with.writes_to_stderr_what(&without);
     let registrations = with.witness().registrations;
@@ -212,6 +238,7 @@ fn the_data_path_of_ib_write_bw_never_enters_the_library() {
 
 #[test]
 fn with_calls_reg_deregistrations_may_overlap_and_registrations_never() {
+    needs!(VM, virtual_machine());
     let (without, with) = (run("calls_reg", "without"), run("calls_reg", "with"));
     let alone = without.witness().registrations_at_once;
     without.expects(

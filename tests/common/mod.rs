@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod kernel_trace;
+pub mod machine;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
