@@ -1,4 +1,4 @@
-# The words of this project: make, make demo, make test, make miri, make bench, make fixtures, make header,
+# The words of this project: make, make check, make demo, make test, make miri, make bench, make fixtures, make header,
 # make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -22,7 +22,7 @@ benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FI
 objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so registering_preload.so)
 rust     := $(CLIENTS)/rust_ioctl
 
-.PHONY: release fixtures demo test miri bench peers header clean
+.PHONY: release fixtures demo check test miri bench peers header clean
 
 # cargo leaves the library as it is if that would not change: it is up to date nevertheless.
 release:
@@ -33,6 +33,14 @@ fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURE
 
 demo: release $(verbs) $(CLIENTS)/stress
 	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
+
+# The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
+# and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --all-targets -- --deny warnings
+	$(CARGO) test --quiet --lib --test c_api --test forwarding --test ioctl_hook --test linked --test serialization \
+		--test settings --test transparency
 
 test:
 	@tests/run.sh $(TARGET)/test.log
