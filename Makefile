@@ -1,4 +1,4 @@
-# The words of this project: make, make check, make demo, make test, make miri, make bench, make fixtures, make header,
+# The targets: make, make check, make demo, make test, make miri, make bench, make fixtures, make header,
 # make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -8,7 +8,7 @@ CARGO    ?= cargo
 CC       ?= cc
 RUSTC    ?= rustc
 CFLAGS   ?= -O2 -g -Wall -Wextra -Werror
-# -I: our <infiniband/verbs.h> comes before any installed one. -MMD: what a file includes, for the next make.
+# -I: the fake <infiniband/verbs.h> comes before an installed one. -MMD records what a file includes, for the next make.
 COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/fake_libibverbs -Iinclude -MMD -MP -MF $@.d -MT $@
 
 second   := $(FIXTURES)/lib/libibverbs-second.so.1
@@ -24,7 +24,7 @@ rust     := $(CLIENTS)/rust_ioctl
 
 .PHONY: release fixtures demo check test miri bench peers header clean
 
-# cargo leaves the library as it is if that would not change: it is up to date nevertheless.
+# cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
 	$(CARGO) build --release
 	@touch -c $(LIBRARY)
@@ -45,8 +45,8 @@ check:
 test:
 	@tests/run.sh $(TARGET)/test.log
 
-# The lock's model in another interpreter. Not in `make test`, whose toolchain is a stable one: this needs
-# `rustup toolchain install nightly --component miri,rust-src`. (Apart from the others, because a thread dies for good.)
+# The tests of tests/loom under miri. Not in `make test`, because the toolchain there is stable: this needs
+# `rustup toolchain install nightly --component miri,rust-src`. (The test of a holder that ends runs apart, because its thread never returns.)
 NIGHTLY ?= nightly
 miri:
 	cd tests/loom && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
@@ -57,7 +57,8 @@ bench: release fixtures $(benches) peers
 
 include packaging/install.mk packaging/dist.mk
 
-# What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
+# What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
+# rows say so.
 debian := $(FIXTURES)/peers/debian
 peers:
 	$(CARGO) build --quiet --release --examples --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
@@ -68,18 +69,18 @@ peers:
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
 
-# Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
+# Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
 	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/scratch \
 		$(dist) $(TARGET)/portable $(TARGET)/x86_64-unknown-linux-gnu
 
-# libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; a
-# second copy for the same process, under a name of its own; and watched by ThreadSanitizer.
+# The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
+# without ibv_reg_mr_iova2 (old); a second copy for the same process, under another name; and with ThreadSanitizer (tsan).
 $(FIXTURES)/bsymbolic/libibverbs.so.1: variant := -Wl,-Bsymbolic-functions
 $(FIXTURES)/old/libibverbs.so.1: variant := -DFAKE_IBV_WITHOUT_IOVA2
 $(second): variant := -DFAKE_IBV_COPY=1u
 $(watched): variant := -fsanitize=thread
-# -fsemantic-interposition: the compiler, too, must leave calls of public functions to the loader.
+# -fsemantic-interposition: the compiler must leave calls of public functions to the loader.
 $(verbs) $(watched): tests/fake_libibverbs/verbs.c tests/fake_libibverbs/libibverbs.map Makefile
 	@mkdir -p $(@D)
 	@$(CC) -E -P -xc $(filter -D%,$(variant)) tests/fake_libibverbs/libibverbs.map -o $@.map
@@ -87,10 +88,10 @@ $(verbs) $(watched): tests/fake_libibverbs/verbs.c tests/fake_libibverbs/libibve
 		-Wl,-soname,$(@F) -Wl,--version-script=$@.map
 	@ln -sf $(@F) $(basename $@)
 
-# Clients link to the first of them, without a run path: LD_LIBRARY_PATH says which one they get.
+# Clients link to the first build, without a run path: LD_LIBRARY_PATH selects the build.
 $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
-# It uses nothing of libibverbs itself.
+# It calls no function of libibverbs itself.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
@@ -105,7 +106,7 @@ $(CLIENTS)/registered_before_main: $(CLIENTS)/libregister_in_constructor.so
 $(CLIENTS)/cost $(CLIENTS)/contend: libs := -L$(FIXTURES)/lib -libverbs
 $(filter %.so,$(benches)): libs :=
 
-# Each client is the source file of its name; those that are built a second time, and those of benches/, say so here.
+# A client is built from the source file of its name. The exceptions are those built a second time, and those of benches/.
 again    := $(addprefix $(CLIENTS)/,plugin_host_linked raw_syscalls_static)
 $(filter-out $(again),$(linked) $(unlinked)): $(CLIENTS)/%: tests/clients/%.c
 $(CLIENTS)/plugin_host_linked: tests/clients/plugin_host.c

@@ -1,5 +1,5 @@
 //! The built `libmrlock.so` itself, read as a loader reads it: the one of `cargo build --release`, and the one of `make dist`,
-//! which another linker made. (Symbol versions are easily lost without a word.)
+//! which another linker made. (A toolchain can drop symbol versions without an error.)
 
 mod common;
 
@@ -123,7 +123,7 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
     }
 }
 
-/// Before glibc 2.34, parts of libc are in files of their own.
+/// Before glibc 2.34, libdl and libpthread are files apart from libc.
 #[test]
 fn needs_libc_and_nothing_else() {
     let plain = read(library());
@@ -150,7 +150,7 @@ fn what_make_dist_makes_needs_nothing_newer_than_glibc_2_17() {
     }
 }
 
-/// What depends on it names this, and the base version is called by it.
+/// Programs linked to the library record this name, and the base version has it.
 #[test]
 fn has_a_soname() {
     for bytes in builds() {
@@ -177,7 +177,7 @@ fn is_hardened() {
     builds().iter().for_each(|bytes| hardened(&parse(bytes)));
 }
 
-/// Its compiler is not Debian's, which would do all of this unasked.
+/// Debian's compiler hardens by default; the compiler of `make dist` does not.
 #[test]
 fn the_packed_launcher_is_hardened() {
     needs!("the launcher of `make dist`", machine::make_dist());
@@ -227,8 +227,8 @@ fn hardened(file: &Elf) {
     );
 }
 
-/// What could panic leaves a call of one of core's panic functions behind, and so does an index that is checked or an
-/// `unwrap`. None is left but `panic_fmt`, for `spin::Once` in a state that only a panic would bring about.
+/// Code that can panic (a checked index, an `unwrap`) calls one of core's panic functions. The only one in the library is
+/// `panic_fmt`: `spin::Once` calls it in a state that only an earlier panic could cause.
 #[test]
 fn has_no_panic_of_its_own() {
     let debug = format!(

@@ -1,11 +1,11 @@
-//! The C API: what `mrlock.h` promises, in a process that has the library and in one that has not.
+//! The C API: what `mrlock.h` promises, in a process with the library and in one without.
 
 mod common;
 
 use common::{client, compile, scratch};
 use std::fs;
 
-/// `tests/clients/c_api.c` checks by itself, and says what is not so.
+/// `tests/clients/c_api.c` makes the checks, and prints those that fail.
 fn holds(how: &str, setting: (&str, &str)) {
     let program = client("c_api").arg(how).preloaded();
     let outcome = program.env(setting.0, setting.1).run();
@@ -30,14 +30,14 @@ holds! {
     a_forked_child_has_the_section_of_its_own_thread_and_no_other: "fork"
 }
 
-/// Who asks for a lock gets one.
+/// `mrlock_lock` locks under every setting.
 #[test]
 fn a_section_excludes_others_with_mrlock_off() {
-    // Registrations do not take the lock then, but sections do.
+    // With MRLOCK=off, registrations do not take the lock; sections do.
     holds("sections", ("MRLOCK", "off"));
 }
 
-/// A call that no hook sees is as safe as one that is hooked.
+/// A section serializes calls that no hook sees, too.
 #[test]
 fn a_section_protects_what_no_hook_sees() {
     let program = client("c_api").arg("provider");
@@ -65,7 +65,7 @@ fn a_thread_that_ends_inside_a_section_is_named_and_passed_over() {
     );
 }
 
-/// Calls, failures and waits of every entry point: what a snapshot says at the end, the report says too.
+/// Calls, failures and waits of every entry point: the last snapshot and the report have the same numbers.
 #[test]
 fn a_snapshot_says_what_the_report_says() {
     let program = client("c_api").arg("counts").preloaded();
@@ -88,7 +88,7 @@ fn a_snapshot_says_what_the_report_says() {
             None => assert_eq!(words[1..], ["0", "0", "0"], "{report}"),
         }
     }
-    // Those of verbs, and the section's.
+    // The rows of the verbs, and the row of `mrlock_lock`.
     assert_eq!(rows, 6, "{report}");
     holds("counts", ("MRLOCK", "on"));
 }
@@ -108,7 +108,7 @@ fn without_the_library_every_function_does_nothing() {
     assert_eq!(outcome.stderr, "");
 }
 
-/// However it is compiled, and with no `-lmrlock`: one program for both situations.
+/// As C and as C++, without `-lmrlock`: the same program runs with the library and without.
 #[test]
 fn a_program_without_a_link_dependency_finds_the_library_if_it_is_there() {
     let here = format!("1 0 0 0 3 '{}'\n", env!("CARGO_PKG_VERSION"));

@@ -1,5 +1,5 @@
-//! The packages that `make dist` makes. What is in the library itself is in `artefact.rs`; that one can build with the
-//! unpacked tree, in `install.rs`.
+//! The packages that `make dist` makes. `artefact.rs` tests the library in them; `install.rs` builds programs with the
+//! unpacked tree.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn what_is_in_the_package() {
         "share/man/man7/mrlock.7 644".into(),
     ]
     .into();
-    // From the other package.
+    // In the `-debug` package.
     expected.insert(format!("lib/.debug/libmrlock.so.{VERSION}.debug 755"));
     assert_eq!(listed(unpacked(), false), expected);
 }
@@ -53,7 +53,7 @@ fn the_links_of_its_readme_lead_somewhere() {
     assert!(local > 0);
 }
 
-/// The licences of the crates that are linked in ask for being named.
+/// The licences of the linked crates require that the package names the crates.
 #[test]
 fn whose_work_is_in_it() {
     needs!("tests/dist.rs", machine::make_dist());
@@ -62,7 +62,7 @@ fn whose_work_is_in_it() {
     tree.args(["--edges=normal,no-proc-macro", "--format={p}|{l}"]);
     tree.args(["--target=x86_64-unknown-linux-gnu"]);
     let tree = output(tree.current_dir(env!("CARGO_MANIFEST_DIR")));
-    // The first is ours.
+    // The first is mrlock itself.
     let linked: BTreeSet<_> = tree
         .lines()
         .skip(1)
@@ -87,7 +87,7 @@ fn whose_work_is_in_it() {
     assert_eq!(named.collect::<BTreeSet<_>>(), linked);
 }
 
-/// Everything is in one directory, and is nobody's in particular.
+/// Everything is in one directory, and has no owner of the machine that packed it.
 #[test]
 fn how_it_is_packed() {
     needs!("tests/dist.rs", machine::make_dist());
@@ -103,7 +103,7 @@ fn how_it_is_packed() {
     }
 }
 
-/// A debugger that is given the stripped library finds the rest beside it.
+/// A debugger finds the debug file by the stripped library's link and build id.
 #[test]
 fn the_debug_file_belongs_to_the_library() {
     needs!("tests/dist.rs", machine::make_dist());

@@ -1,5 +1,5 @@
 //! A call reaches the function that it would have reached without the library: with several copies of libibverbs in the
-//! process, with plugins that come and go, and before and behind other preload libraries.
+//! process, with plugins that are loaded and unloaded, and before and after other preload libraries.
 //!
 //! A copy of the software libibverbs does not survive a context of another copy.
 
@@ -22,7 +22,7 @@ fn plugin_of_the_second_copy() -> PathBuf {
     clients("plugin_second.so")
 }
 
-/// With one witness for all copies of libibverbs in the process, as there is one kernel.
+/// All copies of libibverbs in the process share one race detector, as they would share one kernel.
 fn run_with_one_kernel(program: &Program) -> Outcome {
     let kernel = scratch("kernel");
     let outcome = program.clone().env("FAKE_IBV_KERNEL", &kernel).run();
@@ -30,7 +30,7 @@ fn run_with_one_kernel(program: &Program) -> Outcome {
     outcome
 }
 
-/// What a Python process with two wheels looks like, each with a libibverbs of its own.
+/// Like a Python process with two wheels, each with a libibverbs of its own.
 #[test]
 fn two_copies_of_libibverbs_in_use_at_once() {
     let program = client("plugin_host")
@@ -55,7 +55,7 @@ fn two_copies_of_libibverbs_in_use_at_once() {
     assert_eq!(with.witness.registrations.calls, 800);
 }
 
-/// Ubuntu 22.04 and everything before it: what looks for the next `ibv_reg_mr` finds the one of the 1.0 ABI first.
+/// Ubuntu 22.04 and older: `dlsym(RTLD_NEXT, "ibv_reg_mr")` returns the function of the 1.0 ABI.
 #[test]
 fn a_glibc_before_2_36() {
     let program = client("stress").env("LD_PRELOAD", clients("old_dlsym.so"));
@@ -77,8 +77,8 @@ fn a_libibverbs_in_the_global_scope_comes_first() {
     assert!(outcome.stdout.contains("by copy 0"), "{outcome:#?}");
 }
 
-/// The calls of the second plugin come from the very addresses that those of the first came from. And the library must not
-/// keep a plugin loaded that its host has closed.
+/// The second plugin is loaded at the address of the first, so their calls have the same return addresses. And the library
+/// must not keep a plugin loaded after its host has closed it.
 #[test]
 fn plugins_that_are_closed_and_another_loaded_in_their_place() {
     let mut program = client("reload_plugin");
@@ -121,8 +121,7 @@ fn a_constructor_that_registers_before_ours_has_run() {
     assert!(line("info: loaded") < line("trace: ibv_dereg_mr "));
 }
 
-/// A profiler, say, behind us in the list of what is preloaded. It has a definition without a version, and only of the one
-/// function.
+/// For example a profiler, after mrlock in LD_PRELOAD. It defines this one function only, without a version.
 #[test]
 fn another_library_that_interposes_ibv_reg_mr_is_still_reached() {
     let other = clients("other_reg_mr.so");
@@ -136,7 +135,7 @@ fn another_library_that_interposes_ibv_reg_mr_is_still_reached() {
     }
 }
 
-/// Installed in two places and preloaded from both, say by a user and by the service that starts the user's program.
+/// Installed in two places and preloaded from both, for example by a user and by the service that starts the program.
 fn with_another_copy_of_the_library(program: &Program) -> Outcome {
     let copy = scratch("libmrlock.so");
     fs::copy(library(), &copy).expect("a copy of the library");

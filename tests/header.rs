@@ -1,4 +1,4 @@
-//! `include/mrlock.h`: made from `src/api.rs`, and good for C and C++ as gcc has them, before and after verbs.
+//! `include/mrlock.h`: generated from `src/api.rs`; compiles as C and C++ with gcc, before and after verbs.h.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 /// The header as `src/api.rs`, `src/stats.rs` and `cbindgen.toml` have it now.
 fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // cbindgen takes no_mangle for the sign that a function is exported; `export!` it does not know.
+    // cbindgen exports functions marked no_mangle. It does not know `export!`.
     let source = fs::read_to_string(root.join("src/api.rs")).expect("src/api.rs");
     let marked = source.replace(
         "\nextern \"C\" fn",
@@ -37,7 +37,7 @@ fn generated() -> String {
         .replace("@PATCH@", env!("CARGO_PKG_VERSION_PATCH"))
 }
 
-/// With `MRLOCK_HEADER` set it is written there instead: `make header`.
+/// `make header` sets `MRLOCK_HEADER`; then the header is written to that file instead.
 #[test]
 fn is_up_to_date() {
     if let Some(file) = std::env::var_os("MRLOCK_HEADER") {
@@ -52,7 +52,7 @@ fn is_up_to_date() {
     );
 }
 
-/// Alone, and before and after verbs, which defines `ibv_reg_mr` as a macro: the real header's way and the software libibverbs'.
+/// Alone, and before and after verbs.h, which defines `ibv_reg_mr` as a macro: the system's verbs.h and the fake one.
 #[test]
 fn compiles_as_c99_and_as_cpp_without_a_warning() {
     let verbs_h = machine::file("/usr/include/infiniband/verbs.h", "libibverbs-dev");

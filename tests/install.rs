@@ -1,4 +1,4 @@
-//! `make install` and `make uninstall`, and what can be built from an installed tree.
+//! `make install` and `make uninstall`, and programs built with an installed tree.
 
 mod common;
 
@@ -17,8 +17,8 @@ use std::{
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// As a distribution does it: into a directory that is not the prefix (and has a blank in its name), twice, with a umask
-/// that hides what is made.
+/// Installs as a distribution does: into a DESTDIR (with a blank in its name), twice, with a umask that would make the
+/// files unreadable for others.
 #[test]
 fn installs_what_it_should_and_uninstalls_all_of_it() {
     let destination = scratch("a destination");
@@ -48,7 +48,7 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     let hidden = |line: &String| line.contains("/ ") && !line.ends_with("/ 755");
     let all = listed(&destination, true);
     assert!(!all.iter().any(hidden), "{all:#?}");
-    // Where it was put on the way is written nowhere.
+    // No installed file contains DESTDIR.
     let files = Command::new("grep")
         .args(["-rlF", "a destination"])
         .arg(&destination)
@@ -63,7 +63,7 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     assert!(!destination.join("usr/lib/arch/cmake/mrlock").exists());
 }
 
-/// Whatever the library is made of makes `make install` build it anew, and after `make` it is up to date.
+/// `make install` rebuilds the library after a change of any of its sources, and builds nothing right after `make`.
 #[test]
 fn what_is_installed_is_up_to_date() {
     let library = scratch("library");
@@ -80,7 +80,7 @@ fn what_is_installed_is_up_to_date() {
     for source in ["Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs"] {
         assert!(builds(&["-W", source]), "{source}");
     }
-    // One that cargo has no reason to write again.
+    // A change of this file gives cargo no reason to write the library again.
     let old = fs::File::options().append(true).open(&library);
     let old = old.expect("a scratch file").set_modified(UNIX_EPOCH);
     old.expect("ours to set");
@@ -104,7 +104,7 @@ fn a_library_that_is_in_use_is_replaced_and_not_written_to() {
     assert_eq!((after.len(), before.nlink()), (before.len(), 0));
 }
 
-/// LD_PRELOAD is a list with blanks and colons between its parts; and the paths are written into files.
+/// Blanks and colons separate the entries of LD_PRELOAD; and the paths are written into files.
 #[test]
 fn refuses_a_place_that_no_preload_can_name() {
     for place in [
@@ -128,8 +128,8 @@ fn refuses_a_place_that_no_preload_can_name() {
     }
 }
 
-/// A tree to build with, at a place that it was not made for: what `make install` made, moved, and what `make dist` made
-/// where that can be made.
+/// Trees to build with, away from their prefix: the one of `make install`, moved, and the one of `make dist`, where the
+/// machine can make it.
 fn trees() -> Vec<PathBuf> {
     let prefix = scratch("prefix");
     install(&prefix);
@@ -145,8 +145,8 @@ fn trees() -> Vec<PathBuf> {
     trees
 }
 
-/// Two clients that know nothing of mrlock, compiled with these flags and run: one is linked to libibverbs, the other has it
-/// by what it loads. The compiler drops libraries of which nothing is called, as Ubuntu's does.
+/// Compiles and runs two clients that know nothing of mrlock: one is linked to libibverbs, the other loads a plugin that is.
+/// The linker drops libraries of which no function is called, as it does on Ubuntu.
 fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
     let plugin = fixtures().join("clients/plugin.so");
     for unlinked in [client("stress"), client("plugin_host").arg(&plugin)] {
@@ -177,7 +177,7 @@ fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
     example_works(&example, &library);
 }
 
-/// A program that knows of mrlock.
+/// A program that uses mrlock.h.
 const EXAMPLE: &str = r#"
 #include <mrlock.h>
 #include <stdio.h>
@@ -194,7 +194,7 @@ fn example_works(program: &Path, library: &Path) {
     assert_eq!(stdout, format!("{VERSION} active\n"));
 }
 
-/// The software libibverbs is fatal to registrations that meet; those of these clients do.
+/// Without the library, the registrations of these clients overlap, and the fake libibverbs kills the process.
 fn is_serialized(program: Program, library: Option<PathBuf>) {
     let path = env::join_paths(library.into_iter().chain([fixtures().join("lib")]));
     let program = program.env("LD_LIBRARY_PATH", path.expect("no colons"));
@@ -220,7 +220,7 @@ fn programs_built_with_pkg_config() {
     for tree in trees() {
         let library = tree.join("lib");
         let mut flags = Command::new("pkg-config");
-        // As its user does who moved it; the package finds out for itself.
+        // The user of a moved tree gives the prefix; the package's file is relative to its own place.
         if !tree.ends_with(PACKAGE) {
             flags.arg(format!("--define-variable=prefix={}", tree.display()));
         }
@@ -234,7 +234,8 @@ fn programs_built_with_pkg_config() {
     }
 }
 
-/// A directory with another package whose library, too, is not to be dropped. What both say alike is said once.
+/// A directory with another package whose library must not be dropped either. pkg-config prints flags that both packages
+/// have only once.
 fn other_package() -> PathBuf {
     let directory = scratch("other");
     fs::create_dir(&directory).expect("a scratch directory");
@@ -244,7 +245,7 @@ fn other_package() -> PathBuf {
     directory
 }
 
-/// It finds the library without help, and the order of the names does not matter.
+/// CMake finds the library without hints, and the order of the targets does not matter.
 #[test]
 fn a_program_built_with_cmake() {
     needs!("a program built with CMake", cmake());
@@ -293,7 +294,7 @@ fn built_with_cmake(find: &str, tree: &Path) {
     example_works(&project.join("example"), Path::new(""));
 }
 
-/// Such a one does not say for what machine it is.
+/// CMake does not know the size of a pointer there.
 #[test]
 fn a_cmake_project_without_a_language() {
     needs!(
@@ -352,7 +353,7 @@ fn the_manual_pages_are_well_formed() {
     build(mandoc.args(["-Tlint", "-Wwarning"]).args(pages));
 }
 
-/// README and mrlock(7) tell of the same settings, with the same values and defaults.
+/// README and mrlock(7) list the same settings, with the same values and defaults.
 #[test]
 fn the_manual_page_has_the_settings_of_the_readme() {
     let read = |file| fs::read_to_string(file).expect("a file of the repository");

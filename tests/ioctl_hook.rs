@@ -1,22 +1,22 @@
-//! `ioctl()` is what it was, for everybody who has nothing to do with verbs; and of the verbs' requests, those that pin or
-//! unpin memory are made one at a time.
+//! `ioctl()` is unchanged for requests that are not of verbs. Of the verbs' requests, those that pin or unpin memory are made
+//! one at a time.
 
 mod common;
 
 use common::{Program, client, fixtures, same_with_and_without};
 
-/// The other preload library with an `ioctl` of its own, behind ours.
+/// With another preload library that has an `ioctl` of its own, after mrlock in LD_PRELOAD.
 fn before_another_library(client_name: &str) -> Program {
     client(client_name).env("LD_PRELOAD", fixtures().join("clients/other_ioctl.so"))
 }
 
-/// From a constructor, before all constructors, a signal handler, a vfork child; with good, bad and no arguments; and what
-/// looks like a verbs request and is none, at the edge of what can be read.
+/// Calls from a constructor, before all constructors, from a signal handler, from a vfork child; with good, bad and no
+/// arguments; and requests that look like those of verbs, with arguments at the end of readable memory.
 #[test]
 fn an_unrelated_call_gets_what_it_got() {
     let outcome = same_with_and_without(&client("ioctl_calls")).succeeded("ioctl_calls");
     assert_eq!(outcome.stderr, "");
-    // What the comparison rests on.
+    // Without these lines, the comparison would prove nothing.
     for line in [
         "before the constructors: 0, errno 1234, value 5",
         "in a constructor: 0, errno 1234, value 5",
@@ -44,7 +44,7 @@ fn a_uverbs_request_gets_the_kernels_answer() {
     assert_eq!(outcome.stdout.matches(": -1, errno 25\n").count(), 15);
 }
 
-/// The client takes its numbers from the kernel's headers.
+/// The client takes the numbers of the requests from the kernel's headers.
 #[test]
 fn the_uverbs_requests_that_pin_or_unpin_are_known_and_no_others() {
     let program = client("uverbs_commands")
@@ -59,7 +59,7 @@ fn the_uverbs_requests_that_pin_or_unpin_are_known_and_no_others() {
         .filter(|words| words[0] != "mrlock")
         .collect();
     rows.iter_mut().for_each(|words| words.truncate(4));
-    // Each was called once (the first also with bits that the kernel ignores), failed, and waited for nobody.
+    // Each was called once (the first also with bits that the kernel ignores), failed, and did not wait.
     let expected = [
         ("uverbs:REG_MR", "2"),
         ("uverbs:REREG_MR", "1"),
@@ -86,7 +86,7 @@ fn uverbs_requests_are_made_one_at_a_time() {
     assert_eq!(with.stderr, "");
 }
 
-/// It answers for descriptor -1 itself and leaves errno alone, and it counts.
+/// The other library answers for descriptor -1 itself, leaves errno alone, and counts calls.
 #[test]
 fn another_library_that_interposes_ioctl_is_still_reached() {
     let outcome = same_with_and_without(&before_another_library("uverbs_commands"))

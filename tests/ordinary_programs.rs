@@ -6,7 +6,7 @@ mod common;
 use common::{Program, client, fixtures, machine, same_with_and_without, scratch};
 use std::{fs, os::unix::fs::PermissionsExt};
 
-/// Runs a shell script in an empty directory, without and with the library. `program`, which it is about, comes with the
+/// Runs a shell script in an empty directory, without and with the library. The script tests `program`, which is in the
 /// Debian package `package`.
 fn unchanged(program: &str, package: &str, script: &str) {
     needs!(
@@ -15,14 +15,14 @@ fn unchanged(program: &str, package: &str, script: &str) {
     );
     let directory = scratch(&format!("ordinary-{}", program.replace('/', "-")));
     let directory = directory.display();
-    // The same name every time: some programs print it.
+    // The directory has the same name every time: some programs print it.
     let script =
         format!("rm -rf {directory} && mkdir {directory} && cd {directory} || exit\n{script}");
     let shell = Program::new("bash").arg("-c").arg(script);
     let outcome = same_with_and_without(&shell);
     assert_ne!(outcome.stdout, "", "it said nothing: {outcome:#?}");
 
-    // With the library it was in the shell and in the program, and no process had a libibverbs: who has one, reports.
+    // The shell and the program loaded the library. No process loaded a libibverbs: with one, it would have written a report.
     let asked = shell.preloaded().env("MRLOCK_LOG", "info");
     let asked = asked.env("MRLOCK_REPORT", "stderr").run();
     assert!(
@@ -98,7 +98,7 @@ if __name__ == "__main__":
     perl: "perl" of "perl" r#"
         perl -e 'print `echo sub`; if (!fork) { exit 4 } wait; print $? >> 8, "\n"; warn "warned\n"; exit 9'"#
 
-    // Window size, line discipline, foreground process group: ioctl all the way.
+    // Window size, line discipline and foreground process group are set by ioctl.
     a_terminal: "script" of "bsdutils" r#"
         script -qec 'stty rows 21 cols 77; stty -a; stty size; ls --color / | md5sum; exit 6' /dev/null"#
 }
@@ -109,14 +109,14 @@ fn a_rust_program() {
     same_with_and_without(&Program::new(program)).succeeded("rust_ioctl");
 }
 
-/// What a Go program is: libc or not, it makes its system calls itself.
+/// As Go programs do, with or without libc.
 #[test]
 fn a_program_that_makes_its_system_calls_itself() {
     let outcome = same_with_and_without(&client("raw_syscalls")).succeeded("raw_syscalls");
     assert_eq!(outcome.stdout, "raw_syscalls: 0, 5 bytes; libc: 0\n");
 }
 
-/// No loader, and so no preload.
+/// Without a loader, there is no preloading.
 #[test]
 fn a_statically_linked_program() {
     let program = client("raw_syscalls_static").env("MRLOCK_LOG", "info");
@@ -130,7 +130,7 @@ fn programs_started_by_vfork_and_posix_spawn() {
     assert_eq!(outcome.stdout, "vfork\nposix_spawn\nstatus 0 and 0\n");
 }
 
-/// The loader leaves the library out, and whoever preloads it everywhere must still be able to become somebody else.
+/// The loader ignores the preload, and where the library is preloaded into every process, su must still work.
 const SU: &str = "/usr/bin/su";
 
 #[test]
@@ -138,7 +138,7 @@ fn a_set_uid_program() {
     needs!("a set-uid program", machine::file(SU, "util-linux"));
     let mode = fs::metadata(SU).expect("su").permissions().mode();
     assert_ne!(mode & 0o4000, 0, "{SU} is not set-uid");
-    // Root that starts it gains nothing by it, so the loader would not mind: be nobody first.
+    // For root the loader does not ignore the preload, because root gains nothing: start su as nobody.
     // SAFETY: geteuid() has no preconditions.
     let is_root = unsafe { libc::geteuid() } == 0;
     let become_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -146,7 +146,7 @@ fn a_set_uid_program() {
         true => Program::new("setpriv").args(become_nobody).arg("env"),
         false => Program::new("env"),
     };
-    // Only su itself gets it.
+    // Preloaded into su only.
     let setting = format!("LD_PRELOAD={}", common::library().display());
     let without = program.clone().arg(SU).arg("--version").run();
     program = program.arg(setting).arg("MRLOCK_LOG=info");

@@ -5,7 +5,7 @@ log=$1
 passed=0
 mkdir -p "$(dirname "$log")"
 failed=0
-# What this machine cannot test is a failure here. (Without it, `cargo test` leaves that out, and prints a line.)
+# A test that this machine cannot run fails. (Without the variable, `cargo test` leaves it out and prints a line.)
 export MRLOCK_TEST_ALL=1
 
 # check COMMAND...: passes or fails as a whole.
@@ -26,12 +26,12 @@ check cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir "$(d
 } | tee "$log"
 passed=$((passed + $(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1 +/p' "$log" | tr -d '\n') 0))
 failed=$((failed + $(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1 +/p' "$log" | tr -d '\n') 0))
-# A test that could not be built, or died, says so in no other way.
+# A test program that was not built, or died, has no line with its results.
 if [ "$failed" -eq 0 ] && ! grep -q '^cargo test: status 0$' "$log"; then
     failed=1
 fi
 
-# The same promises, kept by the library that is packed for others.
+# The same tests with the library of `make dist`.
 check make --silent dist
 check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test c_api \
     --test forwarding --test ioctl_hook --test linked --test ordinary_programs --test serialization --test settings \

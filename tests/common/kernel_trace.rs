@@ -1,4 +1,4 @@
-//! What the kernel saw: the trace that `tests/vm/guest` writes, read and judged.
+//! Reads and judges the kernel's trace that `tests/vm/guest` writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,7 +63,7 @@ impl KernelWitness {
 
 /// One line of a trace.
 pub struct Event<'a> {
-    /// What its thread is called.
+    /// The name of its thread.
     pub task: &'a str,
     pub thread: u32,
     pub name: &'a str,

@@ -1,6 +1,6 @@
 """Different users of verbs in one process, all at once: at_once.py CLIENTS USER...
 
-Prints what each returned. The threads of each are named after it: the kernel's trace shows who is who.
+Prints what each returned. The threads of each are named after it: the kernel's trace has the names.
 """
 
 import ctypes
