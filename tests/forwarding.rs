@@ -1,7 +1,7 @@
 //! A call reaches the function that it would have reached without the library: with several copies of libibverbs in the
 //! process, with plugins that are loaded and unloaded, and before and after other preload libraries.
 //!
-//! A copy of the software libibverbs does not survive a context of another copy.
+//! A copy of the fake libibverbs ends the process when it gets a context of another copy.
 
 mod common;
 

@@ -488,7 +488,7 @@ fn a_command_with_file_capabilities() {
     fs::remove_dir_all(directory).expect("ours to remove");
 }
 
-/// `make install` into a directory that the user nobody can read. The caller removes it.
+/// `make install` into a directory that every user can reach. The caller removes it.
 fn directory_for_all() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (process, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));

@@ -1,19 +1,19 @@
 /*
  * c_api HOW
  *
- * What <mrlock.h> promises, with the library in the process or without. Says nothing if it is so.
+ * Checks what <mrlock.h> promises, with the library in the process or without. Prints the checks that fail.
  *
  *   absent     without it, every function does nothing
  *   errors     what the functions return, and that they leave errno alone
  *   size       a snapshot of any size
- *   excludes   who registers, or begins a section, waits for the end of another's section
+ *   excludes   a registration and a section wait until another thread's section ends
  *   sections   the same for two sections, with MRLOCK=off
  *   callback   sections that begin or end inside a registration
  *   handler    sections in a signal handler that interrupted the wait for one
- *   fork       a child has its own thread's section, and no other's
+ *   fork       a child keeps the section of the thread that forked, and no other
  *   ends       a thread ends inside a section
  *   counts     prints a snapshot of every entry point
- *   provider   half of the threads register in a way that no hook sees, within a section
+ *   provider   half of the threads register within a section, in a way that no hook sees
  */
 #define _GNU_SOURCE
 #define MRLOCK_WEAK
@@ -29,7 +29,7 @@ static int failures;
 #define CHECK(condition)                                                                           \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			fprintf(stderr, "c_api: line %d: not so: %s\n", __LINE__, #condition);       \
+			fprintf(stderr, "c_api: line %d: failed: %s\n", __LINE__, #condition);       \
 			failures++;                                                                \
 		}                                                                                  \
 	} while (0)
@@ -140,7 +140,7 @@ static void start_section(struct caller *caller, int number, void (*inside)(void
 
 static struct caller holder, queue[4];
 
-/* The lock is not free: one more who comes has to wait, and nobody who came before has been served. */
+/* The lock is held: a new caller waits, and no earlier waiter has been served. */
 static void check_that_others_wait(struct caller *one_more)
 {
 	start_caller(one_more, (int)(one_more - queue) + 1, note);
@@ -242,7 +242,7 @@ static void in_handler(int signal)
 	int saved = errno;
 
 	(void)signal;
-	CHECK(mrlock_unlock() == EPERM); /* the section that it interrupted has not begun */
+	CHECK(mrlock_unlock() == EPERM); /* the interrupted section has not begun */
 	atomic_fetch_add(&handled, 1);
 	CHECK(mrlock_lock() == 0);
 	register_once(own_pd);
@@ -285,7 +285,7 @@ static void check_child(pid_t child)
 
 static void forks(void)
 {
-	CHECK(of("all").calls == 0); /* and times are taken from now on */
+	CHECK(of("all").calls == 0); /* times are measured from now on */
 	mrlock_lock();
 	pid_t child = fork();
 	if (!child) {
@@ -296,7 +296,7 @@ static void forks(void)
 		CHECK(mrlock_unlock() == 0);
 		join_queue(queue, 1);
 		CHECK(mrlock_unlock() == EPERM);
-		CHECK(of("mrlock_lock").inside_ns == 0); /* its parent's */
+		CHECK(of("mrlock_lock").inside_ns == 0); /* the open call is the parent's */
 		exit(failures);
 	}
 	check_that_others_wait(&queue[0]);
@@ -334,7 +334,7 @@ static void ends(void)
 	sem_post(&released);
 	join_queue(&holder, 1);
 	join_queue(queue, 3);
-	say_who_was_served();
+	print_served();
 }
 
 static void counts(void)
@@ -343,7 +343,7 @@ static void counts(void)
 
 	register_once(own_pd);
 	if (!getenv("MRLOCK_REPORT"))
-		CHECK(of("ibv_reg_mr").inside_ns == 0); /* nobody has asked so far */
+		CHECK(of("ibv_reg_mr").inside_ns == 0); /* no times were measured before this request */
 	else
 		CHECK(of("ibv_reg_mr").inside_ns > 0);
 	register_once(own_pd);
@@ -357,7 +357,7 @@ static void counts(void)
 	mrlock_unlock();
 	CHECK(of("ibv_reg_mr").calls == stats.calls + 2);
 	CHECK(of("ibv_reg_mr").failures == stats.failures + 1);
-	CHECK(of("ibv_reg_mr").inside_ns == stats.inside_ns); /* it is the section's */
+	CHECK(of("ibv_reg_mr").inside_ns == stats.inside_ns); /* the time is the section's */
 	CHECK(of("mrlock_lock").calls == 1);
 	CHECK(of("mrlock_lock").inside_ns == 0);
 	start_queue(queue, 3);

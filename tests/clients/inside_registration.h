@@ -2,7 +2,7 @@
  * For clients that do something while they are inside a registration, and that
  * need to know when another thread waits.
  *
- * To pin memory the software libibverbs calls madvise(), which here is the client's.
+ * The fake libibverbs pins memory with madvise(), which this header replaces.
  */
 #ifndef INSIDE_REGISTRATION_H
 #define INSIDE_REGISTRATION_H
@@ -31,7 +31,7 @@ int madvise(void *address, size_t length, int advice)
 	return (int)syscall(SYS_madvise, address, length, advice);
 }
 
-/* Whoever hangs is ended by SIGALRM. A forked child has to ask for it again. */
+/* SIGALRM ends a process that hangs. A forked child must call this itself. */
 __attribute__((constructor)) static void give_up_in_time(void)
 {
 	const char *seconds = getenv("GIVE_UP_AFTER");
@@ -52,7 +52,7 @@ static inline void register_once(struct ibv_pd *pd)
 
 static inline pid_t own_id(void) { return (pid_t)syscall(SYS_gettid); }
 
-/* Whether that thread is asleep because it is not its turn; -1 if it cannot be looked at, or has ended. */
+/* Whether that thread sleeps on a futex; -1 if /proc does not tell, or the thread has ended. */
 static inline int is_asleep(pid_t thread)
 {
 	char path[64], call[5] = "", wanted[8];
@@ -67,7 +67,7 @@ static inline int is_asleep(pid_t thread)
 	return length < 0 ? -1 : !strncmp(call, wanted, 4);
 }
 
-/* Returns when that thread, whose next call is a registration, is asleep because it is not its turn. */
+/* Returns when that thread, the next call of which is a registration, sleeps because another thread is inside. */
 static inline void until_asleep(_Atomic pid_t *thread)
 {
 	int asleep;
@@ -82,7 +82,7 @@ static inline void until_asleep(_Atomic pid_t *thread)
 	}
 }
 
-/* For `inside`: stay there until released. */
+/* A value of `inside`: stay inside until released. */
 static sem_t entered, released;
 
 static inline void hold(void)
@@ -104,7 +104,7 @@ struct caller {
 static __thread int own_number;
 static int served[1024], served_count;
 
-/* For `inside`: note in which order they come. */
+/* A value of `inside`: record the order of the threads. */
 static inline void note(void) { served[served_count++] = own_number; }
 
 static inline void *caller_thread(void *argument)
@@ -113,7 +113,7 @@ static inline void *caller_thread(void *argument)
 
 	own_number = me->number;
 	inside = me->inside;
-	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL); /* for whoever wants to */
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL); /* thread_ends.c cancels it */
 	atomic_store(&me->id, own_id());
 	register_once(me->pd);
 	return me;
@@ -129,7 +129,7 @@ static inline void start_caller(struct caller *caller, int number, void (*inside
 	}
 }
 
-/* So many threads that wait, one behind the other. */
+/* Starts so many threads, each when the one before waits. */
 static inline void start_queue(struct caller *queue, int length)
 {
 	for (int i = 0; i < length; i++) {
@@ -144,12 +144,12 @@ static inline void join_queue(struct caller *queue, int length)
 		pthread_join(queue[i].thread, NULL);
 }
 
-static inline void say_who_holds(pid_t thread)
+static inline void print_holder(pid_t thread)
 {
 	printf("holder %d address %p length %zu\n", (int)thread, (void *)memory, sizeof memory);
 }
 
-static inline void say_who_was_served(void)
+static inline void print_served(void)
 {
 	printf("served");
 	for (int i = 0; i < served_count; i++)

@@ -1,8 +1,8 @@
 /*
  * ioctl_calls [late]
  *
- * Calls ioctl() from wherever a program may call it: one line for each call with
- * what it returned and the errno after it. With `late`: not before the libraries'
+ * Calls ioctl() from each place where a program may call it. Prints one line for each call:
+ * what it returned, and errno after it. With `late`: not before the libraries'
  * constructors have run.
  */
 #define _GNU_SOURCE
@@ -74,7 +74,7 @@ static void show_result(const char *what, int result)
 	errno = BEFORE;
 }
 
-/* A request for the verbs where there are none. Says it once if the same comes again. */
+/* A verbs request to a file that is no verbs device. Prints equal results that follow each other once. */
 static void show_uverbs(int fd, const char *what, void *request)
 {
 	static struct call last;
@@ -101,7 +101,7 @@ int main(void)
 	raise(SIGUSR1);
 	show("in a signal handler", in_handler);
 
-	/* In the address space of its parent, which sees what it stored. */
+	/* In the address space of the parent, which sees what the child stored. */
 	static volatile struct call in_child;
 	pid_t child = vfork();
 	if (!child) {
@@ -124,10 +124,10 @@ int main(void)
 	show_result("no third argument", ioctl(terminal, TIOCEXCL));
 	show_result("an integer for argument", ioctl(terminal, TCFLSH, TCIOFLUSH));
 	show_result("a bad pointer", ioctl(terminal, TIOCGWINSZ, (void *)16));
-	/* The kernel looks at 32 bits of a request, and so must whoever stands before it. */
+	/* The kernel looks at 32 bits of a request, and so must the hook. */
 	show_result("a request with more bits", ioctl(terminal, TIOCGWINSZ | 1ul << 40, &got));
 
-	/* Two pages of which the second cannot be read; requests up to its start, and beyond. */
+	/* Two pages, the second unreadable; requests end at its start, or beyond. */
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pages == MAP_FAILED || mprotect(pages + page, page, PROT_NONE))

@@ -1,9 +1,9 @@
 /*
  * Registers in eight threads at once, and prints through which hooks: as part of an executable, or as a shared object
- * for linked_register_main.c. Knows of mrlock only to ask it.
+ * for linked_register_main.c. Calls only mrlock_active() of mrlock.
  *
- * Where code is not position-independent, it takes the addresses of what is hooked: an executable then has symbols of these
- * names that are no definitions.
+ * Code that is not position-independent takes the addresses of hooked functions: the executable then has undefined symbols
+ * of these names with a value.
  */
 #define MRLOCK_WEAK
 #include "run_together.h"

@@ -1,8 +1,8 @@
 /*
- * What ioctl() answers to requests that are not as they should be: one line on stdout for each, the return value and
- * errno. A library in between must change none of them, and survive all of them.
+ * Sends malformed requests with ioctl(), and prints one line for each: the return value and errno. A library that
+ * interposes ioctl() must change none of the answers, and must not crash.
  *
- * Exit status 1 only if there is nothing to ask: the answers are compared by who ran this.
+ * Exit status 1 only if there is no device: the caller compares the answers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ struct request {
     struct ib_uverbs_attr attributes[4];
 };
 
-/* A second page with nothing behind it. */
+/* The end of a readable page; the next page is not mapped. */
 static char *edge;
 
 static void answer(const char *what, int result)
@@ -51,7 +51,7 @@ static struct request request(unsigned int object, unsigned int method, unsigned
     return request;
 }
 
-/* A command of the write() interface in its ioctl() form, as libibverbs sends it; nothing else in it. */
+/* A command of the write() interface in its ioctl() form, as libibverbs sends it, with no other attribute. */
 static struct request write_command(unsigned long command)
 {
     struct request made = request(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_INVOKE_WRITE, 1);
@@ -71,7 +71,7 @@ static struct request destroy(unsigned int handle)
     return made;
 }
 
-/* The first `there` bytes of a request, and then nothing that can be read. */
+/* The first `there` bytes of a request; the bytes after them cannot be read. */
 static void *cut_off(const struct request *request, size_t there)
 {
     return memcpy(edge - there, request, there);
@@ -148,7 +148,7 @@ static void ask_for_commands(int fd)
     ASK("reserved field", fd, RDMA_VERBS_IOCTL, &asked);
 }
 
-/* The real thing, sent by hand: nothing but the kernel decides that it is good. */
+/* A valid registration, built by hand. */
 static void ask_for_regions(struct ibv_context *context)
 {
     static char memory[PAGE];
@@ -195,7 +195,7 @@ static void ask_others(void)
         ASK("request 0", fd, 0ul);
         ASK("request -1", fd, -1ul);
     }
-    /* What stands in the argument's register is anybody's guess, the answer is not. */
+    /* The register of the missing argument holds an arbitrary value; the answer is defined nevertheless. */
     ASK("no descriptor, no argument", -1, RDMA_VERBS_IOCTL);
 }
 
@@ -213,7 +213,7 @@ int main(void)
     edge = pages + PAGE;
     munmap(edge, PAGE);
 
-    /* A descriptor on which no context was made, as anybody may open it; and one with. */
+    /* A descriptor without a context, as every program may open it, and one with a context. */
     const int fds[] = {fresh, context->cmd_fd};
     for (int i = 0; i < 2; i++) {
         printf(i ? "with a context\n" : "without a context\n");

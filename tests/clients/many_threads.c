@@ -1,8 +1,8 @@
 /*
  * many_threads THREADS CONTEXTS CALLS
  *
- * So many threads on so many contexts make so many calls each, half of them registrations.
- * Says how much memory is resident after a tenth of them and after all.
+ * THREADS threads on CONTEXTS contexts make CALLS calls each, half of them registrations.
+ * Prints how much memory is resident after a tenth of the calls and after all.
  */
 #include "inside_registration.h"
 
@@ -18,7 +18,7 @@ static void *work(void *number)
 	pthread_barrier_wait(&phase);
 	for (long i = 0; i < pairs; i++) {
 		if (i == pairs / 10) {
-			pthread_barrier_wait(&phase); /* somebody looks */
+			pthread_barrier_wait(&phase); /* main() reads the resident memory here */
 			pthread_barrier_wait(&phase);
 		}
 		register_once(pd);

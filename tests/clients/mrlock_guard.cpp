@@ -1,5 +1,5 @@
 /*
- * Leaves a scope with two guards by an exception. Prints what unlocking said inside it, and then.
+ * Leaves a scope with two guards by an exception. Prints what mrlock_unlock() returned in the scope and after it.
  */
 #define MRLOCK_WEAK
 #include <cstdio>

@@ -3,8 +3,8 @@
  *
  * An executable that loads each PLUGIN (plugin.c) with RTLD_LOCAL and runs them
  * all at once, with eight threads each. It is not linked to libibverbs, which
- * comes in with the plugins, outside the global scope: what a Python process
- * looks like. (Linked to it all the same, it is called host_linked.)
+ * comes in with the plugins, outside the global scope: as in a Python
+ * process. (plugin_host_linked is the same program linked to libibverbs.)
  */
 #include "plugin.h"
 

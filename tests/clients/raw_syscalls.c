@@ -1,6 +1,6 @@
 /*
  * Makes its system calls itself, as Go programs do: a preload library does not see
- * them. Linked statically, it shows that a process without a loader works, too.
+ * them. Linked statically, it is a process without a loader.
  */
 #include <stdio.h>
 #include <sys/ioctl.h>

@@ -1,7 +1,7 @@
 /*
  * Registers where a process begins and ends: in a constructor; in the destructors of a
  * thread's own variables, those of pthread_key_create and those of C++; in an atexit
- * handler and in a destructor. Other threads register all the while, to the very end.
+ * handler and in a destructor. Other threads register until the process ends.
  */
 #include "inside_registration.h"
 

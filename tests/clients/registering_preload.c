@@ -1,7 +1,7 @@
 /*
- * A preload library that registers after everything else: loaded behind another, its
- * constructor runs before that one's, and its destructor after. In a section of
- * mrlock_lock(), if there is one.
+ * A preload library that registers in its constructor and destructor. Listed after mrlock in
+ * LD_PRELOAD, its constructor runs before mrlock's, and its destructor after. It registers
+ * within a section of mrlock_lock(), if that is defined.
  */
 #define MRLOCK_WEAK
 #include "run_together.h"

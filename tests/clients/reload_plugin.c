@@ -1,9 +1,9 @@
 /*
  * reload_plugin PLUGIN...
  *
- * Loads, runs and unloads each PLUGIN (plugin.c), one after the other. Says which
- * copy of libibverbs served it, whether it was loaded where the one before had
- * been, and whether it was gone after dlclose().
+ * Loads, runs and unloads each PLUGIN (plugin.c), one after the other. Prints which
+ * copy of libibverbs served it, whether it was loaded at the address of the one
+ * before, and whether dlclose() unloaded it.
  */
 #include "plugin.h"
 

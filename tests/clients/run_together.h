@@ -1,5 +1,5 @@
 /*
- * What the threaded clients share: an open device, and threads that start at once.
+ * What the clients with threads share: opening a device, and starting threads at the same time.
  */
 #ifndef RUN_TOGETHER_H
 #define RUN_TOGETHER_H
@@ -77,7 +77,7 @@ static inline void *together_thread(void *argument)
 	struct member *me = argument;
 	struct ibv_pd *pd = open_pd(me->all->verbs, me->index);
 
-	/* Also without a domain: the others wait for everybody. */
+	/* Also without a domain: the barrier waits for all threads. */
 	pthread_barrier_wait(&me->all->start);
 	if (!pd || me->all->work(pd, me->index))
 		return me;

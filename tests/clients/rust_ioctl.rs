@@ -1,4 +1,4 @@
-//! A Rust program that calls libc's ioctl: the size of what waits in a pipe, from eight threads.
+//! A Rust program that calls libc's ioctl: the number of bytes in a pipe, from eight threads.
 use std::{
     ffi::{c_int, c_ulong},
     io::Write,

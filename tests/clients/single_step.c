@@ -8,9 +8,9 @@
  *   call   makes the same call
  *   fork   forks; the child goes on with the call, and makes another
  *
- * and in the end another thread has to be served. Once for every number of instructions
- * that the call has, each time in a process of its own. `queued`: one thread is inside a
- * registration, and another waits, until this one has fallen asleep or ended.
+ * and at the end another thread must be served. This is done for every number of instructions
+ * up to the length of the call, each time in a process of its own. `queued`: one thread is
+ * inside a registration, and another waits, until the stepped thread sleeps or has ended.
  */
 #define _GNU_SOURCE
 #include "inside_registration.h"
@@ -29,12 +29,12 @@ enum { SERVED = 0, CALL_WAS_OVER = 3 };
 
 static int device;
 static void (*interrupt)(void);
-static long steps; /* until then */
+static long steps; /* left until the interruption */
 static int interrupted;
 static _Atomic pid_t stepping, over;
 static struct caller holder, waiter;
 
-/* "No such object", had it been meant for a device. */
+/* A request to destroy a region. /dev/null answers ENOTTY. */
 static void call(void)
 {
 	struct ib_uverbs_ioctl_hdr destroy = {
@@ -114,7 +114,7 @@ static int interrupt_after(long number, void (*action)(void), int queued)
 	int status;
 
 	give_up_in_time();
-	call(); /* whatever is looked up once has been */
+	call(); /* the library looks functions up at the first call */
 	steps = number;
 	interrupt = action;
 	sigaction(SIGTRAP, &on_trap, NULL);
@@ -153,8 +153,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: single_step exit|call|fork alone|queued\n");
 		return 2;
 	}
-	alarm(0); /* the others have theirs */
-	/* Some at a time; until for none of them the call was long enough. */
+	alarm(0); /* each child has its own */
+	/* AT_ONCE processes at a time, until in all of them the call ended before the interruption. */
 	for (int served = 1; served;) {
 		pid_t first = 0;
 		served = 0;

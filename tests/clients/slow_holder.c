@@ -1,7 +1,7 @@
 /*
  * slow_holder HOW SECONDS WAITERS
  *
- * A thread stays inside a registration for so long while so many others wait. Meanwhile it
+ * A thread stays inside a registration for SECONDS while WAITERS others wait. Meanwhile it
  *
  *   sleeps    sleeps
  *   stops     is stopped, and the whole process with it, by SIGSTOP
@@ -29,7 +29,7 @@ static void sleep_through(void)
 		;
 }
 
-/* For `inside`, each of them. */
+/* The values of `inside`. */
 static void hold_asleep(void)
 {
 	hold();
@@ -58,7 +58,7 @@ static void hold_and_vfork(void)
 	}
 }
 
-/* A process that stops the thread, or the process of the thread, that it is told of. */
+/* The helper process: reads a thread id, and stops that thread or its process. */
 static void help(int by_tracing)
 {
 	pid_t thread;
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
 		helper = fork();
 		if (!helper)
 			help(traced);
-		/* Where only a parent may trace its children; elsewhere, it does not matter. */
+		/* Needed where Yama lets only a parent trace. Without Yama the call fails, and is not needed. */
 		prctl(PR_SET_PTRACER, helper);
 	}
 	start_caller(&holder, 0,
@@ -111,11 +111,11 @@ int main(int argc, char **argv)
 		     : !strcmp(how, "vforks") ? hold_and_vfork
 					      : hold_asleep);
 	sem_wait(&entered);
-	say_who_holds(holder.id);
+	print_holder(holder.id);
 	start_queue(waiters, count);
 	sem_post(&released);
 	join_queue(&holder, 1);
 	join_queue(waiters, count);
-	say_who_was_served();
+	print_served();
 	return 0;
 }

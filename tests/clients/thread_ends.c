@@ -1,15 +1,15 @@
 /*
  * thread_ends HOW
  *
- * A thread ends inside a registration while three others wait, which then have to be
- * served. It ends
+ * A thread ends inside a registration while three others wait, which must then
+ * be served. It ends
  *
  *   cancel     by pthread_cancel, asynchronously
  *   exit       by pthread_exit in a signal handler
  *   oops       by the exit system call in a signal handler: as if the kernel had ended it
  *   main       by pthread_exit in a signal handler, and is the main thread
  *   reuse      as by `oops`, and a new thread gets its id at once
- *   newcomer   the same with nobody waiting, and that new thread is the next to register
+ *   newcomer   the same without waiters, and that new thread is the next to register
  *
  * or, with `waiter`, the first of the three is cancelled while it waits. `reuse` and
  * `newcomer` need a process id namespace of their own, and /proc for it.
@@ -21,7 +21,7 @@
 #include <time.h>
 
 static struct caller holder, waiters[3];
-static int (*end)(void); /* NULL: it is cancelled */
+static int (*end)(void); /* NULL: the thread is cancelled */
 
 static void handler(int signal)
 {
@@ -32,14 +32,14 @@ static void handler(int signal)
 static int by_exit(void) { pthread_exit(NULL); }
 static int by_oops(void) { return (int)syscall(SYS_exit, 0); }
 
-/* May be asked more than once. */
+/* Can be called more than once. */
 static void until_inside(void)
 {
 	sem_wait(&entered);
 	sem_post(&entered);
 }
 
-/* For `inside`. */
+/* A value of `inside`. */
 static void hold_and_end(void)
 {
 	hold();
@@ -64,7 +64,7 @@ static void hold_for_some_ticks_and_end(void)
 	hold_and_end();
 }
 
-/* The queue comes, the holder ends, and everybody else is served. */
+/* The waiters queue, the holder ends, and all waiters are served. */
 static void *direct(void *unused)
 {
 	until_inside();
@@ -74,7 +74,7 @@ static void *direct(void *unused)
 	else
 		pthread_cancel(holder.thread);
 	join_queue(waiters, 3);
-	say_who_was_served();
+	print_served();
 	return unused;
 }
 
@@ -83,7 +83,7 @@ static int main_ends(void)
 	pthread_t director;
 
 	end = by_exit;
-	say_who_holds(own_id());
+	print_holder(own_id());
 	if (pthread_create(&director, NULL, direct, NULL))
 		return 1;
 	inside = hold_and_end;
@@ -96,7 +96,7 @@ static int holder_ends(int (*how)(void))
 	end = how;
 	start_caller(&holder, 0, end ? hold_and_end : hold_for_ever);
 	until_inside();
-	say_who_holds(holder.id);
+	print_holder(holder.id);
 	direct(NULL);
 	pthread_join(holder.thread, NULL);
 	return 0;
@@ -107,19 +107,19 @@ static int waiter_ends(void)
 	start_caller(&holder, 0, hold);
 	until_inside();
 	start_queue(waiters, 3);
-	say_who_holds(waiters[0].id);
+	print_holder(waiters[0].id);
 	pthread_cancel(waiters[0].thread);
 	pthread_join(waiters[0].thread, NULL);
 	sem_post(&released);
 	join_queue(&holder, 1);
 	join_queue(waiters + 1, 2);
-	say_who_was_served();
+	print_served();
 	return 0;
 }
 
 static _Atomic pid_t next_id;
 
-/* Ends at once unless it has the id of the one that is gone. */
+/* Ends at once unless it has the id of the thread that ended. */
 static void *new_thread(void *registers)
 {
 	atomic_store(&next_id, own_id());
@@ -144,7 +144,7 @@ static int id_is_used_again(int by_a_newcomer)
 	waiters[0].pd = open_pd(linked_verbs(), 1);
 	start_caller(&holder, 0, hold_for_some_ticks_and_end);
 	until_inside();
-	say_who_holds(holder.id);
+	print_holder(holder.id);
 	if (!by_a_newcomer)
 		start_queue(waiters, 3);
 	sem_post(&released);
@@ -171,7 +171,7 @@ static int id_is_used_again(int by_a_newcomer)
 		sem_post(&released);
 	}
 	pthread_join(thread, NULL);
-	say_who_was_served();
+	print_served();
 	return 0;
 }
 

@@ -2,7 +2,7 @@
  * uverbs_commands [threads]
  *
  * Sends each uverbs command that pins or unpins memory, and some that do not, to
- * /dev/null, which knows none: the kernel's own structures and numbers. With
+ * /dev/null, which supports none. Uses the kernel's own structures and numbers. With
  * threads: only the first of them, a hundred times in each thread, all at once.
  */
 #include <errno.h>
@@ -40,7 +40,7 @@ static int send(uint16_t object, uint16_t method, uint32_t driver, int write_com
 			   .driver_id = driver},
 		.attributes = {{.attr_id = UVERBS_ATTR_CORE_IN}, {.attr_id = UVERBS_ATTR_CORE_OUT}},
 	};
-	/* Not first: its place among the attributes is up to the sender. */
+	/* Not first: the sender may put it anywhere among the attributes. */
 	request.attributes[2].attr_id = write_command < 0 ? 3 : UVERBS_ATTR_WRITE_CMD;
 	request.attributes[2].data = write_command < 0 ? 0 : (uint64_t)write_command;
 	return ioctl(file, RDMA_VERBS_IOCTL | more_bits, &request);

@@ -1,5 +1,5 @@
 /*
- * Uses mrlock if it is there, and is not linked to it. Good C++, too.
+ * Uses mrlock if the process has it, without being linked to it. Compiles as C++, too.
  */
 #define MRLOCK_WEAK
 #include <mrlock.h>

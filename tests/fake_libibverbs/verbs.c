@@ -5,10 +5,10 @@
  * of the API as registering memory needs: devices, contexts, protection
  * domains, memory regions, and the 1.0 ABI beside the current one.
  *
- * It has a race detector in the place of a kernel whose page callbacks race:
- * two threads inside a registration or deregistration at once, and the process
+ * Its race detector stands for a kernel with racing page callbacks: when two
+ * threads are inside a registration or deregistration at once, the process
  * dies of SIGSEGV. A thread that enters again (from a signal handler) is still
- * one thread, and a thread that has ended is not inside any more.
+ * one thread, and a thread that has ended is no longer inside.
  *
  * Read once, at load:
  *   FAKE_IBV_DEVICES           number of devices, 0 to 64 (default 4)
@@ -17,7 +17,7 @@
  *   FAKE_IBV_WITNESS           file for the counts and peaks, written at exit
  *                              (a forked child writes to FILE.PID)
  *   FAKE_IBV_KERNEL            file in which several copies of this library, in one
- *                              process, keep together who is inside
+ *                              process, share their race detector
  *   FAKE_IBV_MAX_MR            regions that fit, 1 to 65536 (default 65536)
  *   FAKE_IBV_ERRNO_ON_SUCCESS  what a successful call leaves in errno (default:
  *                              what was there)
@@ -181,13 +181,13 @@ enum { REGISTRATIONS, DEREGISTRATIONS, TOGETHER, KINDS };
 struct kernel {
 	/*
 	 * The thread that is inside: its id, the device and the function in one word,
-	 * so that one compare-and-swap both tells a collision and says who was there.
-	 * Zero: nobody. Used where a race kills.
+	 * so that one compare-and-swap detects a collision and finds the other thread.
+	 * Zero: no thread. Used where a race kills.
 	 */
 	_Atomic uint64_t occupant;
 	/*
-	 * Changed first and last in every call, and not atomic: whatever puts calls one after
-	 * the other also has to show each what the one before it wrote. ThreadSanitizer judges.
+	 * Changed first and last in every call, and not atomic: a lock that serializes
+	 * calls must also order their memory accesses. ThreadSanitizer checks that.
 	 */
 	unsigned long visits;
 	struct {
@@ -211,7 +211,7 @@ static void share_kernel(const char *file)
 	close(fd);
 }
 
-/* Initial-exec: no allocation at first use, so good in a signal handler too. */
+/* Initial-exec: the first use does not allocate, so it is safe in a signal handler. */
 #define THREAD_LOCAL static __thread __attribute__((tls_model("initial-exec")))
 THREAD_LOCAL uint64_t visit;     /* what this thread put, or would put, in `occupant` */
 THREAD_LOCAL unsigned int depth; /* how often it is inside */
@@ -231,7 +231,7 @@ static int visit_kind(uint64_t v)
 
 static void collide(uint64_t second, uint64_t first)
 {
-	static atomic_flag told = ATOMIC_FLAG_INIT; /* several may collide at once: one line */
+	static atomic_flag told = ATOMIC_FLAG_INIT; /* several threads may collide at once: print one line */
 	char line[256];
 	int length = snprintf(line, sizeof line,
 			      "fake libibverbs: race: %s on %s (thread %u) came in while %s on %s (thread %u) "
@@ -239,7 +239,7 @@ static void collide(uint64_t second, uint64_t first)
 			      visit_function(second), visit_device(second), visit_thread(second),
 			      visit_function(first), visit_device(first), visit_thread(first));
 	if (!atomic_flag_test_and_set(&told) && write(2, line, (size_t)length) < 0) {
-		/* Nobody to tell; it dies all the same. */
+		/* The line is lost; the process dies all the same. */
 	}
 	/* Volatile: the compiler must neither drop the store nor make a trap of it. */
 	volatile int *volatile nowhere = (volatile int *)16;
@@ -267,7 +267,7 @@ static void enter(enum function function, struct ibv_context *context)
 	if (settings.race_kills) {
 		uint64_t first = 0;
 		while (!atomic_compare_exchange_strong(&kernel->occupant, &first, visit)) {
-			/* Whoever ended inside its call has left nothing but its word. */
+			/* A thread that ended inside its call is not inside, though its word is there. */
 			if (first && !syscall(SYS_tgkill, getpid(), visit_thread(first), 0))
 				collide(visit, first);
 		}
@@ -284,12 +284,12 @@ static void leave(void)
 		atomic_store(&kernel->occupant, 0);
 		kernel->visits++;
 	}
-	/* Last: a handler that interrupts this and enters is still one thread with it. */
+	/* Last: a handler that interrupts this function and enters counts as the same thread. */
 	atomic_signal_fence(memory_order_seq_cst);
 	depth--;
 }
 
-/* Of all threads only the one that forked lives on in the child. */
+/* The child has only the thread that forked. */
 static void after_fork(void)
 {
 	memset(kernel->counts, 0, sizeof kernel->counts);
@@ -333,7 +333,7 @@ static void hold(void)
 	end.tv_sec += settings.hold_us / 1000000 + end.tv_nsec / 1000000000;
 	end.tv_nsec %= 1000000000;
 	if (settings.hold_us >= 1000) {
-		/* Not by libc's wrapper, a cancellation point: the real call, an ioctl, is none. */
+		/* libc's wrapper is a cancellation point; the real library's ioctl is not. */
 		while (syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) < 0 &&
 		       errno == EINTR)
 			;
@@ -438,7 +438,7 @@ static bool remember(struct ibv_mr *mr)
 		    !atomic_compare_exchange_strong(&regions[handle], &none, mr))
 			continue;
 		mr->handle = handle;
-		/* Unique among the living, and another one when the handle comes round again. */
+		/* Unique among live regions, and different when the handle is reused. */
 		mr->lkey = mr->rkey = FAKE_IBV_COPY << 28 | (handle + 1) << 8 |
 				      (ticket / settings.max_mr & 0xff);
 		return true;
@@ -492,7 +492,7 @@ static int pin(void *addr, size_t length, unsigned int access)
 			       access & writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
 			       ? EFAULT
 			       : 0;
-	/* Older kernels: at least whether something is mapped there. */
+	/* Older kernels: check at least that memory is mapped there. */
 	while (from < to) {
 		unsigned char resident[1024];
 		size_t part = sizeof resident * settings.page;
@@ -552,13 +552,13 @@ EXPORT struct ibv_mr *reg_mr_1_1(struct ibv_pd *pd, void *addr, size_t length, i
 EXPORT struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length,
 				      uint64_t iova, int access)
 {
-	(void)iova; /* what the other side would use as its address: nobody does here */
+	(void)iova; /* the address for the remote side: not used here */
 	return register_region(REG_MR_IOVA, pd, addr, length, (unsigned int)access);
 }
 
 #else
 
-/* Both call the third by its public name: through the PLT, where it can be interposed. */
+/* Both call ibv_reg_mr_iova2 by its public name, through the PLT, where it can be interposed. */
 EXPORT struct ibv_mr *reg_mr_1_1(struct ibv_pd *pd, void *addr, size_t length, int access)
 {
 	return ibv_reg_mr_iova2(pd, addr, length, (uintptr_t)addr, (unsigned int)access);
@@ -573,7 +573,7 @@ EXPORT struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t leng
 EXPORT struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length,
 				       uint64_t iova, unsigned int access)
 {
-	(void)iova; /* what the other side would use as its address: nobody does here */
+	(void)iova; /* the address for the remote side: not used here */
 	return register_region(REG_MR_IOVA2, pd, addr, length, access);
 }
 
