@@ -66,34 +66,28 @@ pub fn file(path: &str, package: &str) -> Need {
 /// What `make dist` needs is fetched once, into the target directory.
 pub fn make_dist() -> Need {
     static ZIG: OnceLock<Need> = OnceLock::new();
-    ZIG.get_or_init(|| succeeds("make zig", &mut make(["zig"])))
-        .clone()
+    ZIG.get_or_init(|| match make(["zig"]).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err("`make zig` cannot fetch a linker: run it to see why".into()),
+    })
+    .clone()
 }
 
-/// What `tests/vm/boot` needs. Under `make test`, `tests/vm/prepare` has fetched it, or `tests/vm/boot` says why not.
+/// What `tests/vm/boot` needs, and does not fetch here: `tests/vm/prepare` prints one line with what is missing.
 pub fn virtual_machine() -> Need {
     static PREPARED: OnceLock<Need> = OnceLock::new();
     PREPARED
         .get_or_init(|| {
             let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/prepare");
-            succeeds(
-                "tests/vm/prepare --check",
-                Command::new(prepare).arg("--check"),
-            )
+            let output = Command::new(prepare)
+                .arg("--check")
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .output()
+                .map_err(|error| format!("tests/vm/prepare --check: {error}"))?;
+            if output.status.success() {
+                return Ok(());
+            }
+            Err(String::from_utf8_lossy(&output.stderr).trim().into())
         })
         .clone()
-}
-
-/// Runs the command. Its failure is told in one line: the last that it wrote to standard error.
-fn succeeds(name: &str, command: &mut Command) -> Need {
-    let output = command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let last = text.lines().rfind(|line| !line.trim().is_empty());
-    Err(last.map_or_else(|| format!("{name}: {}", output.status), String::from))
 }
