@@ -1,4 +1,4 @@
-# The words of this project: make, make demo, make test, make miri, make bench, make fixtures, make header,
+# The targets: make, make check, make demo, make test, make miri, make bench, make fixtures, make header,
 # make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -8,21 +8,23 @@ CARGO    ?= cargo
 CC       ?= cc
 RUSTC    ?= rustc
 CFLAGS   ?= -O2 -g -Wall -Wextra -Werror
-# -I: our <infiniband/verbs.h> comes before any installed one. -MMD: what a file includes, for the next make.
-COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/embedded -Iinclude -MMD -MP -MF $@.d -MT $@
+# -I: the fake <infiniband/verbs.h> comes before an installed one. -MMD records what a file includes, for the next make.
+COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/fake_libibverbs -Iinclude -MMD -MP -MF $@.d -MT $@
 
 second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
 watched  := $(FIXTURES)/tsan/libibverbs.so.1
-linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed host_linked fork gone slow signals step late crowd api)
-unlinked := $(addprefix $(CLIENTS)/,host reopen handle orphan early ioctl uverbs raw raw_static spawn)
-benches  := $(addprefix $(CLIENTS)/,cost contend inside.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libearly_dep.so other_ioctl.so other_reg_mr.so old_dlsym.so last.so)
-rust     := $(CLIENTS)/plain
+linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plugin_host_linked fork thread_ends slow_holder signals \
+              single_step register_in_destructors many_threads c_api)
+unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
+              uverbs_commands raw_syscalls raw_syscalls_static spawn)
+benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
+objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so registering_preload.so)
+rust     := $(CLIENTS)/rust_ioctl
 
-.PHONY: release fixtures demo test miri bench peers header clean
+.PHONY: release fixtures demo check test miri bench peers header clean
 
-# cargo leaves the library as it is if that would not change: it is up to date nevertheless.
+# cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
 	$(CARGO) build --release
 	@touch -c $(LIBRARY)
@@ -32,14 +34,22 @@ fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURE
 demo: release $(verbs) $(CLIENTS)/stress
 	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
 
+# The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
+# and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --all-targets -- --deny warnings
+	$(CARGO) test --quiet --lib --test c_api --test forwarding --test ioctl_hook --test linked --test serialization \
+		--test settings --test transparency
+
 test:
 	@tests/run.sh $(TARGET)/test.log
 
-# The lock's model in another interpreter. Not in `make test`, whose toolchain is a stable one: this needs
-# `rustup toolchain install nightly --component miri,rust-src`. (Apart from the others, because a thread dies for good.)
+# The tests of tests/loom under miri. Not in `make test`, because the toolchain there is stable: this needs
+# `rustup toolchain install nightly --component miri,rust-src`. (The test of a holder that ends runs apart, because its thread never returns.)
 NIGHTLY ?= nightly
 miri:
-	cd tests/model && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
+	cd tests/loom && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
 		$(CARGO) +$(NIGHTLY) miri test --quiet --target-dir $(TARGET)/miri -- $$which || exit; done
 
 bench: release fixtures $(benches) peers
@@ -47,7 +57,8 @@ bench: release fixtures $(benches) peers
 
 include packaging/install.mk packaging/dist.mk
 
-# What mrlock is measured beside. Those of Debian are fetched and unpacked, not installed; without them, their rows say so.
+# What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
+# rows say so.
 debian := $(FIXTURES)/peers/debian
 peers:
 	$(CARGO) build --quiet --release --examples --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
@@ -58,66 +69,66 @@ peers:
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
 
-# Not `cargo clean`: it would take the VM's downloaded kernel and clients (target/vm) with it.
+# Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
 	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/scratch \
 		$(dist) $(TARGET)/portable $(TARGET)/x86_64-unknown-linux-gnu
 
-# libibverbs in software: Debian's way; inner calls bound at link time, as Ubuntu does; before ibv_reg_mr_iova2; a
-# second copy for the same process, under a name of its own; and watched by ThreadSanitizer.
+# The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
+# without ibv_reg_mr_iova2 (old); a second copy for the same process, under another name; and with ThreadSanitizer (tsan).
 $(FIXTURES)/bsymbolic/libibverbs.so.1: variant := -Wl,-Bsymbolic-functions
-$(FIXTURES)/old/libibverbs.so.1: variant := -DEMBEDDED_WITHOUT_IOVA2
-$(second): variant := -DEMBEDDED_COPY=1u
+$(FIXTURES)/old/libibverbs.so.1: variant := -DFAKE_IBV_WITHOUT_IOVA2
+$(second): variant := -DFAKE_IBV_COPY=1u
 $(watched): variant := -fsanitize=thread
-# -fsemantic-interposition: the compiler, too, must leave calls of public functions to the loader.
-$(verbs) $(watched): tests/embedded/verbs.c tests/embedded/libibverbs.map Makefile
+# -fsemantic-interposition: the compiler must leave calls of public functions to the loader.
+$(verbs) $(watched): tests/fake_libibverbs/verbs.c tests/fake_libibverbs/libibverbs.map Makefile
 	@mkdir -p $(@D)
-	@$(CC) -E -P -xc $(filter -D%,$(variant)) tests/embedded/libibverbs.map -o $@.map
+	@$(CC) -E -P -xc $(filter -D%,$(variant)) tests/fake_libibverbs/libibverbs.map -o $@.map
 	$(COMPILE) $(variant) -fPIC -fsemantic-interposition -shared $< -o $@ \
 		-Wl,-soname,$(@F) -Wl,--version-script=$@.map
 	@ln -sf $(@F) $(basename $@)
 
-# Clients link to the first of them, without a run path: LD_LIBRARY_PATH says which one they get.
+# Clients link to the first build, without a run path: LD_LIBRARY_PATH selects the build.
 $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
-# It uses nothing of libibverbs itself.
-$(CLIENTS)/host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
+# It calls no function of libibverbs itself.
+$(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so: libs :=
-$(CLIENTS)/host $(CLIENTS)/reopen $(CLIENTS)/handle: libs := -ldl
-$(CLIENTS)/relaxed $(CLIENTS)/api: libs += -ldl
+$(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
+$(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
-$(CLIENTS)/ioctl: libs := -lutil
-$(CLIENTS)/raw_static: libs := -static
+$(CLIENTS)/ioctl_calls: libs := -lutil
+$(CLIENTS)/raw_syscalls_static: libs := -static
 # Weak references that nothing defines at link time must still be looked up at load time.
-$(CLIENTS)/orphan: libs := -fPIC -Wl,-z,dynamic-undefined-weak
-$(CLIENTS)/early: libs := -L$(CLIENTS) -learly_dep -Wl,-rpath,'$$ORIGIN' -Wl,-rpath-link,$(FIXTURES)/lib
-$(CLIENTS)/early: $(CLIENTS)/libearly_dep.so
+$(CLIENTS)/without_libibverbs: libs := -fPIC -Wl,-z,dynamic-undefined-weak
+$(CLIENTS)/registered_before_main: libs := -L$(CLIENTS) -lregister_in_constructor -Wl,-rpath,'$$ORIGIN' -Wl,-rpath-link,$(FIXTURES)/lib
+$(CLIENTS)/registered_before_main: $(CLIENTS)/libregister_in_constructor.so
 $(CLIENTS)/cost $(CLIENTS)/contend: libs := -L$(FIXTURES)/lib -libverbs
 $(filter %.so,$(benches)): libs :=
 
-# Each client is the source file of its name; those that are built a second time, and those of benches/, say so here.
-again    := $(addprefix $(CLIENTS)/,host_linked raw_static)
+# A client is built from the source file of its name. The exceptions are those built a second time, and those of benches/.
+again    := $(addprefix $(CLIENTS)/,plugin_host_linked raw_syscalls_static)
 $(filter-out $(again),$(linked) $(unlinked)): $(CLIENTS)/%: tests/clients/%.c
-$(CLIENTS)/host_linked: tests/clients/host.c
-$(CLIENTS)/raw_static: tests/clients/raw.c
+$(CLIENTS)/plugin_host_linked: tests/clients/plugin_host.c
+$(CLIENTS)/raw_syscalls_static: tests/clients/raw_syscalls.c
 $(CLIENTS)/cost $(CLIENTS)/contend: $(CLIENTS)/%: benches/%.c
 $(linked) $(unlinked) $(CLIENTS)/cost $(CLIENTS)/contend: Makefile | $(verbs)
 	@mkdir -p $(@D)
 	$(COMPILE) $(filter %.c,$^) -o $@ $(libs)
 
 $(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
-$(CLIENTS)/libearly_dep.so: tests/clients/early_dep.c
+$(CLIENTS)/libregister_in_constructor.so: tests/clients/register_in_constructor.c
 $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
 $(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c
-$(CLIENTS)/last.so: tests/clients/last.c
-$(CLIENTS)/inside.so: benches/inside.c
+$(CLIENTS)/registering_preload.so: tests/clients/registering_preload.c
+$(CLIENTS)/call_times.so: benches/call_times.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c
 $(objects) $(filter %.so,$(benches)): Makefile | $(verbs)
 	@mkdir -p $(@D)
 	$(COMPILE) -fPIC -shared $(filter %.c,$^) -o $@ $(libs)
 
-$(rust): tests/clients/plain.rs Makefile
+$(rust): tests/clients/rust_ioctl.rs Makefile
 	@mkdir -p $(@D)
 	@echo "  RUSTC $(notdir $(@D))/$(@F)"
 	@$(RUSTC) --edition 2024 -O $< -o $@

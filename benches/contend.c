@@ -4,11 +4,11 @@
  * So many threads register and deregister for so long, and do nothing for so many
  * microseconds after each call. Prints, on one line: calls made, nanoseconds inside
  * them, nanoseconds between them, the longest and the mean call as its caller sees
- * it, processor time, and elapsed time. Needs inside.so.
+ * it, processor time, and elapsed time. Needs call_times.so.
  */
 #define _GNU_SOURCE
-#include "../tests/clients/together.h"
-#include "inside.h"
+#include "../tests/clients/run_together.h"
+#include "call_times.h"
 
 #include <dlfcn.h>
 #include <sys/prctl.h>
@@ -18,7 +18,7 @@
 #define MOST_THREADS 1024
 
 /* What each thread tells the main thread. */
-static struct caller {
+static struct contender {
 	_Alignas(64) _Atomic uint64_t since; /* of the call that it is in */
 	_Atomic uint64_t calls, total, longest;
 } callers[MOST_THREADS];
@@ -26,7 +26,7 @@ static struct caller {
 static pthread_barrier_t start;
 static useconds_t pause_us;
 
-static void called(struct caller *me)
+static void called(struct contender *me)
 {
 	uint64_t took = now_ns() - me->since;
 	me->calls++;
@@ -40,7 +40,7 @@ static void called(struct caller *me)
 
 static void *work(void *argument)
 {
-	struct caller *me = argument;
+	struct contender *me = argument;
 	char *memory = calloc(1, 4096);
 	struct ibv_pd *pd = open_pd(linked_verbs(), (int)(me - callers));
 
@@ -70,11 +70,11 @@ int main(int argc, char **argv)
 {
 	int threads = argc == 4 ? atoi(argv[1]) : 0;
 	int milliseconds = argc == 4 ? atoi(argv[2]) : 0;
-	struct inside *inside = dlsym(RTLD_DEFAULT, "inside");
+	struct call_times *inside = dlsym(RTLD_DEFAULT, "call_times");
 	pthread_t thread;
 
 	if (threads < 1 || threads > MOST_THREADS || milliseconds < 1 || !inside) {
-		fprintf(stderr, "usage: LD_PRELOAD=[LOCK:]inside.so "
+		fprintf(stderr, "usage: LD_PRELOAD=[LOCK:]call_times.so "
 				"contend THREADS MILLISECONDS PAUSE_US\n");
 		return 2;
 	}

@@ -7,7 +7,7 @@
  * malloc and some locks take a cheaper way where there is none, and where a lock
  * is wanted there are several.
  */
-#include "../tests/clients/together.h"
+#include "../tests/clients/run_together.h"
 
 #include <sys/ioctl.h>
 #include <time.h>

@@ -73,8 +73,8 @@ fn uncontended() {
     let verbs = client("cost")
         .arg("mr")
         .arg("2000")
-        .env("EMBEDDED_HOLD_US", "0")
-        .env("EMBEDDED_RACE", "count");
+        .env("FAKE_IBV_HOLD_US", "0")
+        .env("FAKE_IBV_RACE", "count");
     let [nothing, mrlock, ..] = locks();
     let pair = [nothing, mrlock];
 
@@ -139,8 +139,8 @@ fn contended() {
             .arg(threads.to_string())
             .arg(WINDOW)
             .arg(pause_us.to_string())
-            .env("EMBEDDED_HOLD_US", hold_us.to_string());
-        let inside = fixtures().join("clients/inside.so");
+            .env("FAKE_IBV_HOLD_US", hold_us.to_string());
+        let inside = fixtures().join("clients/call_times.so");
         medians(CONTENDED_ROUNDS, &locks, |library| {
             let list = preload(library.path.as_deref(), Some(&inside));
             let found = numbers(&program.clone().env("LD_PRELOAD", list));

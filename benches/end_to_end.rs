@@ -7,7 +7,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use common::{library, target_dir, trace::Witness};
+use common::{kernel_trace::KernelWitness, library, target_dir};
 use std::{fs, path::Path, process::Command};
 
 fn main() {
@@ -79,7 +79,9 @@ impl Measured {
         times.sort_by(f64::total_cmp);
         Ok(Self {
             time: times[times.len() / 2],
-            at_once: Witness::of(&text("trace")).expect("a whole trace").overlap,
+            at_once: KernelWitness::of(&text("trace"))
+                .expect("a whole trace")
+                .overlap,
         })
     }
 }

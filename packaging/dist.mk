@@ -1,7 +1,7 @@
-# make dist: a library for every x86_64 Linux with glibc 2.17 or newer, packed as it is installed; what a debugger wants
-# to know of it is in a package beside.
+# make dist: a library for every x86_64 Linux with glibc 2.17 or newer, packed as it is installed. The debug symbols
+# are in the -debug package.
 #
-# It takes a linker that knows which symbols that glibc had: zig's, which cargo-zigbuild puts into rustc's hands.
+# Linking for an older glibc takes a linker that knows its symbols: zig's. cargo-zigbuild makes rustc use it.
 
 GLIBC    := 2.17
 ZIG      := 0.17.1
@@ -12,7 +12,7 @@ built    := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
 package  := mrlock-$(VERSION)-x86_64-linux-gnu
 debug    := lib/.debug/$(real).debug
 
-# Filled under another name and renamed when complete: an interrupted download leaves nothing that looks whole.
+# Filled under another name and renamed when complete, so that an interrupted download does not look complete.
 $(zig):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
@@ -20,9 +20,9 @@ $(zig):
 	mv $@.new $@
 
 with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
-# Where it was built is nobody's business, and the same sources are to give the same file.
+# The files contain no path of the machine that built them, and the same sources give the same file.
 remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
-# What the README links to is elsewhere in the package, or not in it.
+# Adapts the links of the README: in the package, their targets are elsewhere, or absent.
 links    = sed -E -e 's,\(packaging/(mrlock-run.1)\),(share/man/man1/\1),' -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,'
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
@@ -30,7 +30,7 @@ pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode
 
 .PHONY: dist zig
 
-# For tests/vm/prepare: a network that is missing is missed there, once.
+# tests/vm/prepare runs this, so that a missing network is reported there.
 zig: $(zig)
 
 dist: | $(zig)

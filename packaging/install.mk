@@ -1,4 +1,4 @@
-# make install, make uninstall. DESTDIR comes before every path, and is written into no file.
+# make install, make uninstall. DESTDIR is put before every path, and written into no file.
 
 PREFIX     ?= /usr/local
 BINDIR     ?= $(PREFIX)/bin
@@ -6,7 +6,7 @@ LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR     ?= $(PREFIX)/share/man
 
-# LD_PRELOAD is a list: its parts can have no blank and no colon in them. Others mean something to a shell, a linker, sed.
+# A path in LD_PRELOAD cannot contain a blank or a colon. Other characters are special to a shell, a linker or sed.
 letters := a b c d e f g h i j k l m n o p q r s t u v w x y z A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
 letters += 0 1 2 3 4 5 6 7 8 9 . _ + / -
 without  = $(if $(1),$(call without,$(wordlist 2,$(words $(1)),$(1)),$(subst $(firstword $(1)),,$(2))),$(2))
@@ -16,13 +16,13 @@ $(foreach directory,$(if $(PREFIX),PREFIX) BINDIR LIBDIR INCLUDEDIR MANDIR,$(cal
 
 relative  = $(shell realpath -ms --relative-to=$(1) $(2))
 LIBRARY  := $(TARGET)/release/libmrlock.so
-# It has this path in it, and therefore in its name.
+# The launcher contains this relative path; the file name contains it, too, so that another path builds another file.
 LAUNCHER := $(TARGET)/release/mrlock-run-$(subst /,_,$(call relative,$(BINDIR),$(LIBDIR)))
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 release: $(LAUNCHER)
 
-# -Werror is for the compilers that we know.
+# Without -Werror: an unknown compiler may warn.
 $(LAUNCHER): packaging/mrlock-run.c packaging/install.mk Cargo.toml
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(filter-out -Werror,$(CFLAGS)) -DVERSION='"$(VERSION)"' \
@@ -39,7 +39,7 @@ includedir = '$(DESTDIR)$(INCLUDEDIR)'
 mandir     = '$(DESTDIR)$(MANDIR)'
 real      := libmrlock.so.$(VERSION)
 
-# What pkg-config shows as prefix, and lets the user set.
+# The variable `prefix` of mrlock.pc, which the user can override.
 PC_PREFIX ?= $(PREFIX)
 in_prefix  = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 fill_in    = @sed -e 's|@VERSION@|$(VERSION)|' -e 's|@PREFIX@|$(PC_PREFIX)|' \
@@ -49,7 +49,7 @@ fill_in    = @sed -e 's|@VERSION@|$(VERSION)|' -e 's|@PREFIX@|$(PC_PREFIX)|' \
 
 .PHONY: install uninstall
 
-# The library may be in the LD_PRELOAD of all that starts: it is there at any time, and never half of it.
+# Other processes may preload the library at any moment: the rename replaces it at once, so it is never absent or incomplete.
 install: $(LIBRARY) $(LAUNCHER)
 	install -d $(bindir) $(libdir)/pkgconfig $(libdir)/cmake/mrlock $(includedir) $(mandir)/man1 $(mandir)/man7
 	install -m 755 $(LIBRARY) $(libdir)/$(real).new

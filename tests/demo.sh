@@ -9,8 +9,8 @@ library=$1
 fixtures=$2
 wrong=0
 
-ulimit -c 0 # no core file for a death that is part of the plan
-for name in LD_PRELOAD $(env | sed -n 's/^\(\(EMBEDDED\|MRLOCK\)[A-Z_]*\)=.*/\1/p'); do
+ulimit -c 0 # the first run is expected to crash: no core file
+for name in LD_PRELOAD $(env | sed -n 's/^\(\(FAKE_IBV\|MRLOCK\)[A-Z_]*\)=.*/\1/p'); do
     unset "$name"
 done
 export LD_LIBRARY_PATH="$fixtures/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -31,7 +31,7 @@ run() {
 
 echo
 echo "8 threads register memory on 4 devices, each thread on a device context of its own."
-echo "The verbs library is a stand-in for the kernel's race: two threads inside at once are fatal."
+echo "The verbs library is a fake one that stands for the kernel's race: two threads inside at once kill the process."
 echo
 echo "1. Alone: stress"
 run 139 "two were inside at once; killed by SIGSEGV"

@@ -1,9 +1,9 @@
-//! The packages that `make dist` makes. What is in the library itself is in `artefact.rs`; that one can build with the
-//! unpacked tree, in `install.rs`.
+//! The packages that `make dist` makes. `artefact.rs` tests the library in them; `install.rs` builds programs with the
+//! unpacked tree.
 
 mod common;
 
-use common::{PACKAGE, dist, listed, scratch, unpacked};
+use common::{PACKAGE, dist, listed, machine, scratch, unpacked};
 use std::{collections::BTreeSet, fs, process::Command};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -16,6 +16,7 @@ fn output(command: &mut Command) -> String {
 
 #[test]
 fn what_is_in_the_package() {
+    needs!("tests/dist.rs", machine::make_dist());
     let mut expected: BTreeSet<String> = [
         "CHANGELOG.md 644".into(),
         "LICENSE 644".into(),
@@ -33,13 +34,14 @@ fn what_is_in_the_package() {
         "share/man/man7/mrlock.7 644".into(),
     ]
     .into();
-    // From the other package.
+    // In the `-debug` package.
     expected.insert(format!("lib/.debug/libmrlock.so.{VERSION}.debug 755"));
     assert_eq!(listed(unpacked(), false), expected);
 }
 
 #[test]
 fn the_links_of_its_readme_lead_somewhere() {
+    needs!("tests/dist.rs", machine::make_dist());
     let readme = fs::read_to_string(unpacked().join("README.md")).expect("the README");
     let links = readme.split("](").skip(1);
     let links = links.filter_map(|rest| rest.split(')').next());
@@ -51,15 +53,16 @@ fn the_links_of_its_readme_lead_somewhere() {
     assert!(local > 0);
 }
 
-/// The licences of the crates that are linked in ask for being named.
+/// The licences of the linked crates require that the package names the crates.
 #[test]
 fn whose_work_is_in_it() {
+    needs!("tests/dist.rs", machine::make_dist());
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--prefix=none", "--no-dedupe"]);
     tree.args(["--edges=normal,no-proc-macro", "--format={p}|{l}"]);
     tree.args(["--target=x86_64-unknown-linux-gnu"]);
     let tree = output(tree.current_dir(env!("CARGO_MANIFEST_DIR")));
-    // The first is ours.
+    // The first is mrlock itself.
     let linked: BTreeSet<_> = tree
         .lines()
         .skip(1)
@@ -84,9 +87,10 @@ fn whose_work_is_in_it() {
     assert_eq!(named.collect::<BTreeSet<_>>(), linked);
 }
 
-/// Everything is in one directory, and is nobody's in particular.
+/// Everything is in one directory, and has no owner of the machine that packed it.
 #[test]
 fn how_it_is_packed() {
+    needs!("tests/dist.rs", machine::make_dist());
     for package in [PACKAGE.to_owned(), format!("{PACKAGE}-debug")] {
         let package = dist().join(package + ".tar.gz");
         let mut tar = Command::new("tar");
@@ -99,9 +103,10 @@ fn how_it_is_packed() {
     }
 }
 
-/// A debugger that is given the stripped library finds the rest beside it.
+/// A debugger finds the debug file by the stripped library's link and build id.
 #[test]
 fn the_debug_file_belongs_to_the_library() {
+    needs!("tests/dist.rs", machine::make_dist());
     let library = unpacked().join("lib/libmrlock.so.0");
     let debug = unpacked().join(format!("lib/.debug/libmrlock.so.{VERSION}.debug"));
     let symbols = output(Command::new("nm").arg(&debug));
@@ -128,6 +133,7 @@ fn the_debug_file_belongs_to_the_library() {
 
 #[test]
 fn where_it_was_made_is_not_in_it() {
+    needs!("tests/dist.rs", machine::make_dist());
     for place in [env!("CARGO_MANIFEST_DIR"), "/.cargo/"] {
         let mut grep = Command::new("grep");
         let found = grep.args(["-rlF", place]).arg(unpacked()).output();

@@ -1,7 +1,7 @@
 //! A call reaches the function that it would have reached without the library: with several copies of libibverbs in the
-//! process, with plugins that come and go, and before and behind other preload libraries.
+//! process, with plugins that are loaded and unloaded, and before and after other preload libraries.
 //!
-//! A copy of the software libibverbs does not survive a context of another copy.
+//! A copy of the fake libibverbs ends the process when it gets a context of another copy.
 
 mod common;
 
@@ -22,22 +22,22 @@ fn plugin_of_the_second_copy() -> PathBuf {
     clients("plugin_second.so")
 }
 
-/// With one witness for all copies of libibverbs in the process, as there is one kernel.
+/// All copies of libibverbs in the process share one race detector, as they would share one kernel.
 fn run_with_one_kernel(program: &Program) -> Outcome {
     let kernel = scratch("kernel");
-    let outcome = program.clone().env("EMBEDDED_KERNEL", &kernel).run();
+    let outcome = program.clone().env("FAKE_IBV_KERNEL", &kernel).run();
     let _ = fs::remove_file(kernel);
     outcome
 }
 
-/// What a Python process with two wheels looks like, each with a libibverbs of its own.
+/// Like a Python process with two wheels, each with a libibverbs of its own.
 #[test]
 fn two_copies_of_libibverbs_in_use_at_once() {
-    let program = client("host")
+    let program = client("plugin_host")
         .arg(plugin())
         .arg(plugin_of_the_second_copy())
         .counting()
-        .env("EMBEDDED_HOLD_US", "1000");
+        .env("FAKE_IBV_HOLD_US", "1000");
     let without = run_with_one_kernel(&program).succeeded("without the library");
     let with = run_with_one_kernel(&program.preloaded()).succeeded("with the library");
     for copy in ["plugin 0: served by copy 0", "plugin 1: served by copy 1"] {
@@ -55,7 +55,7 @@ fn two_copies_of_libibverbs_in_use_at_once() {
     assert_eq!(with.witness.registrations.calls, 800);
 }
 
-/// Ubuntu 22.04 and everything before it: what looks for the next `ibv_reg_mr` finds the one of the 1.0 ABI first.
+/// Ubuntu 22.04 and older: `dlsym(RTLD_NEXT, "ibv_reg_mr")` returns the function of the 1.0 ABI.
 #[test]
 fn a_glibc_before_2_36() {
     let program = client("stress").env("LD_PRELOAD", clients("old_dlsym.so"));
@@ -70,18 +70,18 @@ fn a_glibc_before_2_36() {
 /// The dynamic linker looks in the global scope first, so the plugin never sees the copy that it is linked to.
 #[test]
 fn a_libibverbs_in_the_global_scope_comes_first() {
-    let program = client("host_linked")
+    let program = client("plugin_host_linked")
         .arg(plugin_of_the_second_copy())
-        .env("EMBEDDED_RACE", "count");
-    let outcome = same_with_and_without(&program).succeeded("host_linked");
+        .env("FAKE_IBV_RACE", "count");
+    let outcome = same_with_and_without(&program).succeeded("plugin_host_linked");
     assert!(outcome.stdout.contains("by copy 0"), "{outcome:#?}");
 }
 
-/// The calls of the second plugin come from the very addresses that those of the first came from. And the library must not
-/// keep a plugin loaded that its host has closed.
+/// The second plugin is loaded at the address of the first, so their calls have the same return addresses. And the library
+/// must not keep a plugin loaded after its host has closed it.
 #[test]
 fn plugins_that_are_closed_and_another_loaded_in_their_place() {
-    let mut program = client("reopen");
+    let mut program = client("reload_plugin");
     for plugin in [
         plugin(),
         plugin(),
@@ -91,7 +91,7 @@ fn plugins_that_are_closed_and_another_loaded_in_their_place() {
     ] {
         program = program.arg(plugin);
     }
-    let outcome = same_with_and_without(&program).succeeded("reopen");
+    let outcome = same_with_and_without(&program).succeeded("reload_plugin");
     assert_eq!(
         outcome.stdout,
         "served by copy 0, at another address, unloaded\n\
@@ -105,8 +105,9 @@ fn plugins_that_are_closed_and_another_loaded_in_their_place() {
 /// Of two preload libraries, the constructor of the later one runs first.
 #[test]
 fn a_constructor_that_registers_before_ours_has_run() {
-    let program = client("early").env("LD_PRELOAD", clients("libearly_dep.so"));
-    same_with_and_without(&program).succeeded("early");
+    let program = client("registered_before_main")
+        .env("LD_PRELOAD", clients("libregister_in_constructor.so"));
+    same_with_and_without(&program).succeeded("registered_before_main");
 
     let traced = program.preloaded().env("MRLOCK_LOG", "trace").run();
     let line = |start: &str| {
@@ -120,22 +121,21 @@ fn a_constructor_that_registers_before_ours_has_run() {
     assert!(line("info: loaded") < line("trace: ibv_dereg_mr "));
 }
 
-/// A profiler, say, behind us in the list of what is preloaded. It has a definition without a version, and only of the one
-/// function.
+/// For example a profiler, after mrlock in LD_PRELOAD. It defines this one function only, without a version.
 #[test]
 fn another_library_that_interposes_ibv_reg_mr_is_still_reached() {
     let other = clients("other_reg_mr.so");
     let stress = client("stress").args(["-n", "20"]);
-    for program in [stress, client("host").arg(plugin())] {
+    for program in [stress, client("plugin_host").arg(plugin())] {
         let program = program
             .env("LD_PRELOAD", &other)
-            .env("EMBEDDED_RACE", "count");
+            .env("FAKE_IBV_RACE", "count");
         let outcome = same_with_and_without(&program).succeeded("with another library");
         assert!(!outcome.stdout.contains(": 0 calls"), "{outcome:#?}");
     }
 }
 
-/// Installed in two places and preloaded from both, say by a user and by the service that starts the user's program.
+/// Installed in two places and preloaded from both, for example by a user and by the service that starts the program.
 fn with_another_copy_of_the_library(program: &Program) -> Outcome {
     let copy = scratch("libmrlock.so");
     fs::copy(library(), &copy).expect("a copy of the library");
@@ -155,7 +155,7 @@ fn two_copies_of_the_library() {
 
 #[test]
 fn two_copies_of_the_library_and_a_plugin_outside_the_global_scope() {
-    let host = client("host").arg(plugin());
+    let host = client("plugin_host").arg(plugin());
     let outcome = with_another_copy_of_the_library(&host);
     assert_eq!(outcome.stderr, "");
 }

@@ -1,8 +1,11 @@
-//! `make install` and `make uninstall`, and what can be built from an installed tree.
+//! `make install` and `make uninstall`, and programs built with an installed tree.
 
 mod common;
 
-use common::{Program, build, client, fixtures, install, library, listed, make, scratch, unpacked};
+use common::{
+    PACKAGE, Program, build, client, fixtures, install, library, listed, machine, make, scratch,
+    unpacked,
+};
 use std::{
     collections::BTreeSet,
     env, fs,
@@ -14,8 +17,8 @@ use std::{
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// As a distribution does it: into a directory that is not the prefix (and has a blank in its name), twice, with a umask
-/// that hides what is made.
+/// Installs as a distribution does: into a DESTDIR (with a blank in its name), twice, with a umask that would make the
+/// files unreadable for others.
 #[test]
 fn installs_what_it_should_and_uninstalls_all_of_it() {
     let destination = scratch("a destination");
@@ -45,7 +48,7 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     let hidden = |line: &String| line.contains("/ ") && !line.ends_with("/ 755");
     let all = listed(&destination, true);
     assert!(!all.iter().any(hidden), "{all:#?}");
-    // Where it was put on the way is written nowhere.
+    // No installed file contains DESTDIR.
     let files = Command::new("grep")
         .args(["-rlF", "a destination"])
         .arg(&destination)
@@ -60,7 +63,7 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     assert!(!destination.join("usr/lib/arch/cmake/mrlock").exists());
 }
 
-/// Whatever the library is made of makes `make install` build it anew, and after `make` it is up to date.
+/// `make install` rebuilds the library after a change of any of its sources, and builds nothing right after `make`.
 #[test]
 fn what_is_installed_is_up_to_date() {
     let library = scratch("library");
@@ -77,7 +80,7 @@ fn what_is_installed_is_up_to_date() {
     for source in ["Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs"] {
         assert!(builds(&["-W", source]), "{source}");
     }
-    // One that cargo has no reason to write again.
+    // A change of this file gives cargo no reason to write the library again.
     let old = fs::File::options().append(true).open(&library);
     let old = old.expect("a scratch file").set_modified(UNIX_EPOCH);
     old.expect("ours to set");
@@ -101,7 +104,7 @@ fn a_library_that_is_in_use_is_replaced_and_not_written_to() {
     assert_eq!((after.len(), before.nlink()), (before.len(), 0));
 }
 
-/// LD_PRELOAD is a list with blanks and colons between its parts; and the paths are written into files.
+/// Blanks and colons separate the entries of LD_PRELOAD; and the paths are written into files.
 #[test]
 fn refuses_a_place_that_no_preload_can_name() {
     for place in [
@@ -125,31 +128,39 @@ fn refuses_a_place_that_no_preload_can_name() {
     }
 }
 
-/// A tree to build with, at a place that it was not made for: what `make install` made, moved, and what `make dist` made.
-fn trees() -> [PathBuf; 2] {
+/// Trees to build with, away from their prefix: the one of `make install`, moved, and the one of `make dist`, where the
+/// machine can make it.
+fn trees() -> Vec<PathBuf> {
     let prefix = scratch("prefix");
     install(&prefix);
     let moved = scratch("moved");
     fs::rename(&prefix, &moved).expect("both are in one directory");
-    [moved, unpacked().to_owned()]
+    let mut trees = vec![moved];
+    if machine::has(
+        "builds with the package of `make dist`",
+        machine::make_dist(),
+    ) {
+        trees.push(unpacked().to_owned());
+    }
+    trees
 }
 
-/// Two clients that know nothing of mrlock, compiled with these flags and run: one is linked to libibverbs, the other has it
-/// by what it loads. The compiler drops libraries of which nothing is called, as Ubuntu's does.
+/// Compiles and runs two clients that know nothing of mrlock: one is linked to libibverbs, the other loads a plugin that is.
+/// The linker drops libraries of which no function is called, as it does on Ubuntu.
 fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
     let plugin = fixtures().join("clients/plugin.so");
-    for unlinked in [client("stress"), client("host").arg(&plugin)] {
+    for unlinked in [client("stress"), client("plugin_host").arg(&plugin)] {
         let outcome = unlinked.run();
         assert!(outcome.segfaulted(), "it should die unlinked: {outcome:#?}");
     }
     for (source, libraries, arguments) in [
         ("tests/clients/stress.c", "-libverbs", None),
-        ("tests/clients/host.c", "-ldl", Some(plugin)),
+        ("tests/clients/plugin_host.c", "-ldl", Some(plugin)),
     ] {
         let program = scratch("program");
         let mut cc = Command::new("cc");
         cc.args(["-Wl,--as-needed", "-std=gnu11", "-pthread"]);
-        cc.args(["-Itests/embedded", source]);
+        cc.args(["-Itests/fake_libibverbs", source]);
         cc.arg("-L").arg(fixtures().join("lib"));
         cc.args(flags.split_whitespace()).args([libraries, "-o"]);
         build(cc.arg(&program));
@@ -166,7 +177,7 @@ fn are_serialized_when_compiled_with(flags: &str, library: PathBuf) {
     example_works(&example, &library);
 }
 
-/// A program that knows of mrlock.
+/// A program that uses mrlock.h.
 const EXAMPLE: &str = r#"
 #include <mrlock.h>
 #include <stdio.h>
@@ -183,7 +194,7 @@ fn example_works(program: &Path, library: &Path) {
     assert_eq!(stdout, format!("{VERSION} active\n"));
 }
 
-/// The software libibverbs is fatal to registrations that meet; those of these clients do.
+/// Without the library, the registrations of these clients overlap, and the fake libibverbs kills the process.
 fn is_serialized(program: Program, library: Option<PathBuf>) {
     let path = env::join_paths(library.into_iter().chain([fixtures().join("lib")]));
     let program = program.env("LD_LIBRARY_PATH", path.expect("no colons"));
@@ -205,11 +216,12 @@ fn programs_built_with_cc() {
 
 #[test]
 fn programs_built_with_pkg_config() {
+    needs!("programs built with pkg-config", pkg_config());
     for tree in trees() {
         let library = tree.join("lib");
         let mut flags = Command::new("pkg-config");
-        // As its user does who moved it; the package finds out for itself.
-        if tree != unpacked() {
+        // The user of a moved tree gives the prefix; the package's file is relative to its own place.
+        if !tree.ends_with(PACKAGE) {
             flags.arg(format!("--define-variable=prefix={}", tree.display()));
         }
         flags.args(["--cflags", "--libs", "mrlock", "other"]);
@@ -222,7 +234,8 @@ fn programs_built_with_pkg_config() {
     }
 }
 
-/// A directory with another package whose library, too, is not to be dropped. What both say alike is said once.
+/// A directory with another package whose library must not be dropped either. pkg-config prints flags that both packages
+/// have only once.
 fn other_package() -> PathBuf {
     let directory = scratch("other");
     fs::create_dir(&directory).expect("a scratch directory");
@@ -232,9 +245,10 @@ fn other_package() -> PathBuf {
     directory
 }
 
-/// It finds the library without help, and the order of the names does not matter.
+/// CMake finds the library without hints, and the order of the targets does not matter.
 #[test]
 fn a_program_built_with_cmake() {
+    needs!("a program built with CMake", cmake());
     trees().iter().for_each(|tree| {
         built_with_cmake(FIND_PACKAGE, tree);
     });
@@ -243,9 +257,22 @@ fn a_program_built_with_cmake() {
 /// The same with what `make install` wrote for pkg-config, where it was installed.
 #[test]
 fn a_program_built_with_cmake_and_pkg_config() {
+    needs!(
+        "a program built with CMake and pkg-config",
+        cmake(),
+        pkg_config()
+    );
     let prefix = scratch("prefix");
     install(&prefix);
     built_with_cmake(PKG_CHECK_MODULES, &prefix);
+}
+
+fn cmake() -> machine::Need {
+    machine::program("cmake", "cmake")
+}
+
+fn pkg_config() -> machine::Need {
+    machine::program("pkg-config", "pkg-config")
 }
 
 /// `find` is to make a target `mrlock::mrlock`.
@@ -267,9 +294,14 @@ fn built_with_cmake(find: &str, tree: &Path) {
     example_works(&project.join("example"), Path::new(""));
 }
 
-/// Such a one does not say for what machine it is.
+/// CMake does not know the size of a pointer there.
 #[test]
 fn a_cmake_project_without_a_language() {
+    needs!(
+        "a CMake project without a language",
+        cmake(),
+        machine::make_dist()
+    );
     let project = scratch("project");
     fs::create_dir(&project).expect("a scratch directory");
     let lists = "cmake_minimum_required(VERSION 3.13)\nproject(nothing NONE)\n\
@@ -302,7 +334,7 @@ FIND_MRLOCK
 find_package(Threads REQUIRED)
 add_executable(program ${REPOSITORY}/tests/clients/stress.c)
 target_compile_options(program PRIVATE -std=gnu11)
-target_include_directories(program PRIVATE ${REPOSITORY}/tests/embedded)
+target_include_directories(program PRIVATE ${REPOSITORY}/tests/fake_libibverbs)
 target_link_directories(program PRIVATE ${FIXTURES}/lib)
 target_link_libraries(program PRIVATE ibverbs Threads::Threads mrlock::mrlock)
 
@@ -312,12 +344,16 @@ target_link_libraries(example PRIVATE mrlock::mrlock)
 
 #[test]
 fn the_manual_pages_are_well_formed() {
+    needs!(
+        "the check of the manual pages",
+        machine::program("mandoc", "mandoc")
+    );
     let pages = ["packaging/mrlock.7", "packaging/mrlock-run.1"];
     let mut mandoc = Command::new("mandoc");
     build(mandoc.args(["-Tlint", "-Wwarning"]).args(pages));
 }
 
-/// README and mrlock(7) tell of the same settings, with the same values and defaults.
+/// README and mrlock(7) list the same settings, with the same values and defaults.
 #[test]
 fn the_manual_page_has_the_settings_of_the_readme() {
     let read = |file| fs::read_to_string(file).expect("a file of the repository");

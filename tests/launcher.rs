@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Outcome, Program, build, client, fixtures, install, make, scratch, unpacked};
+use common::{
+    Outcome, Program, build, client, fixtures, install, machine, make, scratch, unpacked,
+};
 use std::{
     ffi::OsStr,
     fs,
@@ -33,7 +35,7 @@ fn launcher() -> Program {
     Program::new(tree().join("bin/mrlock-run"))
 }
 
-/// A client that dies if its registrations meet.
+/// A client that dies when two of its registrations overlap.
 fn stress(launcher: impl AsRef<OsStr>) -> Program {
     Program::new(launcher)
         .arg(fixtures().join("clients/stress"))
@@ -50,6 +52,7 @@ fn the_command_runs_with_the_library() {
 
 #[test]
 fn it_finds_the_library_from_the_unpacked_package() {
+    needs!("the launcher of `make dist`", machine::make_dist());
     stress(unpacked().join("bin/mrlock-run"))
         .run()
         .succeeded("unpacked");
@@ -79,7 +82,7 @@ fn it_finds_the_library_where_a_distribution_puts_it() {
         .succeeded("installed");
 }
 
-/// As in a directory with everything in it.
+/// The launcher and the library in one directory.
 #[test]
 fn it_finds_the_library_beside_itself() {
     let directory = copy_of_launcher();
@@ -121,7 +124,7 @@ fn arguments_are_passed_on_as_they_are() {
     assert_eq!(outcome.succeeded("echo").stdout, "");
 }
 
-/// Names that are no shell variables are common in containers; a shell script would drop them.
+/// Containers often have variables with names that a shell cannot have; a shell script would drop them.
 #[test]
 fn the_environment_is_otherwise_the_same() {
     let settings = [
@@ -185,7 +188,7 @@ fn each_option_sets_a_variable() {
     assert!(report.contains("Up to 8 threads"), "{report}");
 }
 
-/// The library is loaded twice, but what it has to say it says in the command only.
+/// The launcher loads the library, and so does the command; only the one in the command writes messages.
 #[test]
 fn one_process_speaks() {
     let outcome = launcher().args(["--log", "info", "true"]).run();
@@ -226,7 +229,7 @@ fn it_explains_itself() {
     );
 }
 
-/// One line that says why, and nothing was run.
+/// The launcher printed one line with the reason, and did not run the command.
 fn is_refused(outcome: Outcome, status: i32, why: &str) {
     assert_eq!(outcome.status.code(), Some(status), "{outcome:#?}");
     assert_eq!(outcome.stdout, "");
@@ -273,7 +276,7 @@ fn executable(name: &str, contents: &[u8]) -> PathBuf {
     file
 }
 
-/// Preloaded by hand, the command runs without the library. `start` ends with `env`.
+/// With LD_PRELOAD set by hand, the command runs without the library. `start` ends with `env`.
 fn would_run_without(start: Program, command: &Path) {
     let preload = format!("LD_PRELOAD={}", library().display());
     let by_hand = start.arg(preload).arg("MRLOCK_LOG=info").arg(command);
@@ -281,7 +284,7 @@ fn would_run_without(start: Program, command: &Path) {
     assert!(!outcome.stderr.contains("info: loaded"), "{outcome:#?}");
 }
 
-/// Such as an init process for containers: it hands the environment on.
+/// For example an init process for containers: it passes the environment on.
 #[test]
 fn a_command_without_a_loader_that_starts_one_with() {
     let source = "#include <unistd.h>\n\
@@ -330,7 +333,7 @@ fn compiled(flags: &[&str]) -> PathBuf {
     program
 }
 
-/// What compiles this; arguments may follow.
+/// The command that compiles `source`; arguments may follow.
 fn c_compiler(source: &str) -> Command {
     let file = scratch("source");
     fs::write(&file, source).expect("a scratch file");
@@ -362,7 +365,7 @@ fn a_command_of_another_kind() {
     );
 }
 
-/// By the version of glibc, as Debian 11 called the file; or of the Linux Standard Base.
+/// By a name with the version of glibc, as in Debian 11, or of the Linux Standard Base.
 #[test]
 fn a_command_that_calls_glibcs_loader_by_another_name() {
     for name in ["ld-2.31.so", "ld-lsb-x86-64.so.3"] {
@@ -375,7 +378,7 @@ fn a_command_that_calls_glibcs_loader_by_another_name() {
     }
 }
 
-/// And says nothing of its own, nor does every command know `--version`.
+/// The launcher itself prints nothing. Not every command knows `--version`.
 fn runs_with_the_library(launcher: Program, command: &Path) {
     let outcome = launcher
         .env("MRLOCK_LOG", "info")
@@ -386,7 +389,7 @@ fn runs_with_the_library(launcher: Program, command: &Path) {
     assert!(!outcome.stderr.contains("mrlock-run:"), "{outcome:#?}");
 }
 
-/// Whom the loader protects from preloads, and whom it does not.
+/// Commands for which the loader ignores LD_PRELOAD, and commands for which it does not.
 #[test]
 fn a_set_uid_or_set_gid_command() {
     let with_mode = |mode| {
@@ -411,7 +414,7 @@ fn a_set_uid_or_set_gid_command() {
             125,
             "set-uid or set-gid",
         );
-        // A container that says so gives nobody anything new.
+        // With no-new-privs, the kernel ignores the set-uid bit.
         let container = Program::new("setpriv").arg("--no-new-privs");
         runs_with_the_library(container.arg(launcher().name()), &command);
     }
@@ -419,41 +422,50 @@ fn a_set_uid_or_set_gid_command() {
     for own in [
         with_mode(0o4755)(None, None),
         with_mode(0o2755)(None, None),
-        // Of old, that was a mandatory lock.
+        // Set-gid without group execution used to mean mandatory locking.
         with_mode(0o2745)(None, group),
     ] {
         runs_with_the_library(launcher(), &own);
     }
 }
 
-/// As some distributions have sudo.
+/// For example sudo in some distributions.
 #[test]
 fn a_command_that_may_be_run_but_not_read() {
+    needs!(
+        "a command that may be run but not read",
+        has_another_group()
+    );
     let directory = directory_for_all();
     let launcher = directory.join("bin/mrlock-run");
     let command = |mode| {
         let command = directory.join(format!("nothing-{mode:o}"));
         fs::copy(compiled(&[]), &command).expect("a copy");
         if !is_root() {
-            chown(&command, None, Some(another_group())).expect("a group of ours");
+            chown(&command, None, another_group()).expect("a group of ours");
         }
         fs::set_permissions(&command, fs::Permissions::from_mode(mode)).expect("ours to set");
         command
     };
-    // Root can read everything, and has only itself to be set-uid to.
+    // Root can read every file, so the command is set-uid root and is run as nobody.
     let (set_id, plain) = match is_root() {
         true => (command(0o4111), command(0o111)),
         false => (command(0o2111), command(0o111)),
     };
-    would_run_without(somebody(), &set_id);
-    let outcome = somebody().arg(&launcher).arg(&set_id).run();
+    would_run_without(as_unprivileged(), &set_id);
+    let outcome = as_unprivileged().arg(&launcher).arg(&set_id).run();
     is_refused(outcome, 125, "set-uid or set-gid");
-    runs_with_the_library(somebody().arg(&launcher), &plain);
+    runs_with_the_library(as_unprivileged().arg(&launcher), &plain);
     fs::remove_dir_all(directory).expect("ours to remove");
 }
 
 #[test]
 fn a_command_with_file_capabilities() {
+    needs!(
+        "a command with file capabilities",
+        machine::file(SETCAP, "libcap2-bin"),
+        may_set_capabilities()
+    );
     let directory = directory_for_all();
     let command = directory.join("nothing");
     fs::copy(compiled(&[]), &command).expect("a copy");
@@ -463,24 +475,20 @@ fn a_command_with_file_capabilities() {
     } else {
         &["--map-root-user"]
     });
-    build(
-        setcap
-            .args(["/usr/sbin/setcap", "cap_ipc_lock+ep"])
-            .arg(&command),
-    );
+    build(setcap.args([SETCAP, "cap_ipc_lock+ep"]).arg(&command));
 
-    would_run_without(somebody(), &command);
+    would_run_without(as_unprivileged(), &command);
     let launcher = directory.join("bin/mrlock-run");
-    let outcome = somebody().arg(&launcher).arg(&command).run();
+    let outcome = as_unprivileged().arg(&launcher).arg(&command).run();
     is_refused(outcome, 125, "has file capabilities");
     if is_root() {
-        // Who has them all gains none.
+        // Root has all capabilities, and gains none.
         runs_with_the_library(Program::new(launcher), &command);
     }
     fs::remove_dir_all(directory).expect("ours to remove");
 }
 
-/// `make install`, where nobody can get at it. Who uses it removes it.
+/// `make install` into a directory that every user can reach. The caller removes it.
 fn directory_for_all() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (process, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
@@ -489,8 +497,8 @@ fn directory_for_all() -> PathBuf {
     directory
 }
 
-/// Who is not root. A command follows.
-fn somebody() -> Program {
+/// Runs the command that follows as a user that is not root.
+fn as_unprivileged() -> Program {
     match is_root() {
         true => Program::new("setpriv").args([
             "--reuid=65534",
@@ -502,14 +510,36 @@ fn somebody() -> Program {
     }
 }
 
-fn another_group() -> u32 {
+const SETCAP: &str = "/usr/sbin/setcap";
+
+fn another_group() -> Option<u32> {
     let mut groups = [0; 64];
     // SAFETY: it writes at most as many groups as there is room for, and getegid() has no preconditions.
     let (count, own) = unsafe { (libc::getgroups(64, groups.as_mut_ptr()), libc::getegid()) };
     let groups = groups.iter().take(count.try_into().unwrap_or(0));
-    *groups.into_iter().find(|&&group| group != own).expect(
-        "run this as root, or as a user with a second group: a command has to be set-gid to it",
-    )
+    groups.into_iter().copied().find(|&group| group != own)
+}
+
+fn has_another_group() -> machine::Need {
+    if is_root() || another_group().is_some() {
+        Ok(())
+    } else {
+        Err("the user has one group only: run it as root, or as a user with a second group".into())
+    }
+}
+
+/// Without root, it takes a user namespace.
+fn may_set_capabilities() -> machine::Need {
+    let mut unshare = Command::new("unshare");
+    let succeeds = unshare
+        .args(["--map-root-user", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if is_root() || succeeds {
+        Ok(())
+    } else {
+        Err("the user may not create a user namespace: run it as root".into())
+    }
 }
 
 const NOBODY: u32 = 65534;
@@ -526,7 +556,7 @@ fn a_library_that_is_not_there() {
     is_refused(launcher().run(), 125, "no libmrlock.so.0");
 }
 
-/// What its loader would say, and then run the command without it, or not at all.
+/// The loader would print a message and then run the command without the library, or not run it.
 #[test]
 fn a_library_that_cannot_be_loaded() {
     let directory = copy_of_launcher();
@@ -535,7 +565,7 @@ fn a_library_that_cannot_be_loaded() {
     fs::write(&library, "no library").expect("a scratch file");
     is_refused(launcher().run(), 125, "file too short");
 
-    // One that was built where glibc is newer.
+    // A library that was built with a newer glibc.
     let (map, libc) = (scratch("map"), scratch("libc.so"));
     fs::write(&map, "GLIBC_9.99 { global: future; };").expect("a scratch file");
     let shared = ["-shared", "-fPIC", "-nostdlib"];

@@ -1,6 +1,6 @@
-//! Linked instead of preloaded: the order of the libraries decides, and `mrlock_active` says what came of it.
+//! Linked instead of preloaded: the order of the libraries decides which hooks are active, and `mrlock_active` says which.
 //!
-//! The witness of each claim is the software libibverbs, which counts who is inside at once.
+//! The fake libibverbs checks each answer: it counts the threads that are inside at once.
 
 mod common;
 
@@ -16,7 +16,7 @@ use std::{
 const VERBS: u32 = 1;
 const IOCTL: u32 = 2;
 
-/// An object of `tests/clients/linked.c` needs these, in this order.
+/// What an object of `tests/clients/linked_register.c` is linked to, in this order.
 const RIGHT: [&str; 3] = ["-Wl,--no-as-needed", "-lmrlock", "-libverbs"];
 const WRONG: [&str; 3] = ["-Wl,--no-as-needed", "-libverbs", "-lmrlock"];
 const WITHOUT: [&str; 1] = ["-libverbs"];
@@ -35,14 +35,16 @@ fn directory() -> &'static Path {
 }
 
 fn link(flags: &[&str], sources: &[&str], libraries: &[&str]) -> Program {
-    let paths = [directory(), &fixtures().join("lib")].map(|path| format!("-L{}", path.display()));
+    // -rpath-link: a shared object among the sources needs a libibverbs, too, and the system may have none.
+    let paths = [directory(), &fixtures().join("lib")]
+        .map(|path| format!("-L{0} -Wl,-rpath-link,{0}", path.display()));
     let rest: Vec<_> = sources
         .iter()
         .copied()
-        .chain(paths.iter().map(String::as_str))
+        .chain(paths.iter().flat_map(|path| path.split(' ')))
         .chain(libraries.iter().copied())
         .collect();
-    let own = ["-std=gnu11", "-pthread", "-Itests/embedded"];
+    let own = ["-std=gnu11", "-pthread", "-Itests/fake_libibverbs"];
     let program = compile("cc", &[&own, flags].concat(), &rest);
     program.env(
         "LD_LIBRARY_PATH",
@@ -54,25 +56,25 @@ fn link(flags: &[&str], sources: &[&str], libraries: &[&str]) -> Program {
     )
 }
 
-const LINKED: &str = "tests/clients/linked.c";
-const MAIN: &str = "tests/clients/linked_main.c";
+const LINKED: &str = "tests/clients/linked_register.c";
+const MAIN: &str = "tests/clients/linked_register_main.c";
 
 fn executable(flags: &[&str], libraries: &[&str]) -> Program {
     link(flags, &[LINKED, MAIN], libraries)
 }
 
-/// `linked.c` as a shared object, for `linked_main`.
+/// `linked_register.c` as a shared object, for `linked_register_main`.
 fn plugin(libraries: &[&str]) -> String {
     let plugin = link(&["-shared", "-fPIC"], &[LINKED], libraries);
     plugin.name().to_str().expect("a name").to_owned()
 }
 
-/// It says this of itself, and it is so: threads meet inside unless they come through the verbs hooks. (The software
-/// libibverbs has no kernel behind it: an ioctl is never made.)
+/// `mrlock_active` returns `active`, and that is true: threads overlap unless they come through the verbs hooks. (The fake
+/// libibverbs never calls ioctl.)
 #[track_caller]
 fn is_active(program: &Program, active: u32) {
-    let program = program.clone().counting().env("EMBEDDED_HOLD_US", "2000");
-    let outcome = program.run().succeeded("linked");
+    let program = program.clone().counting().env("FAKE_IBV_HOLD_US", "2000");
+    let outcome = program.run().succeeded("linked_register");
     assert_eq!(outcome.stdout, format!("active {active}\n"));
     assert_eq!(outcome.stderr, "");
     let together = outcome.witness.together;
@@ -90,7 +92,7 @@ fn an_executable_with_the_libraries_in_the_wrong_order() {
     is_active(&executable(&[], &WRONG), IOCTL);
 }
 
-/// Taken addresses are no definitions.
+/// Such an executable has undefined symbols with an address: they are no definitions.
 #[test]
 fn an_executable_that_is_not_position_independent() {
     let flags = ["-fno-pic", "-no-pie"];
@@ -101,7 +103,7 @@ fn an_executable_that_is_not_position_independent() {
     is_active(&executable(&flags, &WITHOUT).preloaded(), VERBS | IOCTL);
 }
 
-/// Ubuntu's default. It leaves us out where `libibverbs` has had all that was asked for, and not where we come first.
+/// Ubuntu's default. The linker drops mrlock where `libibverbs` comes first, and keeps it where mrlock comes first.
 #[test]
 fn an_executable_linked_as_needed() {
     is_active(
@@ -111,7 +113,7 @@ fn an_executable_linked_as_needed() {
     is_active(&executable(&["-Wl,--as-needed"], &WRONG[1..]), 0);
 }
 
-/// libc is nearer to the executable than we are, and has the only `ioctl` that anybody sees.
+/// The executable's libc comes before mrlock in the search order, so the ioctl hook is not active.
 #[test]
 fn a_shared_library_that_the_executable_is_linked_to() {
     let flags = ["-Wl,--no-as-needed"];
@@ -119,7 +121,7 @@ fn a_shared_library_that_the_executable_is_linked_to() {
     is_active(&with(&WITHOUT, &[]), 0);
     is_active(&with(&RIGHT, &[]), VERBS);
     is_active(&with(&WRONG, &[]), 0);
-    // Whose libibverbs is nearer, too.
+    // With the executable's libibverbs before mrlock, the verbs hooks are not active either.
     is_active(&with(&RIGHT, &["-libverbs"]), 0);
     is_active(&with(&WITHOUT, &RIGHT), VERBS | IOCTL);
 }
@@ -131,12 +133,12 @@ fn a_plugin_that_is_opened_with_dlopen() {
     is_active(&host.clone().arg(plugin(&RIGHT)), VERBS);
     is_active(&host.clone().arg(plugin(&WRONG)), 0);
     is_active(&host.arg(plugin(&RIGHT)).preloaded(), VERBS | IOCTL);
-    // What is global comes before what the plugin brings.
+    // The global scope comes before the plugin's dependencies.
     let host = link(&[], &[MAIN], &["-Wl,--no-as-needed", "-libverbs", "-ldl"]);
     is_active(&host.arg(plugin(&RIGHT)), 0);
 }
 
-/// One library, not two: by its soname, the loader knows it.
+/// The loader recognises the library by its soname, and loads it once.
 #[test]
 fn linked_and_preloaded() {
     is_active(&executable(&[], &RIGHT).preloaded(), VERBS | IOCTL);
@@ -157,7 +159,7 @@ fn settings_decide_what_is_active() {
     assert_eq!(program.stdout, "active 1\n");
 }
 
-/// The compile line and the example of the README, as they stand there.
+/// Runs the compile line and the example of the README unchanged.
 #[test]
 fn the_readme_is_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -172,8 +174,8 @@ fn the_readme_is_right() {
     let directory_of_app = scratch("app");
     fs::create_dir(&directory_of_app).expect("a scratch directory");
     fs::write(directory_of_app.join("app.c"), example).expect("a scratch file");
-    // What an installed library needs no options for.
-    let headers = [root.join("include"), root.join("tests/embedded")];
+    // An installed library would need none of these options.
+    let headers = [root.join("include"), root.join("tests/fake_libibverbs")];
     let libraries = [directory().to_owned(), fixtures().join("lib")];
     let join = |paths: &[PathBuf]| std::env::join_paths(paths).expect("no colon in a path");
     let compiled = Command::new("sh")

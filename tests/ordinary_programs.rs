@@ -3,23 +3,26 @@
 
 mod common;
 
-use common::{Program, client, fixtures, same_with_and_without, scratch};
-use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use common::{Program, client, fixtures, machine, same_with_and_without, scratch};
+use std::{fs, os::unix::fs::PermissionsExt};
 
-/// Runs a shell script in an empty directory, without and with the library. `program`, which it is about, comes with the
+/// Runs a shell script in an empty directory, without and with the library. The script tests `program`, which is in the
 /// Debian package `package`.
 fn unchanged(program: &str, package: &str, script: &str) {
-    find(program, package);
+    needs!(
+        &format!("{program} with the library"),
+        machine::program(program, package)
+    );
     let directory = scratch(&format!("ordinary-{}", program.replace('/', "-")));
     let directory = directory.display();
-    // The same name every time: some programs print it.
+    // The directory has the same name every time: some programs print it.
     let script =
         format!("rm -rf {directory} && mkdir {directory} && cd {directory} || exit\n{script}");
     let shell = Program::new("bash").arg("-c").arg(script);
     let outcome = same_with_and_without(&shell);
     assert_ne!(outcome.stdout, "", "it said nothing: {outcome:#?}");
 
-    // With the library it was in the shell and in the program, and no process had a libibverbs: who has one, reports.
+    // The shell and the program loaded the library. No process loaded a libibverbs: with one, it would have written a report.
     let asked = shell.preloaded().env("MRLOCK_LOG", "info");
     let asked = asked.env("MRLOCK_REPORT", "stderr").run();
     assert!(
@@ -28,15 +31,6 @@ fn unchanged(program: &str, package: &str, script: &str) {
     );
     assert!(!asked.stderr.contains("serialized"), "{asked:#?}");
     let _ = fs::remove_dir_all(directory.to_string());
-}
-
-/// Where the program is; its absence is no reason to test less.
-fn find(program: &str, package: &str) -> PathBuf {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.exists())
-        .unwrap_or_else(|| panic!("this machine has no {program}: apt-get install {package}"))
 }
 
 macro_rules! unchanged {
@@ -104,29 +98,29 @@ if __name__ == "__main__":
     perl: "perl" of "perl" r#"
         perl -e 'print `echo sub`; if (!fork) { exit 4 } wait; print $? >> 8, "\n"; warn "warned\n"; exit 9'"#
 
-    // Window size, line discipline, foreground process group: ioctl all the way.
+    // Window size, line discipline and foreground process group are set by ioctl.
     a_terminal: "script" of "bsdutils" r#"
         script -qec 'stty rows 21 cols 77; stty -a; stty size; ls --color / | md5sum; exit 6' /dev/null"#
 }
 
 #[test]
 fn a_rust_program() {
-    let program = fixtures().join("clients/plain");
-    same_with_and_without(&Program::new(program)).succeeded("plain");
+    let program = fixtures().join("clients/rust_ioctl");
+    same_with_and_without(&Program::new(program)).succeeded("rust_ioctl");
 }
 
-/// What a Go program is: libc or not, it makes its system calls itself.
+/// As Go programs do, with or without libc.
 #[test]
 fn a_program_that_makes_its_system_calls_itself() {
-    let outcome = same_with_and_without(&client("raw")).succeeded("raw");
-    assert_eq!(outcome.stdout, "raw: 0, 5 bytes; libc: 0\n");
+    let outcome = same_with_and_without(&client("raw_syscalls")).succeeded("raw_syscalls");
+    assert_eq!(outcome.stdout, "raw_syscalls: 0, 5 bytes; libc: 0\n");
 }
 
-/// No loader, and so no preload.
+/// Without a loader, there is no preloading.
 #[test]
 fn a_statically_linked_program() {
-    let program = client("raw_static").env("MRLOCK_LOG", "info");
-    let outcome = same_with_and_without(&program).succeeded("raw_static");
+    let program = client("raw_syscalls_static").env("MRLOCK_LOG", "info");
+    let outcome = same_with_and_without(&program).succeeded("raw_syscalls_static");
     assert_eq!(outcome.stderr, "");
 }
 
@@ -136,13 +130,15 @@ fn programs_started_by_vfork_and_posix_spawn() {
     assert_eq!(outcome.stdout, "vfork\nposix_spawn\nstatus 0 and 0\n");
 }
 
-/// The loader leaves the library out, and whoever preloads it everywhere must still be able to become somebody else.
+/// The loader ignores the preload, and where the library is preloaded into every process, su must still work.
+const SU: &str = "/usr/bin/su";
+
 #[test]
 fn a_set_uid_program() {
-    let su = find("su", "util-linux");
-    let mode = fs::metadata(&su).expect("su").permissions().mode();
-    assert_ne!(mode & 0o4000, 0, "{su:?} is not set-uid");
-    // Root that starts it gains nothing by it, so the loader would not mind: be nobody first.
+    needs!("a set-uid program", machine::file(SU, "util-linux"));
+    let mode = fs::metadata(SU).expect("su").permissions().mode();
+    assert_ne!(mode & 0o4000, 0, "{SU} is not set-uid");
+    // For root the loader does not ignore the preload, because root gains nothing: start su as nobody.
     // SAFETY: geteuid() has no preconditions.
     let is_root = unsafe { libc::geteuid() } == 0;
     let become_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -150,10 +146,10 @@ fn a_set_uid_program() {
         true => Program::new("setpriv").args(become_nobody).arg("env"),
         false => Program::new("env"),
     };
-    // Only su itself gets it.
+    // Preloaded into su only.
     let setting = format!("LD_PRELOAD={}", common::library().display());
-    let without = program.clone().arg(&su).arg("--version").run();
+    let without = program.clone().arg(SU).arg("--version").run();
     program = program.arg(setting).arg("MRLOCK_LOG=info");
-    let with = program.arg(&su).arg("--version").run();
+    let with = program.arg(SU).arg("--version").run();
     assert_eq!(with, without.succeeded("su"));
 }

@@ -1,17 +1,17 @@
-//! No two threads are ever inside at once, whatever they call and however they came by it.
+//! No two threads are ever inside at once, whatever function they call and however they found it.
 //!
-//! The software libibverbs is the judge: it counts who is inside, or dies as the kernel would.
+//! The fake libibverbs is the judge: it counts the threads inside, or kills the process as the kernel's race would.
 
 mod common;
 
 use common::{Program, client, fixtures};
 
-/// Long enough inside for threads that run at all to meet there.
+/// A call takes so long that the calls of two running threads overlap.
 const HOLD_US: &str = "2000";
 
-/// Runs `program` without and with the library: without, threads meet inside; with, they never do.
+/// Runs `program` without and with the library: without, calls overlap; with, they never do.
 fn overlaps_only_without_us(program: Program) {
-    let program = program.counting().env("EMBEDDED_HOLD_US", HOLD_US);
+    let program = program.counting().env("FAKE_IBV_HOLD_US", HOLD_US);
     let without = program.run().succeeded("without the library");
     let with = program.preloaded().run().succeeded("with the library");
 
@@ -22,7 +22,7 @@ fn overlaps_only_without_us(program: Program) {
     assert_eq!(with.witness.together, 1, "two inside at once: {with:#?}");
     assert_eq!(with.stdout, without.stdout);
     assert_eq!(with.stderr, without.stderr);
-    // Not one call was lost or made twice.
+    // No call was lost or made twice.
     assert_eq!(
         with.witness.registrations.calls,
         without.witness.registrations.calls
@@ -37,11 +37,11 @@ fn short_stress() -> Program {
     client("stress").arg("-n").arg("20")
 }
 
-/// With the library, on a libibverbs that lets threads in beside each other and counts them.
+/// With the library, on a libibverbs that counts overlapping calls and does not kill the process.
 fn counted_stress() -> Program {
     short_stress()
         .counting()
-        .env("EMBEDDED_HOLD_US", HOLD_US)
+        .env("FAKE_IBV_HOLD_US", HOLD_US)
         .preloaded()
 }
 
@@ -69,7 +69,7 @@ fn callers_linked_to_libibverbs() {
     overlaps_only_without_us(short_stress());
 }
 
-/// Ubuntu's build: `ibv_reg_mr` does not come back to us when it calls `ibv_reg_mr_iova2`.
+/// Ubuntu's build: the inner call from `ibv_reg_mr` to `ibv_reg_mr_iova2` does not pass through a hook.
 #[test]
 fn callers_of_a_libibverbs_that_binds_its_inner_calls_itself() {
     overlaps_only_without_us(short_stress().libibverbs("bsymbolic"));
@@ -78,10 +78,10 @@ fn callers_of_a_libibverbs_that_binds_its_inner_calls_itself() {
 /// A Python process: libibverbs came in with an extension module, outside the global scope (`dlsym(RTLD_NEXT)` is NULL).
 #[test]
 fn callers_whose_libibverbs_is_not_in_the_global_scope() {
-    overlaps_only_without_us(client("host").arg(fixtures().join("clients/plugin.so")));
+    overlaps_only_without_us(client("plugin_host").arg(fixtures().join("clients/plugin.so")));
 }
 
-/// Every thread's first call: none finds the functions looked up already.
+/// Every thread makes its first call, before any has looked the functions up.
 #[test]
 fn eight_threads_whose_first_call_is_simultaneous() {
     for _ in 0..20 {

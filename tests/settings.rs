@@ -1,4 +1,4 @@
-//! The MRLOCK_* variables: what they do, and the one clear line for a value that is not understood.
+//! The MRLOCK_* variables: what they do, and the line that a value that is not understood causes.
 
 mod common;
 
@@ -124,7 +124,7 @@ fn the_report_says_what_happened() {
             .collect::<Vec<_>>()
     };
     let calls = |name: &str| row(name)[0].parse::<u32>().expect("a number of calls");
-    // Eight threads, fifty regions each: every one registered by one of three entry points and deregistered.
+    // Eight threads with fifty regions each: each region is registered by one of three functions, and deregistered.
     assert_eq!(calls("ibv_dereg_mr"), 400);
     let registered = calls("ibv_reg_mr") + calls("ibv_reg_mr_iova") + calls("ibv_reg_mr_iova2");
     assert_eq!(registered, 400, "{outcome:#?}");

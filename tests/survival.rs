@@ -118,10 +118,11 @@ fn vfork_and_exec_and_posix_spawn_while_a_thread_is_inside() {
 
 #[test]
 fn python_multiprocessing_while_threads_register() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/workers.py");
+    let script =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/multiprocessing_workers.py");
     for how in ["fork", "spawn"] {
         let python = Program::new("/usr/bin/python3").arg(&script).arg(how);
-        let python = python.libibverbs("lib").env("EMBEDDED_HOLD_US", "500");
+        let python = python.libibverbs("lib").env("FAKE_IBV_HOLD_US", "500");
         dies_without_us(&python);
         let expected = format!("{how} {:?}\n", [20; 12]);
         assert_eq!(quiet_output(&python), expected);
@@ -157,7 +158,7 @@ macro_rules! goes_on_after {
     ($($test:ident: $how:literal)*) => {
         $(#[test]
         fn $test() {
-            let program = client("gone").arg($how);
+            let program = client("thread_ends").arg($how);
             hangs_with_a_mutex(&program);
             goes_on_without_the_dead(&program, "1 2 3");
         })*
@@ -174,13 +175,15 @@ goes_on_after! {
 /// a thread with that id, and has to be told not to.)
 #[test]
 fn a_holder_that_was_the_main_thread() {
-    let program = client("gone").arg("main").env("EMBEDDED_RACE", "count");
+    let program = client("thread_ends")
+        .arg("main")
+        .env("FAKE_IBV_RACE", "count");
     goes_on_without_the_dead(&program, "1 2 3");
 }
 
 #[test]
 fn a_waiter_that_is_cancelled() {
-    goes_on_without_the_dead(&client("gone").arg("waiter"), "2 3");
+    goes_on_without_the_dead(&client("thread_ends").arg("waiter"), "2 3");
 }
 
 /// A thread is interrupted after each single instruction of its call, in a process for each. How many that are shows that
@@ -193,7 +196,7 @@ fn is_served_after_any_instruction(how: &str) {
         let count = words(&outcome.stdout, "instructions")[0].parse();
         count.unwrap_or_else(|_| panic!("{outcome:#?}"))
     };
-    let [alone, queued] = ["alone", "queued"].map(|queue| client("step").args([how, queue]));
+    let [alone, queued] = ["alone", "queued"].map(|queue| client("single_step").args([how, queue]));
     let without = instructions(&alone);
     let with = instructions(&alone.preloaded());
     assert!(with > 2 * without, "{without} without us, {with} with us");
@@ -226,10 +229,10 @@ fn with_its_id_used_again(how: &str, served: &str) {
     ];
     // The first process of a namespace would not be ended by its alarm.
     let as_second = ["sh", "-c", "\"$0\" \"$1\"; exit $?"];
-    let gone = fixtures().join("clients/gone");
+    let gone = fixtures().join("clients/thread_ends");
     let program = Program::new("unshare").args(own_ids).args(as_second);
     let program = program.arg(gone).arg(how);
-    let program = program.libibverbs("lib").env("EMBEDDED_RACE", "count");
+    let program = program.libibverbs("lib").env("FAKE_IBV_RACE", "count");
     let outcome = goes_on_without_the_dead(&program, served);
     assert!(
         outcome.stdout.contains("new thread's id: the same"),
@@ -254,7 +257,7 @@ fn a_holder_whose_id_and_stack_the_next_caller_gets() {
 fn a_holder_that_is_slow_or_stopped_is_left_alone() {
     let ways = ["sleeps", "stops", "traced", "vforks"];
     thread::scope(|scope| {
-        let each = |how| move || quiet_output(&client("slow").args([how, "3", "3"]));
+        let each = |how| move || quiet_output(&client("slow_holder").args([how, "3", "3"]));
         for run in ways.map(|how| scope.spawn(each(how))) {
             let stdout = run.join().expect("it ended as it should");
             assert_eq!(words(&stdout, "served"), ["1", "2", "3"]);
@@ -266,7 +269,9 @@ fn a_holder_that_is_slow_or_stopped_is_left_alone() {
 #[test]
 fn a_slow_holder_is_named_at_growing_intervals() {
     let run = |waiters, after| {
-        let program = client("slow").args(["sleeps", "7", waiters]).preloaded();
+        let program = client("slow_holder")
+            .args(["sleeps", "7", waiters])
+            .preloaded();
         let program = program.env("MRLOCK_WARN_AFTER", after);
         move || program.run().succeeded("with the library")
     };
@@ -326,7 +331,7 @@ fn counts_calls_of_handlers_too(program: &Program, rows: &[&str]) {
 #[test]
 fn handlers_that_register_interrupt_registrations_anywhere() {
     let program = client("signals").args(["verbs", "4", "2000"]);
-    let program = program.env("EMBEDDED_HOLD_US", "10");
+    let program = program.env("FAKE_IBV_HOLD_US", "10");
     dies_without_us(&program);
     counts_calls_of_handlers_too(&program, &["ibv_reg_mr", "ibv_dereg_mr"]);
 }
@@ -335,7 +340,7 @@ fn handlers_that_register_interrupt_registrations_anywhere() {
 #[test]
 fn handlers_with_sections_interrupt_sections_anywhere() {
     let program = client("signals").args(["section", "4", "2000"]);
-    let program = program.env("EMBEDDED_HOLD_US", "10");
+    let program = program.env("FAKE_IBV_HOLD_US", "10");
     dies_without_us(&program);
     counts_calls_of_handlers_too(&program, &["mrlock_lock"]);
 }
@@ -343,7 +348,7 @@ fn handlers_with_sections_interrupt_sections_anywhere() {
 /// A processor's trap after each instruction leaves no moment out.
 #[test]
 fn a_handler_after_any_single_instruction() {
-    let program = client("signals").arg("step").env("EMBEDDED_HOLD_US", "0");
+    let program = client("signals").arg("step").env("FAKE_IBV_HOLD_US", "0");
     let stdout = quiet_output(&program);
     for what in ["section", "call"] {
         let instructions: u32 = words(&stdout, what)[0].parse().expect("a number");
@@ -366,13 +371,14 @@ fn signals_for_waiters() {
 
 // Early and late
 
-/// `last.so` is loaded behind us: its constructor comes before ours and its destructor after.
+/// `registering_preload.so` is loaded behind us: its constructor comes before ours and its destructor after.
 #[test]
 fn calls_where_a_process_begins_and_ends() {
-    let last = fixtures().join("clients/last.so");
-    let program = client("late").env("LD_PRELOAD", &last);
+    let last = fixtures().join("clients/registering_preload.so");
+    let program = client("register_in_destructors").env("LD_PRELOAD", &last);
     dies_without_us(&program);
-    let expected = "last: constructor: registered\nlate: 19 calls\nlast: destructor: registered\n";
+    let expected = "registering_preload: constructor: registered\n\
+         register_in_destructors: 19 calls\nregistering_preload: destructor: registered\n";
     assert_eq!(quiet_output(&program), expected);
 
     let program = program.preloaded().env("MRLOCK_REPORT", "stderr");
@@ -397,12 +403,12 @@ fn calls_where_a_process_begins_and_ends() {
 
 // Many
 
-/// 1,001,472 calls. The witness: EMBEDDED_RACE=die.
+/// 1,001,472 calls. The witness: FAKE_IBV_RACE=die.
 #[test]
 fn a_thousand_threads_and_a_million_calls() {
-    let program = client("crowd").args(["1024", "16", "978"]);
-    let program = program.env("EMBEDDED_HOLD_US", "0").preloaded();
-    let program = program.env("EMBEDDED_DEVICES", "16");
+    let program = client("many_threads").args(["1024", "16", "978"]);
+    let program = program.env("FAKE_IBV_HOLD_US", "0").preloaded();
+    let program = program.env("FAKE_IBV_DEVICES", "16");
     let program = program
         .env("MRLOCK_REPORT", "stderr")
         .env("GIVE_UP_AFTER", HANGS);

@@ -1,12 +1,11 @@
-//! ThreadSanitizer finds no data race: neither in what calls do that come one after the other, nor in the library itself.
+//! ThreadSanitizer finds no data race: neither between serialized calls, nor in the library itself.
 //!
-//! The library is built with it, from the same sources and for release; so is a software libibverbs whose calls change a
-//! variable that nothing guards but the lock around them. The clients are those of the other tests. gcc's libtsan.so.2
-//! serves both: what rustc's code asks of it is the same, but for a memcpy and the like of its own, which rustc is told
-//! to do without.
+//! The library is built with ThreadSanitizer from the same sources, in release mode. So is a fake libibverbs, whose calls
+//! change a variable that only mrlock's lock guards. The clients are those of the other tests. gcc's libtsan.so.2 serves
+//! both: rustc's code calls the same functions of it, except for memcpy and similar, which a flag of rustc turns off.
 //!
-//! It sees which plain memory the atomic accesses put in order. It does not see a thread that sleeps for ever (tests/model
-//! does), takes no account of fences, and follows no child of a process that has several threads.
+//! ThreadSanitizer checks that atomic accesses order the accesses to plain memory. It does not detect a thread that sleeps
+//! for ever (tests/loom does), ignores fences, and does not follow a forked child of a process with several threads.
 
 mod common;
 
@@ -18,12 +17,12 @@ use std::{
     sync::OnceLock,
 };
 
-/// `libmrlock.so`, watched. Not where the other one is built: neither is ever built again because of the other.
+/// `libmrlock.so` with ThreadSanitizer. In a target directory of its own: otherwise each build would cause the other.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        const TARGET: &str = "x86_64-unknown-linux-gnu"; // named, so that build scripts are built as ever
-        // Allowed to mix: Rust's own core is not built with it, but what of it is generic or inline is in our code.
+        const TARGET: &str = "x86_64-unknown-linux-gnu"; // with --target, build scripts are built without RUSTFLAGS
+        // The mismatch is allowed: core is built without the sanitizer, but its generic and inline code is compiled here.
         const FLAGS: &str = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer \
              -Cllvm-args=-tsan-instrument-memintrinsics=0 -Clink-arg=-ltsan";
         let directory = target_dir().join("tsan");
@@ -32,7 +31,7 @@ fn library() -> &'static Path {
                 .args(["build", "--release", "--quiet", "--target", TARGET])
                 .arg("--target-dir")
                 .arg(&directory)
-                // The compiler is a stable one, and the option is not.
+                // Lets a stable compiler accept an unstable option.
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("RUSTFLAGS", FLAGS)
                 .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only"),
@@ -41,21 +40,21 @@ fn library() -> &'static Path {
     })
 }
 
-/// A client with these libraries preloaded, behind ThreadSanitizer's own. A race is reported, and nobody dies of it.
+/// A client with ThreadSanitizer's library and then these preloaded. A race is reported, and does not end the process.
 fn watched(name: &str, arguments: &str, preloaded: &[&Path]) -> Outcome {
     let mut preload = OsString::from("LD_PRELOAD=libtsan.so.2");
     for library in preloaded {
         preload.push(":");
         preload.push(library);
     }
-    // It needs certain addresses for itself, which a random layout may have taken. (`setarch` does not get the preload.)
+    // ThreadSanitizer needs fixed addresses, which a random layout may occupy. (LD_PRELOAD is not set for `setarch`.)
     let program = Program::new("setarch").args(["-R", "env"]).arg(preload);
     let program = program.arg(fixtures().join("clients").join(name));
     let program = arguments.split(' ').fold(program, Program::arg);
     program
         .libibverbs("tsan")
-        .env("EMBEDDED_RACE", "count")
-        .env("EMBEDDED_HOLD_US", "10")
+        .env("FAKE_IBV_RACE", "count")
+        .env("FAKE_IBV_HOLD_US", "10")
         .env("MRLOCK_REPORT", "/dev/null")
         .env("MRLOCK_WARN_AFTER", "1")
         .env("TSAN_OPTIONS", "")
@@ -64,7 +63,7 @@ fn watched(name: &str, arguments: &str, preloaded: &[&Path]) -> Outcome {
 
 const FOUND: &str = "ThreadSanitizer: data race";
 
-/// What it writes to stderr with the library; no race in it.
+/// Returns what the client writes to stderr with the library, after checking that it reports no race.
 fn is_clean(name: &str, arguments: &str) -> String {
     let with = watched(name, arguments, &[library()]);
     let with = with.succeeded("with the library");
@@ -74,7 +73,7 @@ fn is_clean(name: &str, arguments: &str) -> String {
 
 #[test]
 fn what_one_call_has_done_is_seen_by_the_next() {
-    for (name, arguments) in [("stress", "-n 200"), ("crowd", "64 16 200")] {
+    for (name, arguments) in [("stress", "-n 200"), ("many_threads", "64 16 200")] {
         let without = watched(name, arguments, &[]);
         assert!(
             without.stderr.contains(FOUND) && without.stderr.contains("verbs.c"),
@@ -92,11 +91,11 @@ fn handlers_that_register_race_with_nothing() {
 }
 
 #[test]
-fn who_looks_after_the_thread_inside_races_with_nothing() {
-    let slow = is_clean("slow", "sleeps 2 8");
+fn checks_of_a_slow_or_ended_holder_race_with_nothing() {
+    let slow = is_clean("slow_holder", "sleeps 2 8");
     assert!(slow.contains("has been inside for 1 s"), "{slow}");
-    for who in ["cancel", "waiter"] {
-        let gone = is_clean("gone", who);
+    for how in ["cancel", "waiter"] {
+        let gone = is_clean("thread_ends", how);
         assert!(gone.contains("the next in line goes on"), "{gone}");
     }
 }

@@ -9,7 +9,7 @@ fn return_values_and_errno_of_every_entry_point() {
     for libibverbs in ["lib", "bsymbolic"] {
         let outcome = same_with_and_without(&client("outcomes").libibverbs(libibverbs));
         let outcome = outcome.succeeded("outcomes");
-        // What the comparison rests on: calls that fail with an errno, and calls that leave it alone.
+        // The output has calls that fail with an errno, and calls that leave it alone: the comparison covers both.
         assert!(
             outcome.stdout.contains("NULL, errno 14"),
             "no EFAULT in {outcome:#?}"
@@ -23,7 +23,7 @@ fn return_values_and_errno_of_every_entry_point() {
 
 #[test]
 fn an_errno_that_a_successful_call_leaves_behind() {
-    let outcome = same_with_and_without(&client("outcomes").env("EMBEDDED_ERRNO_ON_SUCCESS", "77"));
+    let outcome = same_with_and_without(&client("outcomes").env("FAKE_IBV_ERRNO_ON_SUCCESS", "77"));
     assert!(outcome.succeeded("outcomes").stdout.contains("errno 77"));
 }
 
@@ -41,14 +41,14 @@ fn return_values_and_errno_while_everything_is_logged() {
     assert!(with.stderr.contains("trace: ibv_reg_mr "), "{with:#?}");
 }
 
-/// libibverbs does not survive it, and it is not for us to say otherwise.
+/// libibverbs crashes, and must crash with the library, too.
 #[test]
 fn a_null_protection_domain() {
     let outcome = same_with_and_without(&client("outcomes").arg("null-pd"));
     assert!(outcome.segfaulted(), "{outcome:#?}");
 }
 
-/// A caller of `ibv_reg_mr@IBVERBS_1.0`, whose structures differ, passes our 1.1 definition by.
+/// A caller of `ibv_reg_mr@IBVERBS_1.0`, whose structures differ, is not bound to mrlock's 1.1 definition.
 #[test]
 fn a_caller_of_the_1_0_abi() {
     same_with_and_without(&client("abi_1_0")).succeeded("abi_1_0");
@@ -56,19 +56,19 @@ fn a_caller_of_the_1_0_abi() {
 
 #[test]
 fn a_registration_in_the_constructor_of_a_library() {
-    same_with_and_without(&client("early")).succeeded("early");
+    same_with_and_without(&client("registered_before_main")).succeeded("registered_before_main");
 }
 
 #[test]
 fn a_libibverbs_that_has_all_entry_points() {
-    same_with_and_without(&client("relaxed")).succeeded("relaxed");
+    same_with_and_without(&client("relaxed_ordering")).succeeded("relaxed_ordering");
 }
 
-/// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that asks for one finds ours, and must not be worse off
-/// than with the plain registration that it would have fallen back to.
+/// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that looks it up finds mrlock's, and the call must do
+/// no worse than the plain registration that the program would have fallen back to.
 #[test]
 fn a_libibverbs_without_ibv_reg_mr_iova2() {
-    let program = client("relaxed").libibverbs("old");
+    let program = client("relaxed_ordering").libibverbs("old");
     let without = program.run().succeeded("without the library");
     assert!(
         without.stdout.contains("ibv_reg_mr_iova2: absent"),
@@ -100,10 +100,12 @@ fn a_libibverbs_without_ibv_reg_mr_iova2() {
 /// goes on.
 #[test]
 fn no_libibverbs_in_the_process() {
-    let without = client("orphan").run().succeeded("without the library");
+    let without = client("without_libibverbs")
+        .run()
+        .succeeded("without the library");
     assert!(without.stdout.contains("absent"), "{without:#?}");
 
-    let with = client("orphan")
+    let with = client("without_libibverbs")
         .preloaded()
         .run()
         .succeeded("with the library");

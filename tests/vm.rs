@@ -1,13 +1,16 @@
 //! A real kernel with four Soft-RoCE devices and real clients, first without and then with the library. The witness is
 //! the kernel: probes on entry and return of `ib_umem_get` (a registration pins memory) and `ib_umem_release` (a
-//! deregistration lets go of it).
+//! deregistration unpins it).
 //!
-//! `tests/vm/boot` starts the machine, once for all tests here; `tests/vm/guest` runs in it and writes down what
-//! happened; this file judges. `tests/vm/prepare` brings what a fresh machine lacks. All of it is kept under `target/vm`.
+//! `tests/vm/boot` starts the machine, once for all tests here; `tests/vm/guest` runs in it and records what
+//! happened; this file judges the records. `tests/vm/prepare` fetches what is missing. All of it is kept under `target/vm`.
 
 mod common;
 
-use common::trace::{Witness, event, is_without_loss};
+use common::{
+    kernel_trace::{KernelWitness, event, is_without_loss},
+    machine::virtual_machine,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -16,31 +19,39 @@ use std::{
     sync::OnceLock,
 };
 
-// The promises.
+/// The tests that are left out where the virtual machine cannot boot.
+const VM: &str = "all tests with a real kernel";
+
+// What the library promises
 
 #[test]
 fn mooncake_registers_a_batch_of_buffers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     is_serialized("mooncake_batch");
 }
 
 #[test]
 fn mooncake_registers_on_several_devices_one_at_a_time() {
+    needs!(VM, virtual_machine());
     is_serialized("mooncake_parallel");
 }
 
 #[test]
 fn eight_mooncake_engines_register_one_at_a_time() {
+    needs!(VM, virtual_machine());
     is_serialized("mooncake_eight_engines");
 }
 
 #[test]
 fn a_c_client_gets_the_same_from_every_entry_point_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("mr_check");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
 fn a_c_client_linked_to_the_library_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("linked_right");
     with.writes_to_stderr_what(&without);
     let reports = with.reports();
@@ -51,9 +62,10 @@ fn a_c_client_linked_to_the_library_registers_one_at_a_time() {
     );
 }
 
-/// Behind libibverbs, where the ioctl hook is the only one that sees a call.
+/// After libibverbs in the search order: only the ioctl hook sees a call.
 #[test]
 fn a_c_client_linked_in_the_wrong_order_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("linked_wrong");
     with.writes_to_stderr_what(&without);
     let reports = with.reports();
@@ -66,6 +78,7 @@ fn a_c_client_linked_in_the_wrong_order_registers_one_at_a_time() {
 
 #[test]
 fn a_client_of_the_1_0_abi_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("mr_check_1_0");
     with.writes_to_stderr_what(&without);
 }
@@ -73,6 +86,7 @@ fn a_client_of_the_1_0_abi_registers_one_at_a_time() {
 /// As NCCL does.
 #[test]
 fn a_caller_that_binds_by_dlvsym_on_a_handle_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("dlvsym");
     with.writes_to_stderr_what(&without);
 }
@@ -80,22 +94,25 @@ fn a_caller_that_binds_by_dlvsym_on_a_handle_registers_one_at_a_time() {
 /// As Mooncake's TENT does.
 #[test]
 fn a_caller_that_binds_by_dlsym_on_a_handle_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("dlsym");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
 fn a_program_with_libibverbs_linked_in_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("mr_check_static");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
-fn everybody_in_one_process_registers_one_at_a_time() {
-    let (without, _) = is_serialized("everybody");
-    // The overlap is one of different users, and not only of each with itself.
+fn all_callers_in_one_process_register_one_at_a_time() {
+    needs!(VM, virtual_machine());
+    let (without, _) = is_serialized("all_callers");
+    // Without the library, threads of different libraries overlap, and not only threads of one.
     let strangers = without.witness().strangers;
-    for user in EVERYBODY {
+    for user in ALL_CALLERS {
         without.expects(
             strangers.contains(user),
             &format!("{user} inside beside another user, or the run is inconclusive"),
@@ -106,16 +123,18 @@ fn everybody_in_one_process_registers_one_at_a_time() {
 
 #[test]
 fn two_copies_of_libibverbs_keep_to_their_own_contexts_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("two_copies");
     for run in [without, with] {
         keeps_copies_apart(&run);
     }
 }
 
-/// A function that was taken from a handle passes us by, but not what it calls itself; and its caller is in a module that
-/// has no libibverbs to go by.
+/// A call of a function that was taken from a handle passes no verbs hook, but its inner call does; and the caller is in a
+/// module that is not linked to a libibverbs.
 #[test]
 fn two_copies_by_handle_keep_to_their_own_contexts_one_at_a_time() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_serialized("two_copies_by_handle");
     for run in [without, with] {
         keeps_copies_apart(&run);
@@ -123,15 +142,17 @@ fn two_copies_by_handle_keep_to_their_own_contexts_one_at_a_time() {
 }
 
 #[test]
-fn the_verbs_hooks_alone_miss_who_binds_by_a_handle() {
+fn the_verbs_hooks_alone_miss_a_caller_that_binds_by_a_handle() {
+    needs!(VM, virtual_machine());
     let with = run("verbs_hooks", "with");
     let overlap = with.witness().overlap;
     with.expects(overlap >= 2, "an overlap", overlap);
 }
 
 #[test]
-fn the_ioctl_hook_alone_misses_nobody() {
-    let (without, with) = (run("everybody", "without"), run("ioctl_hook", "with"));
+fn the_ioctl_hook_alone_sees_every_caller() {
+    needs!(VM, virtual_machine());
+    let (without, with) = (run("all_callers", "without"), run("ioctl_hook", "with"));
     let overlap = with.witness().overlap;
     with.expects(overlap == 1, "one thread inside at a time", overlap);
     with.prints_what(&without);
@@ -144,17 +165,22 @@ fn the_ioctl_hook_alone_misses_nobody() {
     counts_what_the_kernel_counts(&without, &with);
 }
 
-/// In particular: a program that would get EFAULT from the kernel does not die of our looking first.
+/// In particular: where the kernel returns EFAULT, the hook must not crash on the bad address before it.
 #[test]
 fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
-    let (without, with) = (run("malformed", "without"), run("malformed", "with"));
+    needs!(VM, virtual_machine());
+    let (without, with) = (
+        run("malformed_ioctl", "without"),
+        run("malformed_ioctl", "with"),
+    );
     with.prints_what(&without);
     with.writes_to_stderr_what(&without);
 }
 
-/// One at a time in each process; and nothing that the parent does holds up the child, or the other way round.
+/// One at a time in each process; parent and child do not wait for each other.
 #[test]
 fn a_forked_child_registers_on_devices_that_it_opens_itself() {
+    needs!(VM, virtual_machine());
     let (without, with) = (run("fork", "without"), run("fork", "with"));
     let alone = without.witness_of("parent").overlap;
     without.expects(
@@ -182,20 +208,23 @@ fn a_forked_child_registers_on_devices_that_it_opens_itself() {
 
 #[test]
 fn ibv_rc_pingpong_ends_as_without() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_unharmed("ibv_rc_pingpong");
     with.writes_to_stderr_what(&without);
 }
 
 #[test]
 fn fi_pingpong_ends_as_without() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_unharmed("fi_pingpong");
     with.writes_to_stderr_what(&without);
 }
 
-/// Time proves little on a shared machine. That all which ever enters the library is the registration of the one
-/// buffer at each end, whatever number of writes follows, does prove that no write does.
+/// A measured time proves little on a shared machine. The report proves it: the only calls that entered the library are the
+/// registrations of one buffer at each end, although many writes followed.
 #[test]
 fn the_data_path_of_ib_write_bw_never_enters_the_library() {
+    needs!(VM, virtual_machine());
     let (without, with) = is_unharmed("ib_write_bw");
     with.writes_to_stderr_what(&without);
     let registrations = with.witness().registrations;
@@ -209,6 +238,7 @@ fn the_data_path_of_ib_write_bw_never_enters_the_library() {
 
 #[test]
 fn with_calls_reg_deregistrations_may_overlap_and_registrations_never() {
+    needs!(VM, virtual_machine());
     let (without, with) = (run("calls_reg", "without"), run("calls_reg", "with"));
     let alone = without.witness().registrations_at_once;
     without.expects(
@@ -230,12 +260,12 @@ fn with_calls_reg_deregistrations_may_overlap_and_registrations_never() {
     with.prints_what(&without);
 }
 
-/// The names of the threads in the scenario of that name.
-const EVERYBODY: [&str; 5] = ["mooncake", "linked", "static", "dlvsym", "dlsym"];
+/// The names of the threads in the scenario `all_callers`.
+const ALL_CALLERS: [&str; 5] = ["mooncake", "linked", "static", "dlvsym", "dlsym"];
 
 // How a scenario is judged.
 
-/// Overlap without, none with; everything else the same.
+/// Calls overlap without the library and do not with it; everything else is the same.
 fn is_serialized(scenario: &str) -> (Run, Run) {
     let (without, with) = (run(scenario, "without"), run(scenario, "with"));
     let (alone, together) = (without.witness().overlap, with.witness().overlap);
@@ -257,7 +287,7 @@ fn is_unharmed(scenario: &str) -> (Run, Run) {
     (without, with)
 }
 
-/// As many registrations and deregistrations in the kernel as without, all of which came through us.
+/// The kernel counts as many registrations and deregistrations as without the library, and the library counted them all.
 fn counts_what_the_kernel_counts(without: &Run, with: &Run) {
     let counts = |run: &Run| {
         let witness = run.witness();
@@ -275,7 +305,7 @@ fn counts_what_the_kernel_counts(without: &Run, with: &Run) {
     reports_what_the_kernel_saw(with);
 }
 
-/// What the library says of itself is what the kernel saw, whichever hook was the first to see a call.
+/// The library's report agrees with the kernel, whichever hook saw a call first.
 fn reports_what_the_kernel_saw(run: &Run) {
     let witness = run.witness();
     let reports = run.reports();
@@ -302,7 +332,7 @@ fn reports_what_the_kernel_saw(run: &Run) {
         )
     };
     let (calls, failed) = (0, 1);
-    // The kernel lets go of a registration that failed, too.
+    // The kernel also unpins the memory of a registration that failed.
     let reported = (
         sum(registers, calls),
         sum(deregisters, calls) + sum(registers, failed),
@@ -317,7 +347,7 @@ fn reports_what_the_kernel_saw(run: &Run) {
     );
 }
 
-/// Both copies of libibverbs were at work, and neither was ever called with a context that the other had opened.
+/// Both copies of libibverbs were called, and neither with a context that the other had opened.
 fn keeps_copies_apart(run: &Run) {
     let trace = run.read("copies");
     let mut owners = BTreeMap::new();
@@ -357,7 +387,7 @@ struct Run {
     directory: PathBuf,
 }
 
-/// The run, after checking that it took place and that every try of it ended well.
+/// The run, after checking that it took place and that every try ended with status 0.
 fn run(scenario: &str, which: &str) -> Run {
     let run = Run {
         name: format!("{scenario}, {which} the library"),
@@ -369,7 +399,7 @@ fn run(scenario: &str, which: &str) -> Run {
         "exit status 0",
         status.trim(),
     );
-    // The loader only warns, and goes on without.
+    // The loader only warns, and runs the program without the library.
     let stderr = run.read("stderr");
     run.expects(
         !stderr.contains("cannot be preloaded"),
@@ -380,7 +410,7 @@ fn run(scenario: &str, which: &str) -> Run {
 }
 
 impl Run {
-    /// Fails the test unless `good`, with everything needed to look further.
+    /// Fails the test unless `good`, and says where the records of the run are.
     #[track_caller]
     fn expects(&self, good: bool, expected: &str, seen: impl std::fmt::Debug) {
         assert!(
@@ -402,12 +432,12 @@ impl Run {
         self.read("status").lines().count()
     }
 
-    fn witness(&self) -> Witness {
+    fn witness(&self) -> KernelWitness {
         self.judge(&self.read("trace"))
     }
 
     /// Of the threads of this name only.
-    fn witness_of(&self, task: &str) -> Witness {
+    fn witness_of(&self, task: &str) -> KernelWitness {
         let trace = self.read("trace");
         let its_own = trace
             .lines()
@@ -415,8 +445,8 @@ impl Run {
         self.judge(&its_own.collect::<Vec<_>>().join("\n"))
     }
 
-    fn judge(&self, trace: &str) -> Witness {
-        Witness::of(trace).unwrap_or_else(|reason| {
+    fn judge(&self, trace: &str) -> KernelWitness {
+        KernelWitness::of(trace).unwrap_or_else(|reason| {
             let trace = self.directory.join("trace");
             panic!(
                 "{}: no witness: {reason}; see {}",
@@ -468,7 +498,7 @@ impl Run {
     }
 }
 
-/// Boots the machine the first time that anybody asks. Its failure is everybody's.
+/// Boots the machine at the first call. If that fails, every test fails.
 fn results() -> &'static Path {
     static RESULTS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let results = RESULTS.get_or_init(|| {
@@ -488,7 +518,7 @@ fn results() -> &'static Path {
         .unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
 }
 
-// The judge is judged, too.
+// Tests of the judge itself
 
 const HEAD: &str = "\
 # tracer: nop
@@ -499,8 +529,8 @@ const HEAD: &str = "\
 #              | |         |   |||||     |         |
 ";
 
-fn trace_of(events: &str) -> Result<Witness, String> {
-    Witness::of(&format!("{HEAD}{events}# profile:   enter_get   2   0\n"))
+fn trace_of(events: &str) -> Result<KernelWitness, String> {
+    KernelWitness::of(&format!("{HEAD}{events}# profile:   enter_get   2   0\n"))
 }
 
 #[test]
@@ -513,7 +543,7 @@ fn judge_sees_one_at_a_time() {
    a-b [c]-172     [001] .....    15: leave_release: (rxe_mr_cleanup+0x5a/0xb0 [rdma_rxe] <- ib_umem_release)
 ",
     );
-    let expected = Witness {
+    let expected = KernelWitness {
         registrations: 1,
         deregistrations: 1,
         registrations_at_once: 1,
@@ -535,7 +565,7 @@ fn judge_sees_an_overlap() {
    python3-171     [001] .....    17: leave_get: (rxe_mr_init_user+0x45/0x230 [rdma_rxe] <- ib_umem_get)
 ",
     );
-    let expected = Witness {
+    let expected = KernelWitness {
         registrations: 2,
         deregistrations: 1,
         registrations_at_once: 2,

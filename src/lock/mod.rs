@@ -26,7 +26,7 @@ use patrol::Patrol;
 use state::{State, Ticket};
 use sync::{AtomicBool, AtomicU64, Ordering, give_way};
 
-/// What the lock is made of: the machine's, or loom's when tests/model checks the algorithm.
+/// What the lock is made of: the machine's, or loom's when tests/loom checks the algorithm.
 mod sync {
     #[cfg(not(loom))]
     pub use crate::sys::yield_now as give_way;
@@ -44,7 +44,7 @@ use crate::sys::{self, now};
 #[cfg(loom)]
 use crate::{futex, identity};
 
-/// How long the next in line stays awake, in nanoseconds (measured: benches/README.md). Where calls are shorter, nobody is
+/// How long the next in line stays awake, in nanoseconds (measured: benches/RESULTS.md). Where calls are shorter, nobody is
 /// waited for to wake up, which would take 5 to 50 us.
 const AWAKE: u64 = if cfg!(loom) { 0 } else { 300_000 };
 

@@ -12,7 +12,7 @@
  * fork child              Registers once.
  */
 #define _GNU_SOURCE
-#include "inside.h"
+#include "inside_registration.h"
 
 #include <signal.h>
 #include <spawn.h>
@@ -31,7 +31,7 @@ static int child_work(struct ibv_pd *pd, int index)
 	return 0;
 }
 
-/* 0, or 1 and a line that says how it ended. */
+/* 0 if the child ended with status 0; otherwise 1, after printing how it ended. */
 static int failed(const char *what, pid_t child)
 {
 	int status = -1;
@@ -116,7 +116,7 @@ static struct ibv_pd *own_pd;
 static struct caller waiters[2], in_child;
 static _Atomic pid_t child = -1;
 
-/* For a child that is inside: whoever else comes has to wait. */
+/* In a child that is inside: another thread must wait. */
 static void stay_while_another_waits(void)
 {
 	const struct timespec a_while = {.tv_sec = 1, .tv_nsec = 500000000};
@@ -126,7 +126,7 @@ static void stay_while_another_waits(void)
 	until_asleep(&in_child.id);
 	nanosleep(&a_while, NULL);
 	if (served_count)
-		_exit(2); /* it came in beside us */
+		_exit(2); /* it came in at the same time */
 }
 
 static void fork_here(int signal)
@@ -161,7 +161,7 @@ static int fork_inside(void)
 	int problem = failed("the child", child);
 	join_queue(waiters, 2);
 	register_once(own_pd);
-	say_who_was_served();
+	print_served();
 	return problem;
 }
 
@@ -214,7 +214,7 @@ static int spawn(void)
 	sem_post(&released);
 	join_queue(&in_child, 1);
 	join_queue(waiters, 2);
-	say_who_was_served();
+	print_served();
 	return problem;
 }
 

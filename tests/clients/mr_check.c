@@ -8,7 +8,7 @@
  * One line per check on stdout, nothing in it that differs from run to run. Exit status 1 if any check failed.
  *
  * With MR_CHECK_ABI_1_0 defined (mr_check_1_0.c) every call is made as a program linked in 2006 makes it: to the
- * functions of version IBVERBS_1.0, whose structures are other ones.
+ * functions of version IBVERBS_1.0, which have other structures.
  */
 #include <infiniband/verbs.h>
 
@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* verbs.h turns these two into inline functions that choose an entry point themselves; here, the real ones are meant. */
+/* verbs.h turns these two into inline functions that choose an entry point themselves; this program calls the real ones. */
 #undef ibv_reg_mr
 #undef ibv_reg_mr_iova
 
@@ -104,7 +104,7 @@ static struct region *by_reg_mr_iova2(struct ibv_pd *pd, void *memory)
     return ibv_reg_mr_iova2(pd, memory, LENGTH, (uintptr_t)memory, ACCESS);
 }
 
-/* Soft-RoCE cannot re-register: the same answer with and without anything in between is what counts. */
+/* Soft-RoCE cannot re-register: the answer must be the same with and without the library. */
 static void check_rereg(const char *device, struct ibv_pd *pd, void *memory)
 {
     struct ibv_mr *mr = ibv_reg_mr(pd, memory, LENGTH, ACCESS);

@@ -5,7 +5,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
-/* Of libibverbs, whose default is IBVERBS_1.1 or a later one. */
+/* The oldest version in libibverbs; the default version is IBVERBS_1.1 or later. */
 #define OLDEST "IBVERBS_1.0"
 
 void *dlsym(void *handle, const char *name)

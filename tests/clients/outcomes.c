@@ -6,7 +6,7 @@
  * the same on every run. With `null-pd`: registers in a NULL protection domain,
  * which libibverbs does not survive.
  */
-#include "together.h"
+#include "run_together.h"
 
 #include <sys/mman.h>
 

@@ -1,9 +1,9 @@
 /*
- * A shared object linked to libibverbs, for a process that is not (see host.c):
+ * A shared object linked to libibverbs, for a process that is not (see plugin_host.c):
  * what a Python extension module is. Its threads register memory at once.
  */
 #include "plugin.h"
-#include "together.h"
+#include "run_together.h"
 
 static unsigned int served_by;
 
@@ -15,7 +15,7 @@ static int work(struct ibv_pd *pd, int index)
 		struct ibv_mr *mr = ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
 		const char *field = mr ? wrong_field(mr, pd, memory, sizeof memory) : strerror(errno);
 		if (!field && !index)
-			served_by = mr->lkey >> 28; /* the embedded libibverbs tags its keys */
+			served_by = mr->lkey >> 28; /* the fake libibverbs tags its keys */
 		if (field || ibv_dereg_mr(mr)) {
 			fprintf(stderr, "plugin: thread %d, call %d: %s\n", index, i,
 				field ? field : "ibv_dereg_mr failed");

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Runs so many threads: how many failed. */
+/* Runs so many threads; returns how many failed. */
 typedef int plugin_run_function(int threads);
-/* Which copy of the embedded libibverbs its regions came from. */
+/* Which copy of the fake libibverbs its regions came from. */
 typedef unsigned int plugin_copy_function(void);
 
 struct plugin {

@@ -1,19 +1,19 @@
 /*
  * signals verbs|section|ioctl THREADS CALLS
- *     So many threads register and deregister, so often each, by the verbs, within a
- *     section of mrlock_lock() or not, or by uverbs requests to /dev/null. A timer
- *     interrupts each call somewhere, and the handler does the same.
+ *     THREADS threads make CALLS registrations and deregistrations each: by the verbs, within
+ *     a section of mrlock_lock() or without, or by uverbs requests to /dev/null. A timer
+ *     interrupts each call at some instruction, and the handler makes the same call.
  * signals step
  *     After each instruction of the library in turn, as mrlock_lock(), mrlock_unlock()
  *     and ibv_reg_mr() run through it, a handler takes the lock, registers, unlocks, and
- *     registers again. Another thread must not come in before they are done, and then must.
+ *     registers again. Another thread must wait until they are done, and must then come in.
  * signals waiter
- *     A thousand signals for a thread that waits: its handler does nothing; and one whose
- *     handler registers.
+ *     A waiting thread gets a thousand signals, with a handler that does nothing; then one
+ *     signal with a handler that registers.
  */
 #define _GNU_SOURCE
 #define MRLOCK_WEAK
-#include "inside.h"
+#include "inside_registration.h"
 
 #include <dlfcn.h>
 #include <mrlock.h>
@@ -26,8 +26,8 @@
 #include <ucontext.h>
 
 /*
- * A handler may interrupt an allocation, and the software libibverbs allocates: here,
- * by one atomic addition, and never gives anything back.
+ * A handler may interrupt an allocation, and the fake libibverbs allocates. This malloc()
+ * makes one atomic addition, and free() does nothing.
  */
 static _Alignas(16) char heap[1 << 28];
 static atomic_size_t used;
@@ -102,7 +102,7 @@ static void *weather(void *argument)
 	pthread_barrier_wait(&start);
 	for (long i = 0; i < calls_each; i++) {
 		me->seed = me->seed * 1103515245 + 12345;
-		/* The range of what a call takes, waiting for the others included. */
+		/* The range of the duration of a call, including the wait for the others. */
 		long most = by_ioctl ? 8000 : 100000;
 		struct itimerspec soon = {.it_value.tv_nsec = 1 + (me->seed >> 8) % most};
 		timer_settime(timer, 0, &soon, NULL);
@@ -186,7 +186,7 @@ static void *register_when_asked(void *argument)
 	return NULL;
 }
 
-/* This thread is inside. Before the handler has acted nobody waits, or it would wait in turn, for somebody not yet woken. */
+/* This thread is inside. No thread waits before the handler has acted: otherwise the handler would queue behind it. */
 static void the_other_has_to_wait(void)
 {
 	if (instructions <= acts_after)
@@ -293,7 +293,7 @@ static int signal_a_waiter(void)
 		if (i % 100 == 0)
 			until_asleep(&waiters[i % 2].id);
 	}
-	/* Each registers in its handler, in its turn, and then what it came for. */
+	/* Each registers in its handler when its turn comes, and then makes its own registration. */
 	handled = 0;
 	signal(SIGUSR1, register_in_handler);
 	for (int i = 0; i < 2; i++) {
@@ -306,7 +306,7 @@ static int signal_a_waiter(void)
 	sem_post(&released);
 	join_queue(&holder, 1);
 	join_queue(waiters, 2);
-	say_who_was_served();
+	print_served();
 	return early || handled != 4;
 }
 

@@ -1,11 +1,11 @@
 /*
  * stress [-t threads] [-n calls] [-s size]
  *
- * So many threads, each with a device context and protection domain of its own,
- * start together; each registers and deregisters a memory region so many times,
- * by all four entry points in turn, and checks what it gets.
+ * Threads, each with a device context and protection domain of its own, start together.
+ * Each registers and deregisters a memory region `calls` times, by all four entry points in
+ * turn, and checks the results.
  */
-#include "together.h"
+#include "run_together.h"
 
 #include <unistd.h>
 
@@ -43,7 +43,7 @@ static int work(struct ibv_pd *pd, int index)
 			mr = ibv_reg_mr_iova2(pd, memory, size, iova,
 					      ACCESS | IBV_ACCESS_RELAXED_ORDERING);
 			break;
-		default: /* 0, and 3: what is to be registered again */
+		default: /* 0, and 3: the region to re-register */
 			mr = ibv_reg_mr(pd, memory, size, ACCESS);
 		}
 		if (!mr)

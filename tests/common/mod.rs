@@ -1,9 +1,10 @@
-//! What the tests share: the library as it is built for users, the programs that know nothing of it, and a way to run
-//! them with and without.
+//! What the tests share: the library as it is built for users, the client programs, and how to run them with and without
+//! the library.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-pub mod trace;
+pub mod kernel_trace;
+pub mod machine;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,7 @@ use std::{
     },
 };
 
-/// Longer than any program here needs, even on a busy machine: who takes longer hangs.
+/// A program that runs longer hangs: none here needs so long, even on a busy machine.
 const SECONDS_BEFORE_IT_HANGS: &str = "120";
 
 /// Where cargo and make put what they build.
@@ -29,7 +30,7 @@ pub fn target_dir() -> PathBuf {
 }
 
 /// `libmrlock.so`, built with `cargo build --release` from the sources as they are now; or the one that `MRLOCK_LIBRARY`
-/// names: the same promises hold for every build.
+/// names, so that the tests can run with another build.
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -41,7 +42,7 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// The software libibverbs and the client programs, built with `make fixtures`.
+/// The fake libibverbs and the client programs, built with `make fixtures`.
 pub fn fixtures() -> &'static Path {
     static FIXTURES: OnceLock<PathBuf> = OnceLock::new();
     FIXTURES.get_or_init(|| {
@@ -50,7 +51,7 @@ pub fn fixtures() -> &'static Path {
     })
 }
 
-/// What `make dist` makes.
+/// The directory that `make dist` fills.
 pub fn dist() -> &'static Path {
     static DIST: OnceLock<PathBuf> = OnceLock::new();
     DIST.get_or_init(|| {
@@ -59,7 +60,7 @@ pub fn dist() -> &'static Path {
     })
 }
 
-/// The package that `make dist` makes, unpacked: where, nobody knew when it was made.
+/// The package that `make dist` makes, unpacked into a directory that was not known when it was made.
 pub fn unpacked() -> &'static Path {
     static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
     UNPACKED.get_or_init(|| {
@@ -82,7 +83,7 @@ pub fn unpacked() -> &'static Path {
 /// The name of the package that `make dist` makes, and of the directory in it.
 pub const PACKAGE: &str = concat!("mrlock-", env!("CARGO_PKG_VERSION"), "-x86_64-linux-gnu");
 
-/// `make install` with this prefix as root does it after `make`: nothing is left to build, and there is no cargo.
+/// Runs `make install` with this prefix as root would after `make`: without cargo, so it must have nothing to build.
 pub fn install(prefix: &Path) {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| build(&mut make([])));
@@ -90,7 +91,7 @@ pub fn install(prefix: &Path) {
     build(install.arg(format!("PREFIX={}", prefix.display())));
 }
 
-/// The flags of a make that runs these tests are not for this one, nor are the paths of who tests.
+/// A make that gets neither the flags of the make that runs the tests, nor install paths from the environment.
 pub fn make<const N: usize>(arguments: [&str; N]) -> Command {
     let mut make = Command::new("make");
     make.arg("--silent").args(arguments);
@@ -109,7 +110,7 @@ pub fn make<const N: usize>(arguments: [&str; N]) -> Command {
     make
 }
 
-/// What a test compiles itself, because how that is done is what it is about. Our header is found, and a warning is an error.
+/// Compiles a program where the compile command is part of the test. `include/` is searched, and a warning is an error.
 pub fn compile(compiler: &str, flags: &[&str], rest: &[&str]) -> Program {
     let output = scratch("compiled");
     build(
@@ -123,7 +124,7 @@ pub fn compile(compiler: &str, flags: &[&str], rest: &[&str]) -> Program {
     Program::new(output).libibverbs("lib")
 }
 
-/// Runs what has to succeed for a test to begin.
+/// Runs a command that must succeed before the test proper.
 pub fn build(command: &mut Command) {
     let output = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -146,12 +147,12 @@ pub fn scratch(name: &str) -> PathBuf {
         std::process::id(),
         COUNT.fetch_add(1, Ordering::Relaxed)
     ));
-    // Process ids come round again.
+    // An earlier process may have had the same id.
     let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
     path
 }
 
-/// What is in a directory: each file with its mode, each link with where it leads to, and, if asked for, each directory.
+/// The contents of a directory: each file with its mode, each link with its target, and on request each directory.
 pub fn listed(directory: &Path, directories: bool) -> BTreeSet<String> {
     let mut find = Command::new("find");
     find.arg(directory)
@@ -182,18 +183,18 @@ pub struct Outcome {
     pub stdout: String,
     /// What it wrote to standard error.
     pub stderr: String,
-    /// What the software libibverbs saw, if it was asked to count.
+    /// What the fake libibverbs counted, if `counting` was called.
     pub witness: Witness,
 }
 
-/// The greatest number of threads that the software libibverbs saw inside at once.
+/// The greatest number of threads that the fake libibverbs saw inside at once.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
 pub struct Witness {
-    /// Registrations beside registrations.
+    /// Registrations only.
     pub registrations: Peak,
-    /// Deregistrations beside deregistrations.
+    /// Deregistrations only.
     pub deregistrations: Peak,
-    /// Any beside any.
+    /// Both.
     pub together: u32,
 }
 
@@ -204,13 +205,13 @@ pub struct Peak {
     pub peak: u32,
 }
 
-/// One of `tests/clients`, on the software libibverbs as Debian builds it.
+/// One of `tests/clients`, on the fake libibverbs, built as Debian builds the real one.
 pub fn client(name: &str) -> Program {
     Program::new(fixtures().join("clients").join(name)).libibverbs("lib")
 }
 
 impl Program {
-    /// Any program, in an environment without a trace of us.
+    /// Any program, with no variable of mrlock in its environment.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             command: vec![program.as_ref().into()],
@@ -235,20 +236,20 @@ impl Program {
         self
     }
 
-    /// Which build of the software libibverbs it finds: `lib`, `bsymbolic` or `old`.
+    /// Which build of the fake libibverbs it finds: `lib`, `bsymbolic` or `old`.
     pub fn libibverbs(self, build: &str) -> Self {
         self.env("LD_LIBRARY_PATH", fixtures().join(build))
     }
 
-    /// Lets threads in beside each other and counts them, where otherwise the process would die of it.
+    /// Makes the fake libibverbs count overlapping calls; otherwise it kills the process.
     pub fn counting(mut self) -> Self {
         let witness = scratch("witness");
         self.witness = Some(witness.clone());
-        self.env("EMBEDDED_RACE", "count")
-            .env("EMBEDDED_WITNESS", witness)
+        self.env("FAKE_IBV_RACE", "count")
+            .env("FAKE_IBV_WITNESS", witness)
     }
 
-    /// The same with `libmrlock.so` preloaded, ahead of what is preloaded already.
+    /// The same program with `libmrlock.so` preloaded, first in LD_PRELOAD.
     pub fn preloaded(&self) -> Self {
         let mut list = library().as_os_str().to_owned();
         if let Some(others) = self.environment.get("LD_PRELOAD") {
@@ -263,7 +264,7 @@ impl Program {
         &self.command[0]
     }
 
-    /// Runs it to its end. One that hangs is ended with status 124.
+    /// Runs it to its end. `timeout` ends one that hangs, with status 124.
     pub fn run(&self) -> Outcome {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS, "env"]);
@@ -274,7 +275,7 @@ impl Program {
         }
         command.args(&self.command);
         for (name, _) in env::vars_os() {
-            if ["LD_", "MRLOCK", "EMBEDDED"]
+            if ["LD_", "MRLOCK", "FAKE_IBV"]
                 .iter()
                 .any(|prefix| name.to_string_lossy().starts_with(prefix))
             {
@@ -298,7 +299,7 @@ impl Program {
     }
 }
 
-/// Runs `program` without and with the library, and returns what it did if that was the same to the byte.
+/// Runs `program` without and with the library, fails unless both outcomes are equal to the byte, and returns the outcome.
 pub fn same_with_and_without(program: &Program) -> Outcome {
     let without = program.run();
     let with = program.preloaded().run();

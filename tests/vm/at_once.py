@@ -1,6 +1,6 @@
 """Different users of verbs in one process, all at once: at_once.py CLIENTS USER...
 
-Prints what each returned. The threads of each are named after it: the kernel's trace shows who is who.
+Prints what each returned. The threads of each are named after it: the kernel's trace has the names.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ def plugin(file):
 
 
 def handle(file, *arguments):
-    arguments = [b"handle", *arguments, str(THREADS).encode()]
+    arguments = [b"dlopen_verbs", *arguments, str(THREADS).encode()]
     argv = (ctypes.c_char_p * (len(arguments) + 1))(*arguments)
     library = ctypes.CDLL(file)
     return lambda: library.main(len(arguments), argv)

@@ -1,0 +1,93 @@
+//! What a test needs of the machine beyond a compiler. `make test` sets `MRLOCK_TEST_ALL`, and then a missing need fails
+//! the test. Without it, a missing need leaves the test out, and one line on standard error says so.
+
+use super::make;
+use std::{
+    collections::BTreeSet,
+    env,
+    io::{self, Write as _},
+    path::Path,
+    process::Command,
+    sync::{Mutex, OnceLock},
+};
+
+/// `Err` says what is missing.
+pub type Need = Result<(), String>;
+
+/// Returns from the test unless the machine has what the test needs.
+#[macro_export]
+macro_rules! needs {
+    ($test:expr, $($need:expr),+) => {
+        $(if !$crate::common::machine::has($test, $need) {
+            return;
+        })+
+    };
+}
+
+/// Whether `test` can run. A line is printed once in each test program, however many tests it is true of.
+#[track_caller]
+pub fn has(test: &str, need: Need) -> bool {
+    static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let Err(missing) = need else { return true };
+    assert!(
+        env::var_os("MRLOCK_TEST_ALL").is_none(),
+        "cannot run {test}: {missing}"
+    );
+    let line = format!("left out: {test}, because {missing}\n");
+    let mut printed = PRINTED.lock().expect("no panic while it is held");
+    if printed.insert(line.clone()) {
+        // Not eprint!: the test harness hides what a passing test prints with it.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+    false
+}
+
+pub fn program(name: &str, package: &str) -> Need {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|directory| directory.join(name).exists()) {
+        Ok(())
+    } else {
+        Err(format!(
+            "there is no {name}: install it (on Debian, in the package {package})"
+        ))
+    }
+}
+
+pub fn file(path: &str, package: &str) -> Need {
+    if Path::new(path).exists() {
+        Ok(())
+    } else {
+        Err(format!(
+            "there is no {path}: install it (on Debian, in the package {package})"
+        ))
+    }
+}
+
+/// What `make dist` needs is fetched once, into the target directory.
+pub fn make_dist() -> Need {
+    static ZIG: OnceLock<Need> = OnceLock::new();
+    ZIG.get_or_init(|| match make(["zig"]).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err("`make zig` cannot fetch a linker: run it to see why".into()),
+    })
+    .clone()
+}
+
+/// What `tests/vm/boot` needs, and does not fetch here: `tests/vm/prepare` prints one line with what is missing.
+pub fn virtual_machine() -> Need {
+    static PREPARED: OnceLock<Need> = OnceLock::new();
+    PREPARED
+        .get_or_init(|| {
+            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/prepare");
+            let output = Command::new(prepare)
+                .arg("--check")
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .output()
+                .map_err(|error| format!("tests/vm/prepare --check: {error}"))?;
+            if output.status.success() {
+                return Ok(());
+            }
+            Err(String::from_utf8_lossy(&output.stderr).trim().into())
+        })
+        .clone()
+}

@@ -1,0 +1,792 @@
+/*
+ * A libibverbs.so.1 in software, for machines with no RDMA.
+ *
+ * It has the symbols, ELF versions and structures of rdma-core 44, for as much
+ * of the API as registering memory needs: devices, contexts, protection
+ * domains, memory regions, and the 1.0 ABI beside the current one.
+ *
+ * Its race detector stands for a kernel with racing page callbacks: when two
+ * threads are inside a registration or deregistration at once, the process
+ * dies of SIGSEGV. A thread that enters again (from a signal handler) is still
+ * one thread, and a thread that has ended is no longer inside.
+ *
+ * Read once, at load:
+ *   FAKE_IBV_DEVICES           number of devices, 0 to 64 (default 4)
+ *   FAKE_IBV_HOLD_US           microseconds inside a call (default 200)
+ *   FAKE_IBV_RACE              die (default), or count: keep the peak and go on
+ *   FAKE_IBV_WITNESS           file for the counts and peaks, written at exit
+ *                              (a forked child writes to FILE.PID)
+ *   FAKE_IBV_KERNEL            file in which several copies of this library, in one
+ *                              process, share their race detector
+ *   FAKE_IBV_MAX_MR            regions that fit, 1 to 65536 (default 65536)
+ *   FAKE_IBV_ERRNO_ON_SUCCESS  what a successful call leaves in errno (default:
+ *                              what was there)
+ *
+ * Built in several ways: plain, like Debian's; with -Bsymbolic-functions, like
+ * Ubuntu's, where the library's calls to itself cannot be interposed; and with
+ * FAKE_IBV_WITHOUT_IOVA2, like rdma-core 25. The first way once more with another
+ * soname and FAKE_IBV_COPY=1, as wheels bring along: the keys of its regions
+ * have FAKE_IBV_COPY in their highest half byte. No copy survives a context of another.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <infiniband/verbs.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* This file defines the functions behind the header's macros. */
+#undef ibv_reg_mr
+#undef ibv_reg_mr_iova
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#ifndef FAKE_IBV_COPY
+#define FAKE_IBV_COPY 0u
+#endif
+
+#define MAX_DEVICES 64
+#define MAX_REGIONS 65536
+
+struct open_device {
+	/*
+	 * Before the public part, as in the real library: code that is handed a
+	 * context of another ABI finds no pointer here, and crashes likewise.
+	 */
+	struct device *device;
+	struct ibv_context context;
+};
+
+struct device {
+	struct ibv_device device;
+	unsigned int index;
+	atomic_uint protection_domains;
+};
+
+struct protection_domain {
+	struct ibv_pd pd;
+	atomic_uint regions;
+};
+
+static struct {
+	unsigned int devices;
+	unsigned int hold_us;
+	bool race_kills;
+	const char *witness;
+	unsigned int max_mr;
+	int errno_on_success; /* 0: leave errno alone */
+	bool can_populate;    /* the kernel knows MADV_POPULATE_* (5.14) */
+	uintptr_t page;
+	pid_t pid;
+} settings;
+
+static struct device devices[MAX_DEVICES];
+
+static struct device *device_of(struct ibv_context *context)
+{
+	struct device *device =
+		((struct open_device *)((char *)context - offsetof(struct open_device, context)))
+			->device;
+
+	if (device < devices || device >= devices + MAX_DEVICES) {
+		dprintf(2, "fake libibverbs: copy %u was handed a context of another copy or ABI\n",
+			FAKE_IBV_COPY);
+		abort();
+	}
+	return device;
+}
+
+/* ---- Settings ---- */
+
+static unsigned int number(const char *name, unsigned int otherwise, unsigned long most)
+{
+	const char *text = getenv(name);
+	if (!text)
+		return otherwise;
+	char *end;
+	errno = 0;
+	unsigned long value = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || value > most) {
+		/* A test with a mistyped setting must not pass. */
+		dprintf(2, "fake libibverbs: %s=%s: not a number from 0 to %lu\n", name, text, most);
+		_exit(2);
+	}
+	return value;
+}
+
+static void after_fork(void);
+static void share_kernel(const char *file);
+
+__attribute__((constructor)) static void load(void)
+{
+	int saved = errno;
+	settings.devices = number("FAKE_IBV_DEVICES", 4, MAX_DEVICES);
+	settings.hold_us = number("FAKE_IBV_HOLD_US", 200, 3600u * 1000 * 1000);
+	settings.max_mr = number("FAKE_IBV_MAX_MR", MAX_REGIONS, MAX_REGIONS);
+	if (settings.max_mr == 0)
+		settings.max_mr = 1;
+	settings.errno_on_success = (int)number("FAKE_IBV_ERRNO_ON_SUCCESS", 0, 1u << 30);
+	settings.witness = getenv("FAKE_IBV_WITNESS");
+	settings.page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	settings.pid = getpid();
+
+	const char *race = getenv("FAKE_IBV_RACE");
+	if (race && strcmp(race, "die") && strcmp(race, "count")) {
+		dprintf(2, "fake libibverbs: FAKE_IBV_RACE=%s: neither die nor count\n", race);
+		_exit(2);
+	}
+	settings.race_kills = !race || !strcmp(race, "die");
+
+	uintptr_t here = (uintptr_t)&settings & -settings.page;
+	settings.can_populate = !madvise((void *)here, settings.page, MADV_POPULATE_WRITE);
+
+	for (unsigned int i = 0; i < settings.devices; i++) {
+		struct ibv_device *d = &devices[i].device;
+		devices[i].index = i;
+		d->node_type = IBV_NODE_CA;
+		d->transport_type = IBV_TRANSPORT_IB;
+		snprintf(d->name, sizeof d->name, "mlx5_%u", i);
+		snprintf(d->dev_name, sizeof d->dev_name, "uverbs%u", i);
+		snprintf(d->dev_path, sizeof d->dev_path, "/sys/class/infiniband_verbs/uverbs%u", i);
+		snprintf(d->ibdev_path, sizeof d->ibdev_path, "/sys/class/infiniband/mlx5_%u", i);
+	}
+	const char *shared = getenv("FAKE_IBV_KERNEL");
+	if (shared)
+		share_kernel(shared);
+	pthread_atfork(NULL, NULL, after_fork);
+	errno = saved;
+}
+
+/* ---- The race detector ---- */
+
+enum function { REG_MR, REG_MR_IOVA, REG_MR_IOVA2, REREG_MR, DEREG_MR };
+
+static const char *const function_names[] = {
+	"ibv_reg_mr", "ibv_reg_mr_iova", "ibv_reg_mr_iova2", "ibv_rereg_mr", "ibv_dereg_mr",
+};
+
+enum { REGISTRATIONS, DEREGISTRATIONS, TOGETHER, KINDS };
+
+struct kernel {
+	/*
+	 * The thread that is inside: its id, the device and the function in one word,
+	 * so that one compare-and-swap detects a collision and finds the other thread.
+	 * Zero: no thread. Used where a race kills.
+	 */
+	_Atomic uint64_t occupant;
+	/*
+	 * Changed first and last in every call, and not atomic: a lock that serializes
+	 * calls must also order their memory accesses. ThreadSanitizer checks that.
+	 */
+	unsigned long visits;
+	struct {
+		atomic_ulong calls, inside, peak;
+	} counts[KINDS];
+};
+
+static struct kernel own_kernel, *kernel = &own_kernel;
+
+static void share_kernel(const char *file)
+{
+	int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	kernel = fd < 0 || ftruncate(fd, sizeof *kernel)
+			 ? MAP_FAILED
+			 : mmap(NULL, sizeof *kernel, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (kernel == MAP_FAILED) {
+		dprintf(2, "fake libibverbs: FAKE_IBV_KERNEL: %s: %s\n", file, strerror(errno));
+		_exit(2);
+	}
+	close(fd);
+}
+
+/* Initial-exec: the first use does not allocate, so it is safe in a signal handler. */
+#define THREAD_LOCAL static __thread __attribute__((tls_model("initial-exec")))
+THREAD_LOCAL uint64_t visit;     /* what this thread put, or would put, in `occupant` */
+THREAD_LOCAL unsigned int depth; /* how often it is inside */
+
+static uint64_t visit_word(enum function function, unsigned int device)
+{
+	return (uint64_t)syscall(SYS_gettid) << 32 | device << 8 | function;
+}
+
+static unsigned int visit_thread(uint64_t v) { return v >> 32; }
+static const char *visit_device(uint64_t v) { return devices[(v & 0xffffffff) >> 8].device.name; }
+static const char *visit_function(uint64_t v) { return function_names[v & 0xff]; }
+static int visit_kind(uint64_t v)
+{
+	return (v & 0xff) == DEREG_MR ? DEREGISTRATIONS : REGISTRATIONS;
+}
+
+static void collide(uint64_t second, uint64_t first)
+{
+	static atomic_flag told = ATOMIC_FLAG_INIT; /* several threads may collide at once: print one line */
+	char line[256];
+	int length = snprintf(line, sizeof line,
+			      "fake libibverbs: race: %s on %s (thread %u) came in while %s on %s (thread %u) "
+			      "was inside; the process dies\n",
+			      visit_function(second), visit_device(second), visit_thread(second),
+			      visit_function(first), visit_device(first), visit_thread(first));
+	if (!atomic_flag_test_and_set(&told) && write(2, line, (size_t)length) < 0) {
+		/* The line is lost; the process dies all the same. */
+	}
+	/* Volatile: the compiler must neither drop the store nor make a trap of it. */
+	volatile int *volatile nowhere = (volatile int *)16;
+	for (;;)
+		*nowhere = 0;
+}
+
+static void count_in(int kind)
+{
+	atomic_fetch_add(&kernel->counts[kind].calls, 1);
+	unsigned long now = atomic_fetch_add(&kernel->counts[kind].inside, 1) + 1;
+	unsigned long peak = atomic_load(&kernel->counts[kind].peak);
+	while (peak < now && !atomic_compare_exchange_weak(&kernel->counts[kind].peak, &peak, now))
+		;
+}
+
+static void enter(enum function function, struct ibv_context *context)
+{
+	unsigned int device = device_of(context)->index;
+
+	if (depth++)
+		return;
+	kernel->visits++;
+	visit = visit_word(function, device);
+	if (settings.race_kills) {
+		uint64_t first = 0;
+		while (!atomic_compare_exchange_strong(&kernel->occupant, &first, visit)) {
+			/* A thread that ended inside its call is not inside, though its word is there. */
+			if (first && !syscall(SYS_tgkill, getpid(), visit_thread(first), 0))
+				collide(visit, first);
+		}
+	}
+	count_in(visit_kind(visit));
+	count_in(TOGETHER);
+}
+
+static void leave(void)
+{
+	if (depth == 1) {
+		atomic_fetch_sub(&kernel->counts[TOGETHER].inside, 1);
+		atomic_fetch_sub(&kernel->counts[visit_kind(visit)].inside, 1);
+		atomic_store(&kernel->occupant, 0);
+		kernel->visits++;
+	}
+	/* Last: a handler that interrupts this function and enters counts as the same thread. */
+	atomic_signal_fence(memory_order_seq_cst);
+	depth--;
+}
+
+/* The child has only the thread that forked. */
+static void after_fork(void)
+{
+	memset(kernel->counts, 0, sizeof kernel->counts);
+	atomic_store(&kernel->occupant, 0);
+	if (depth) {
+		visit = visit_word(visit & 0xff, (visit & 0xffffffff) >> 8);
+		count_in(visit_kind(visit));
+		count_in(TOGETHER);
+		atomic_store(&kernel->occupant, visit);
+	}
+}
+
+__attribute__((destructor)) static void unload(void)
+{
+	if (!settings.witness)
+		return;
+	char path[4096];
+	if (getpid() == settings.pid)
+		snprintf(path, sizeof path, "%s", settings.witness);
+	else
+		snprintf(path, sizeof path, "%s.%d", settings.witness, (int)getpid());
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0) {
+		dprintf(2, "fake libibverbs: FAKE_IBV_WITNESS: %s: %s\n", path, strerror(errno));
+		return;
+	}
+	dprintf(fd, "registrations %lu peak %lu\nderegistrations %lu peak %lu\ntogether peak %lu\n",
+		kernel->counts[REGISTRATIONS].calls, kernel->counts[REGISTRATIONS].peak,
+		kernel->counts[DEREGISTRATIONS].calls, kernel->counts[DEREGISTRATIONS].peak,
+		kernel->counts[TOGETHER].peak);
+	close(fd);
+}
+
+/* What a registration costs on a real machine. */
+static void hold(void)
+{
+	struct timespec now, end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += settings.hold_us % 1000000 * 1000;
+	end.tv_sec += settings.hold_us / 1000000 + end.tv_nsec / 1000000000;
+	end.tv_nsec %= 1000000000;
+	if (settings.hold_us >= 1000) {
+		/* libc's wrapper is a cancellation point; the real library's ioctl is not. */
+		while (syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) < 0 &&
+		       errno == EINTR)
+			;
+		return;
+	}
+	do
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec));
+}
+
+/* ---- Devices, contexts, protection domains ---- */
+
+/* Current functions that also exist in 1.0 have a name of their own, and this. */
+#define CURRENT(function, name) __asm__(".symver " #function ", " #name "@@IBVERBS_1.1")
+#define COMPAT(function, name) __asm__(".symver " #function ", " #name "@IBVERBS_1.0")
+#define EXPORT __attribute__((visibility("default"), used))
+
+EXPORT struct ibv_device **get_device_list_1_1(int *num_devices)
+{
+	struct ibv_device **list = calloc(settings.devices + 1, sizeof *list);
+	if (!list)
+		return NULL;
+	for (unsigned int i = 0; i < settings.devices; i++)
+		list[i] = &devices[i].device;
+	if (num_devices)
+		*num_devices = (int)settings.devices;
+	return list;
+}
+CURRENT(get_device_list_1_1, ibv_get_device_list);
+
+EXPORT void free_device_list_1_1(struct ibv_device **list) { free(list); }
+CURRENT(free_device_list_1_1, ibv_free_device_list);
+
+EXPORT const char *get_device_name_1_1(struct ibv_device *device) { return device->name; }
+CURRENT(get_device_name_1_1, ibv_get_device_name);
+
+/* No completion queues, and so no completions. */
+static int poll_cq(struct ibv_cq *cq, int num_entries, struct ibv_wc *wc)
+{
+	(void)cq, (void)num_entries, (void)wc;
+	return 0;
+}
+
+EXPORT struct ibv_context *open_device_1_1(struct ibv_device *device)
+{
+	struct open_device *open = calloc(1, sizeof *open);
+	if (!open)
+		return NULL;
+	open->device = (struct device *)device;
+	open->context.device = device;
+	open->context.ops.poll_cq = poll_cq;
+	open->context.cmd_fd = -1;
+	open->context.async_fd = -1;
+	open->context.num_comp_vectors = 1;
+	pthread_mutex_init(&open->context.mutex, NULL);
+	return &open->context;
+}
+CURRENT(open_device_1_1, ibv_open_device);
+
+EXPORT int close_device_1_1(struct ibv_context *context)
+{
+	pthread_mutex_destroy(&context->mutex);
+	free((char *)context - offsetof(struct open_device, context));
+	return 0;
+}
+CURRENT(close_device_1_1, ibv_close_device);
+
+EXPORT struct ibv_pd *alloc_pd_1_1(struct ibv_context *context)
+{
+	struct protection_domain *domain = calloc(1, sizeof *domain);
+	if (!domain)
+		return NULL;
+	domain->pd.context = context;
+	domain->pd.handle = atomic_fetch_add(&device_of(context)->protection_domains, 1);
+	return &domain->pd;
+}
+CURRENT(alloc_pd_1_1, ibv_alloc_pd);
+
+EXPORT int dealloc_pd_1_1(struct ibv_pd *pd)
+{
+	struct protection_domain *domain = (struct protection_domain *)pd;
+	if (atomic_load(&domain->regions))
+		return errno = EBUSY;
+	free(domain);
+	return 0;
+}
+CURRENT(dealloc_pd_1_1, ibv_dealloc_pd);
+
+/* ---- Memory regions ---- */
+
+/* Live regions; a handle is an index. No lock: fork may come at any time. */
+static struct ibv_mr *_Atomic regions[MAX_REGIONS];
+static atomic_ulong next_region;
+
+static bool remember(struct ibv_mr *mr)
+{
+	unsigned long ticket = atomic_fetch_add(&next_region, 1);
+	for (unsigned long i = 0; i < settings.max_mr; i++) {
+		uint32_t handle = (ticket + i) % settings.max_mr;
+		struct ibv_mr *none = NULL;
+		if (atomic_load(&regions[handle]) ||
+		    !atomic_compare_exchange_strong(&regions[handle], &none, mr))
+			continue;
+		mr->handle = handle;
+		/* Unique among live regions, and different when the handle is reused. */
+		mr->lkey = mr->rkey = FAKE_IBV_COPY << 28 | (handle + 1) << 8 |
+				      (ticket / settings.max_mr & 0xff);
+		return true;
+	}
+	return false;
+}
+
+static bool known(struct ibv_mr *mr)
+{
+	return mr->handle < MAX_REGIONS && atomic_load(&regions[mr->handle]) == mr;
+}
+
+static bool forget(struct ibv_mr *mr)
+{
+	struct ibv_mr *expected = mr;
+	return mr->handle < MAX_REGIONS &&
+	       atomic_compare_exchange_strong(&regions[mr->handle], &expected, NULL);
+}
+
+static struct protection_domain *domain_of(struct ibv_pd *pd)
+{
+	return (struct protection_domain *)pd;
+}
+
+/* The kernel's rules (ib_check_mr_access): 0 or an error number. */
+static int check_access(unsigned int access)
+{
+	const unsigned int remote_writes = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
+
+	if (access & ~(0xffu | IBV_ACCESS_OPTIONAL_RANGE))
+		return EINVAL;
+	return (access & remote_writes) && !(access & IBV_ACCESS_LOCAL_WRITE) ? EINVAL : 0;
+}
+
+/*
+ * Bring in all pages of a range as pinning does: 0, or the error number that the
+ * kernel's ib_umem_get gives for such a range. Nothing is written to them.
+ */
+static int pin(void *addr, size_t length, unsigned int access)
+{
+	const unsigned int writes = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+				    IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND;
+	uintptr_t from = (uintptr_t)addr & -settings.page;
+	uintptr_t end = (uintptr_t)addr + length;
+	uintptr_t to = (end + settings.page - 1) & -settings.page;
+
+	if (end < (uintptr_t)addr || to < end || to == from)
+		return EINVAL;
+	if (settings.can_populate)
+		return madvise((void *)from, to - from,
+			       access & writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
+			       ? EFAULT
+			       : 0;
+	/* Older kernels: check at least that memory is mapped there. */
+	while (from < to) {
+		unsigned char resident[1024];
+		size_t part = sizeof resident * settings.page;
+		if (part > to - from)
+			part = to - from;
+		if (mincore((void *)from, part, resident))
+			return EFAULT;
+		from += part;
+	}
+	return 0;
+}
+
+static void succeed(int saved_errno)
+{
+	errno = settings.errno_on_success ? settings.errno_on_success : saved_errno;
+}
+
+static struct ibv_mr *register_region(enum function function, struct ibv_pd *pd, void *addr,
+				      size_t length, unsigned int access)
+{
+	int saved = errno;
+	struct ibv_context *context = pd->context;
+	struct ibv_mr *mr = NULL;
+
+	enter(function, context);
+	int error = check_access(access);
+	if (!error)
+		error = pin(addr, length, access);
+	if (!error) {
+		hold();
+		mr = calloc(1, sizeof *mr);
+		if (!mr || !remember(mr))
+			error = ENOMEM;
+	}
+	leave();
+	if (error) {
+		free(mr);
+		errno = error;
+		return NULL;
+	}
+	mr->context = context;
+	mr->pd = pd;
+	mr->addr = addr;
+	mr->length = length;
+	atomic_fetch_add(&domain_of(pd)->regions, 1);
+	succeed(saved);
+	return mr;
+}
+
+#ifdef FAKE_IBV_WITHOUT_IOVA2
+
+EXPORT struct ibv_mr *reg_mr_1_1(struct ibv_pd *pd, void *addr, size_t length, int access)
+{
+	return register_region(REG_MR, pd, addr, length, (unsigned int)access);
+}
+
+EXPORT struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length,
+				      uint64_t iova, int access)
+{
+	(void)iova; /* the address for the remote side: not used here */
+	return register_region(REG_MR_IOVA, pd, addr, length, (unsigned int)access);
+}
+
+#else
+
+/* Both call ibv_reg_mr_iova2 by its public name, through the PLT, where it can be interposed. */
+EXPORT struct ibv_mr *reg_mr_1_1(struct ibv_pd *pd, void *addr, size_t length, int access)
+{
+	return ibv_reg_mr_iova2(pd, addr, length, (uintptr_t)addr, (unsigned int)access);
+}
+
+EXPORT struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length,
+				      uint64_t iova, int access)
+{
+	return ibv_reg_mr_iova2(pd, addr, length, iova, (unsigned int)access);
+}
+
+EXPORT struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length,
+				       uint64_t iova, unsigned int access)
+{
+	(void)iova; /* the address for the remote side: not used here */
+	return register_region(REG_MR_IOVA2, pd, addr, length, access);
+}
+
+#endif
+CURRENT(reg_mr_1_1, ibv_reg_mr);
+
+EXPORT int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *addr, size_t length,
+			int access)
+{
+	int saved = errno;
+
+	device_of(mr->context);
+	if ((flags & ~IBV_REREG_MR_FLAGS_SUPPORTED) ||
+	    ((flags & IBV_REREG_MR_CHANGE_TRANSLATION) && (!length || !addr)) ||
+	    (access && !(flags & IBV_REREG_MR_CHANGE_ACCESS))) {
+		errno = EINVAL;
+		return IBV_REREG_MR_ERR_INPUT;
+	}
+	if (!known(mr)) {
+		errno = EINVAL;
+		return IBV_REREG_MR_ERR_CMD;
+	}
+	enter(REREG_MR, mr->context);
+	int error = check_access((unsigned int)access);
+	if (!error && (flags & IBV_REREG_MR_CHANGE_TRANSLATION))
+		error = pin(addr, length, (unsigned int)access);
+	if (!error)
+		hold();
+	leave();
+	if (error) {
+		errno = error;
+		return IBV_REREG_MR_ERR_CMD;
+	}
+	if (flags & IBV_REREG_MR_CHANGE_PD) {
+		atomic_fetch_add(&domain_of(pd)->regions, 1);
+		atomic_fetch_sub(&domain_of(mr->pd)->regions, 1);
+		mr->pd = pd;
+	}
+	if (flags & IBV_REREG_MR_CHANGE_TRANSLATION) {
+		mr->addr = addr;
+		mr->length = length;
+	}
+	succeed(saved);
+	return 0;
+}
+
+EXPORT int dereg_mr_1_1(struct ibv_mr *mr)
+{
+	int saved = errno;
+
+	device_of(mr->context);
+	if (!forget(mr))
+		return errno = EINVAL;
+	enter(DEREG_MR, mr->context);
+	hold();
+	leave();
+	atomic_fetch_sub(&domain_of(mr->pd)->regions, 1);
+	free(mr);
+	succeed(saved);
+	return 0;
+}
+CURRENT(dereg_mr_1_1, ibv_dereg_mr);
+
+/* ---- The 1.0 ABI: structures of 2006 around today's objects ---- */
+
+struct device_1_0 {
+	void *obsolete[2];
+	struct ibv_device *real_device;
+	struct _ibv_device_ops ops;
+};
+
+struct context_1_0 {
+	struct device_1_0 *device;
+	void (*ops[27])(void);
+	int cmd_fd;
+	int async_fd;
+	int num_comp_vectors;
+	struct ibv_context *real_context;
+};
+
+struct pd_1_0 {
+	struct context_1_0 *context;
+	uint32_t handle;
+	struct ibv_pd *real_pd;
+};
+
+struct mr_1_0 {
+	struct context_1_0 *context;
+	struct pd_1_0 *pd;
+	uint32_t handle;
+	uint32_t lkey;
+	uint32_t rkey;
+	struct ibv_mr *real_mr;
+};
+
+/* The returned list has one entry before its first: the real list, for the way back. */
+EXPORT struct device_1_0 **get_device_list_1_0(int *num_devices)
+{
+	int n;
+	struct ibv_device **real = ibv_get_device_list(&n);
+	if (!real)
+		return NULL;
+	struct device_1_0 **list = calloc((size_t)n + 2, sizeof *list);
+	struct device_1_0 *all = calloc((size_t)n + 1, sizeof *all);
+	if (!list || !all) {
+		free(list);
+		free(all);
+		ibv_free_device_list(real);
+		return NULL;
+	}
+	list[0] = (struct device_1_0 *)real;
+	for (int i = 0; i < n; i++) {
+		all[i].real_device = real[i];
+		list[i + 1] = &all[i]; /* never freed: an open context points to it */
+	}
+	if (num_devices)
+		*num_devices = n;
+	return list + 1;
+}
+COMPAT(get_device_list_1_0, ibv_get_device_list);
+
+EXPORT void free_device_list_1_0(struct device_1_0 **list)
+{
+	ibv_free_device_list((struct ibv_device **)list[-1]);
+	free(list - 1);
+}
+COMPAT(free_device_list_1_0, ibv_free_device_list);
+
+EXPORT const char *get_device_name_1_0(struct device_1_0 *device)
+{
+	return ibv_get_device_name(device->real_device);
+}
+COMPAT(get_device_name_1_0, ibv_get_device_name);
+
+EXPORT struct context_1_0 *open_device_1_0(struct device_1_0 *device)
+{
+	struct context_1_0 *context = calloc(1, sizeof *context);
+	if (!context)
+		return NULL;
+	context->device = device;
+	context->real_context = ibv_open_device(device->real_device);
+	if (!context->real_context) {
+		free(context);
+		return NULL;
+	}
+	return context;
+}
+COMPAT(open_device_1_0, ibv_open_device);
+
+EXPORT int close_device_1_0(struct context_1_0 *context)
+{
+	int error = ibv_close_device(context->real_context);
+	if (!error)
+		free(context);
+	return error;
+}
+COMPAT(close_device_1_0, ibv_close_device);
+
+EXPORT struct pd_1_0 *alloc_pd_1_0(struct context_1_0 *context)
+{
+	struct pd_1_0 *pd = calloc(1, sizeof *pd);
+	if (!pd)
+		return NULL;
+	pd->context = context;
+	pd->real_pd = ibv_alloc_pd(context->real_context);
+	if (!pd->real_pd) {
+		free(pd);
+		return NULL;
+	}
+	pd->handle = pd->real_pd->handle;
+	return pd;
+}
+COMPAT(alloc_pd_1_0, ibv_alloc_pd);
+
+EXPORT int dealloc_pd_1_0(struct pd_1_0 *pd)
+{
+	int error = ibv_dealloc_pd(pd->real_pd);
+	if (!error)
+		free(pd);
+	return error;
+}
+COMPAT(dealloc_pd_1_0, ibv_dealloc_pd);
+
+EXPORT struct mr_1_0 *reg_mr_1_0(struct pd_1_0 *pd, void *addr, size_t length, int access)
+{
+	struct mr_1_0 *mr = calloc(1, sizeof *mr);
+	if (!mr)
+		return NULL;
+#ifdef FAKE_IBV_WITHOUT_IOVA2
+	struct ibv_mr *real = ibv_reg_mr(pd->real_pd, addr, length, access);
+#else
+	struct ibv_mr *real = ibv_reg_mr_iova2(pd->real_pd, addr, length, (uintptr_t)addr,
+					       (unsigned int)access);
+#endif
+	if (!real) {
+		free(mr);
+		return NULL;
+	}
+	mr->context = pd->context;
+	mr->pd = pd;
+	mr->handle = real->handle;
+	mr->lkey = real->lkey;
+	mr->rkey = real->rkey;
+	mr->real_mr = real;
+	return mr;
+}
+COMPAT(reg_mr_1_0, ibv_reg_mr);
+
+EXPORT int dereg_mr_1_0(struct mr_1_0 *mr)
+{
+	int error = ibv_dereg_mr(mr->real_mr);
+	if (!error)
+		free(mr);
+	return error;
+}
+COMPAT(dereg_mr_1_0, ibv_dereg_mr);
