@@ -18,9 +18,9 @@ fn main() {
         "cargo::rustc-cdylib-link-arg=-Wl,--version-script={}",
         script.display()
     );
-    // Also names the base version; without it that would be the path of this build.
+    // The soname is also the name of the base version, which would otherwise be the path of this build.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libmrlock.so.0");
-    // The name by which a debugger finds what was stripped.
+    // A debugger finds the stripped debug symbols by the build id.
     println!("cargo::rustc-cdylib-link-arg=-Wl,--build-id=sha1");
     // An undefined symbol is an error here, not in every process that is told to preload the library.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");

@@ -78,7 +78,7 @@ fn uncontended() {
     let [nothing, mrlock, ..] = locks();
     let pair = [nothing, mrlock];
 
-    println!("## A call that waits for nobody\n");
+    println!("## A call that does not wait\n");
     header(&["one call", "preloaded", "ns", "more, ns", "ratio"]);
     let rows = [
         (
@@ -193,7 +193,7 @@ fn contended() {
         &|found| significant(100.0 * found.lost),
     );
     table(
-        "Time for each call, in holds: 1 is what cannot be beaten",
+        "Time for each call, in holds: 1 is the best possible",
         &|_, _| true,
         &|found| format!("{:.3}", found.stretch),
     );

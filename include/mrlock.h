@@ -1,8 +1,8 @@
 /*
  * mrlock: one thread of a process at a time registers RDMA memory. See mrlock(7).
  *
- * The library does that by itself, linked ahead of libibverbs or preloaded. This header is for programs that want to know,
- * or to take the same lock around code of their own.
+ * Linked ahead of libibverbs or preloaded, the library does that without any call of the program. This header is for programs
+ * that read its counters, or take the same lock around code of their own.
  *
  * Functions may be called from any thread, in a forked child, before main() and after it. Those that can fail return an error
  * number, as pthread functions do; none changes errno.
@@ -11,7 +11,7 @@
  * and mrlock_unlock() do nothing and return 0, mrlock_active() returns 0, mrlock_stats() ENOSYS and mrlock_version() "" (empty).
  * Define it in every file of a program or in none, and call the functions by their plain names: their addresses may be null.
  *
- * Made from src/api.rs, src/stats.rs and cbindgen.toml by `make header`.
+ * Generated from src/api.rs, src/stats.rs and cbindgen.toml by `make header`.
  */
 #ifndef MRLOCK_H
 #define MRLOCK_H
@@ -58,11 +58,11 @@
  */
 struct mrlock_snapshot {
   /**
-   * Its name: "ibv_reg_mr", say, "uverbs:REG_MR" for what only the ioctl hook saw, "mrlock_lock", or "all".
+   * The name: "ibv_reg_mr"; "uverbs:REG_MR" for a call that only the ioctl hook saw; "mrlock_lock"; "all".
    */
   char entry_point[32];
   /**
-   * Calls that went through the lock. What a call calls in turn is part of it.
+   * Calls that took the lock. A call from within another call is part of that call.
    */
   uint64_t calls;
   /**
@@ -74,7 +74,7 @@ struct mrlock_snapshot {
    */
   uint64_t waits;
   /**
-   * How long these waited, all together, in nanoseconds.
+   * The sum of their waits, in nanoseconds.
    */
   uint64_t wait_ns;
   /**
@@ -82,8 +82,8 @@ struct mrlock_snapshot {
    */
   uint64_t longest_wait_ns;
   /**
-   * How long the lock was held. Measured if MRLOCK_REPORT asks for a report, and from the first mrlock_stats() on.
-   * What is called between mrlock_lock() and mrlock_unlock() has its time counted there.
+   * How long the lock was held, in nanoseconds. Measured if MRLOCK_REPORT is set, and from the first mrlock_stats() on.
+   * The time of a call between mrlock_lock() and mrlock_unlock() counts for "mrlock_lock" alone.
    */
   uint64_t inside_ns;
   /**
@@ -91,8 +91,8 @@ struct mrlock_snapshot {
    */
   uint64_t longest_inside_ns;
   /**
-   * The most threads that were inside or waiting at one moment: so many would have met inside without mrlock. Of the
-   * whole process, whichever entry point is asked for.
+   * The largest number of threads that were inside or waiting at the same moment: without mrlock, up to so many would
+   * have been inside. The number is that of the whole process, for every entry point.
    */
   uint64_t most_at_once;
 };
@@ -102,27 +102,30 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Takes the lock that registrations take: until the matching mrlock_unlock(), no other thread of this process is inside a
- * registration or deregistration, or holds the lock by this function. For code that must not run beside a registration and
- * that mrlock does not know: freeing GPU memory, or a provider's own call.
+ * Takes the lock that registrations take. Until the matching mrlock_unlock(), no other thread of this process is inside a
+ * serialized registration or deregistration, or between mrlock_lock() and mrlock_unlock(). Use it around code that must not
+ * run at the same time as a registration and that mrlock does not intercept: freeing GPU memory, or a driver's own call.
  *
- * May be nested, and the thread that holds the lock may register. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS decide about
- * registrations; this function locks whatever they say. As with any lock, a thread that holds it must not wait for another
- * thread that may want it. That includes loading a library, whose constructors may wait.
+ * Calls may be nested, and the thread that holds the lock may register. The settings decide which registrations take the
+ * lock; this function takes it whatever they say. As with any lock, a thread that holds it must not wait for another thread
+ * that may want it. That includes loading a library, whose constructors may wait.
+ *
+ * With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda frees with a
+ * mutex of its own held: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
  *
  * @return 0; EAGAIN if it is nested 2147483647 deep.
  *
- * Thread-safe and async-signal-safe: in a signal handler, it nests with what the signal has interrupted, and a handler must
- * end what it begins. After fork(), the child holds the lock if the thread that forked held it; otherwise it is free. (Not
- * for a child of vfork().) A thread that ends while it holds the lock loses it within about a second, and a line on stderr
- * says so. Not a cancellation point.
+ * Thread-safe and async-signal-safe. In a signal handler, it nests inside what the signal has interrupted; the handler must
+ * release what it takes. After fork(), the child holds the lock if the thread that forked held it; otherwise the lock is
+ * free. Not for a child of vfork(). If a thread ends while it holds the lock, the lock is freed within about a second, and a
+ * line on stderr says so. Not a cancellation point.
  */
 MRLOCK_FUNCTION int mrlock_lock(void);
 
 /**
- * Undoes the last mrlock_lock() of this thread. The outermost frees the lock.
+ * Undoes one mrlock_lock() of this thread. The call that matches the outermost mrlock_lock() frees the lock.
  *
- * @return 0; EPERM, and nothing is done, if this thread does not have the lock by mrlock_lock().
+ * @return 0; EPERM if this thread does not hold the lock by mrlock_lock(). Then nothing is done.
  *
  * Thread-safe and async-signal-safe; after fork() see mrlock_lock().
  */
@@ -135,15 +138,15 @@ MRLOCK_FUNCTION int mrlock_unlock(void);
  *     for (unsigned int i = 1; mrlock_stats(i, &stats, sizeof stats) == 0; i++)
  *             printf("%s: %llu calls\n", stats.entry_point, (unsigned long long)stats.calls);
  *
- * @param entry_point  MRLOCK_ALL for the sum, or the longest, of all. 1, 2, ... for one after the other, in an order that may
- *                     change with the version: the name is in the snapshot.
- * @param stats        Where to write it.
- * @param size         sizeof *stats, as the caller knows it. A library that knows less sets the rest to zero; one
- *                     that knows more leaves it out.
- * @return 0; ENOENT if there are not so many entry points; EINVAL if stats is NULL or size 0.
+ * @param entry_point  MRLOCK_ALL for all together: sums, and the longest of all. 1, 2, ... for a single one. The order may
+ *                     change with the version; the name is in the snapshot.
+ * @param stats        Where to write the snapshot.
+ * @param size         sizeof *stats in the caller's header. A library with a shorter struct sets the rest to zero; one
+ *                     with a longer struct leaves its last fields out.
+ * @return 0; ENOENT if there are fewer entry points; EINVAL if stats is NULL or size is 0.
  *
- * Thread-safe, async-signal-safe, and good after fork(). Each number is read by itself; between mrlock_lock() and
- * mrlock_unlock() they are all of one moment.
+ * Thread-safe, async-signal-safe, and usable after fork(). Each number is read separately. Between mrlock_lock() and
+ * mrlock_unlock(), no other thread changes the numbers of registrations and deregistrations.
  */
 MRLOCK_FUNCTION int mrlock_stats(unsigned int entry_point, struct mrlock_snapshot *stats, size_t size);
 
@@ -151,26 +154,26 @@ MRLOCK_FUNCTION int mrlock_stats(unsigned int entry_point, struct mrlock_snapsho
  * Says whether a registration takes the lock right now, and through which hooks.
  *
  * It looks up which definition of ibv_reg_mr, and of ioctl, a call would reach from where libmrlock.so was loaded. If it is
- * preloaded, or the program is linked to it, the answer holds for every module that has no definition of its own. If it came
- * with a plugin, by dlopen(), the answer holds for that plugin.
+ * preloaded, or the program is linked to it, the answer holds for every module that has no definition of its own. If dlopen()
+ * loaded it with a plugin, the answer holds for that plugin.
  *
  * @return MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL if both hooks are reached.
  *         MRLOCK_ACTIVE_IOCTL alone: the program is linked to libibverbs before mrlock. Registrations take the lock on their
  *         way into the kernel.
- *         MRLOCK_ACTIVE_VERBS alone: a library is linked to mrlock, but the program is not. Callers that have libibverbs from
- *         dlopen(), as NCCL has, do not take the lock.
- *         0: no registration takes it. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS may be the reason, too.
+ *         MRLOCK_ACTIVE_VERBS alone: a library is linked to mrlock, but the program is not. Callers that load libibverbs by
+ *         dlopen(), such as NCCL, do not take the lock.
+ *         0: no registration takes it. The reason can be a setting: MRLOCK, MRLOCK_CALLS or MRLOCK_HOOKS.
  *
- * Thread-safe, and good after fork(). Calls the loader, so it is not for signal handlers, nor for use between mrlock_lock()
- * and mrlock_unlock(): another thread may be loading a library whose constructor waits for the lock. Afterwards dlerror()
- * returns NULL.
+ * Thread-safe, and usable after fork(). It calls the loader: do not use it in a signal handler, nor between mrlock_lock() and
+ * mrlock_unlock(), because another thread may be loading a library whose constructor waits for the lock. Afterwards
+ * dlerror() returns NULL.
  */
 MRLOCK_FUNCTION int mrlock_active(void);
 
 /**
- * The version of the library that is loaded; MRLOCK_VERSION is that of this header.
+ * The version of the loaded library; MRLOCK_VERSION is that of this header.
  *
- * @return "MAJOR.MINOR.PATCH", for as long as the process runs.
+ * @return "MAJOR.MINOR.PATCH", valid until the process ends.
  *
  * Thread-safe and async-signal-safe.
  */

@@ -95,14 +95,14 @@ static const char *find_library(void)
 	stop(REFUSED, "%s: no libmrlock.so.0 here or in %s", here, LIBRARY_FROM_HERE);
 }
 
-/* This system's loader says best what is wrong with a library. */
+/* Loads the library into this process: the loader's own message says best what is wrong with it. */
 static void try_to_load(const char *library)
 {
 	char **environment = environ, *empty[] = {NULL};
 
 	if (strpbrk(library, " :"))
 		stop(REFUSED, "%s: LD_PRELOAD takes no path with a blank or a colon: move the library", library);
-	/* What the settings ask for is COMMAND's to say. */
+	/* The settings are for COMMAND: the library must not read them here. */
 	environ = empty;
 	if (!dlopen(library, RTLD_NOW | RTLD_LOCAL))
 		stop(REFUSED, "the library cannot be loaded: %s", dlerror());
@@ -136,16 +136,16 @@ static const char *find_program(const char *command)
 	stop_for_errno(command);
 }
 
-/* Stops if the loader would ignore LD_PRELOAD in `program`, because it gains what its user has not. */
+/* Stops if the loader would ignore LD_PRELOAD in `program`, because it has privileges that its user does not have. */
 static void look_at_privileges(const char *program, const struct stat *status)
 {
-	/* Set-gid counts only where the group may run it. To whom it gives nothing new, the loader listens: root, its owner. */
+	/* The set-gid bit counts only if the group may execute it. If the user gains nothing, the loader honours LD_PRELOAD. */
 	int set_gid = (status->st_mode & S_ISGID) && (status->st_mode & S_IXGRP);
 	int gains = ((status->st_mode & S_ISUID) && status->st_uid != getuid()) || (set_gid && status->st_gid != getgid());
 
 	if (gains && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
 		stop(REFUSED, "%s: set-uid or set-gid: the loader ignores LD_PRELOAD", program);
-	/* no_new_privs takes the capabilities away, but not that the loader is warned. */
+	/* With no_new_privs it gets no capabilities, but the loader ignores LD_PRELOAD all the same. */
 	if (getuid() != 0 && getxattr(program, "security.capability", NULL, 0) > 0)
 		stop(REFUSED, "%s: has file capabilities: the loader ignores LD_PRELOAD", program);
 }
@@ -174,7 +174,7 @@ static void look_at_loader(const char *program, int file)
 			stop(REFUSED, "%s: not a glibc program, its loader is %s", program, loader);
 		return;
 	}
-	/* An init process for containers, or a loader that is called as a program: what it runs is what counts. */
+	/* An init process for containers, or a loader that is called as a program: only the programs that it runs matter. */
 	fprintf(stderr, "mrlock-run: warning: %s: statically linked: the library is loaded only into what it runs\n", program);
 }
 
@@ -186,7 +186,7 @@ static void look_at(const char *program, int scripts)
 	int file = open(program, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (file < 0 && errno == EACCES && access(program, X_OK) == 0 && stat(program, &status) == 0) {
-		/* It may be run, but not read; and no script, which somebody has to read. */
+		/* The user may run it but not read it. It is no script: an interpreter would have to read that. */
 		look_at_privileges(program, &status);
 		return;
 	}

@@ -1,4 +1,4 @@
-//! The C API. `include/mrlock.h` is made from this file: the comments here are the documentation there.
+//! The C API. `make header` generates `include/mrlock.h` from this file, with its comments as documentation.
 
 use crate::{
     hook::{self, section},
@@ -24,27 +24,30 @@ export!(mrlock_stats @@ "MRLOCK_0.1");
 export!(mrlock_active @@ "MRLOCK_0.1");
 export!(mrlock_version @@ "MRLOCK_0.1");
 
-/// Takes the lock that registrations take: until the matching mrlock_unlock(), no other thread of this process is inside a
-/// registration or deregistration, or holds the lock by this function. For code that must not run beside a registration and
-/// that mrlock does not know: freeing GPU memory, or a provider's own call.
+/// Takes the lock that registrations take. Until the matching mrlock_unlock(), no other thread of this process is inside a
+/// serialized registration or deregistration, or between mrlock_lock() and mrlock_unlock(). Use it around code that must not
+/// run at the same time as a registration and that mrlock does not intercept: freeing GPU memory, or a driver's own call.
 ///
-/// May be nested, and the thread that holds the lock may register. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS decide about
-/// registrations; this function locks whatever they say. As with any lock, a thread that holds it must not wait for another
-/// thread that may want it. That includes loading a library, whose constructors may wait.
+/// Calls may be nested, and the thread that holds the lock may register. The settings decide which registrations take the
+/// lock; this function takes it whatever they say. As with any lock, a thread that holds it must not wait for another thread
+/// that may want it. That includes loading a library, whose constructors may wait.
+///
+/// With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda frees with a
+/// mutex of its own held: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
 ///
 /// @return 0; EAGAIN if it is nested 2147483647 deep.
 ///
-/// Thread-safe and async-signal-safe: in a signal handler, it nests with what the signal has interrupted, and a handler must
-/// end what it begins. After fork(), the child holds the lock if the thread that forked held it; otherwise it is free. (Not
-/// for a child of vfork().) A thread that ends while it holds the lock loses it within about a second, and a line on stderr
-/// says so. Not a cancellation point.
+/// Thread-safe and async-signal-safe. In a signal handler, it nests inside what the signal has interrupted; the handler must
+/// release what it takes. After fork(), the child holds the lock if the thread that forked held it; otherwise the lock is
+/// free. Not for a child of vfork(). If a thread ends while it holds the lock, the lock is freed within about a second, and a
+/// line on stderr says so. Not a cancellation point.
 extern "C" fn mrlock_lock() -> c_int {
     if section::begin() { 0 } else { libc::EAGAIN }
 }
 
-/// Undoes the last mrlock_lock() of this thread. The outermost frees the lock.
+/// Undoes one mrlock_lock() of this thread. The call that matches the outermost mrlock_lock() frees the lock.
 ///
-/// @return 0; EPERM, and nothing is done, if this thread does not have the lock by mrlock_lock().
+/// @return 0; EPERM if this thread does not hold the lock by mrlock_lock(). Then nothing is done.
 ///
 /// Thread-safe and async-signal-safe; after fork() see mrlock_lock().
 extern "C" fn mrlock_unlock() -> c_int {
@@ -57,15 +60,15 @@ extern "C" fn mrlock_unlock() -> c_int {
 ///     for (unsigned int i = 1; mrlock_stats(i, &stats, sizeof stats) == 0; i++)
 ///             printf("%s: %llu calls\n", stats.entry_point, (unsigned long long)stats.calls);
 ///
-/// @param entry_point  MRLOCK_ALL for the sum, or the longest, of all. 1, 2, ... for one after the other, in an order that may
-///                     change with the version: the name is in the snapshot.
-/// @param stats        Where to write it.
-/// @param size         sizeof *stats, as the caller knows it. A library that knows less sets the rest to zero; one
-///                     that knows more leaves it out.
-/// @return 0; ENOENT if there are not so many entry points; EINVAL if stats is NULL or size 0.
+/// @param entry_point  MRLOCK_ALL for all together: sums, and the longest of all. 1, 2, ... for a single one. The order may
+///                     change with the version; the name is in the snapshot.
+/// @param stats        Where to write the snapshot.
+/// @param size         sizeof *stats in the caller's header. A library with a shorter struct sets the rest to zero; one
+///                     with a longer struct leaves its last fields out.
+/// @return 0; ENOENT if there are fewer entry points; EINVAL if stats is NULL or size is 0.
 ///
-/// Thread-safe, async-signal-safe, and good after fork(). Each number is read by itself; between mrlock_lock() and
-/// mrlock_unlock() they are all of one moment.
+/// Thread-safe, async-signal-safe, and usable after fork(). Each number is read separately. Between mrlock_lock() and
+/// mrlock_unlock(), no other thread changes the numbers of registrations and deregistrations.
 unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, size: usize) -> c_int {
     if stats.is_null() || size == 0 {
         return libc::EINVAL;
@@ -86,19 +89,19 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
 /// Says whether a registration takes the lock right now, and through which hooks.
 ///
 /// It looks up which definition of ibv_reg_mr, and of ioctl, a call would reach from where libmrlock.so was loaded. If it is
-/// preloaded, or the program is linked to it, the answer holds for every module that has no definition of its own. If it came
-/// with a plugin, by dlopen(), the answer holds for that plugin.
+/// preloaded, or the program is linked to it, the answer holds for every module that has no definition of its own. If dlopen()
+/// loaded it with a plugin, the answer holds for that plugin.
 ///
 /// @return MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL if both hooks are reached.
 ///         MRLOCK_ACTIVE_IOCTL alone: the program is linked to libibverbs before mrlock. Registrations take the lock on their
 ///         way into the kernel.
-///         MRLOCK_ACTIVE_VERBS alone: a library is linked to mrlock, but the program is not. Callers that have libibverbs from
-///         dlopen(), as NCCL has, do not take the lock.
-///         0: no registration takes it. MRLOCK, MRLOCK_CALLS and MRLOCK_HOOKS may be the reason, too.
+///         MRLOCK_ACTIVE_VERBS alone: a library is linked to mrlock, but the program is not. Callers that load libibverbs by
+///         dlopen(), such as NCCL, do not take the lock.
+///         0: no registration takes it. The reason can be a setting: MRLOCK, MRLOCK_CALLS or MRLOCK_HOOKS.
 ///
-/// Thread-safe, and good after fork(). Calls the loader, so it is not for signal handlers, nor for use between mrlock_lock()
-/// and mrlock_unlock(): another thread may be loading a library whose constructor waits for the lock. Afterwards dlerror()
-/// returns NULL.
+/// Thread-safe, and usable after fork(). It calls the loader: do not use it in a signal handler, nor between mrlock_lock() and
+/// mrlock_unlock(), because another thread may be loading a library whose constructor waits for the lock. Afterwards
+/// dlerror() returns NULL.
 extern "C" fn mrlock_active() -> c_int {
     let is_caught = |layer, symbol: &CStr| {
         policy::serializes(Kind::Registration, layer) && resolve::is_bound_to_us(symbol)
@@ -115,9 +118,9 @@ extern "C" fn mrlock_active() -> c_int {
     })
 }
 
-/// The version of the library that is loaded; MRLOCK_VERSION is that of this header.
+/// The version of the loaded library; MRLOCK_VERSION is that of this header.
 ///
-/// @return "MAJOR.MINOR.PATCH", for as long as the process runs.
+/// @return "MAJOR.MINOR.PATCH", valid until the process ends.
 ///
 /// Thread-safe and async-signal-safe.
 extern "C" fn mrlock_version() -> *const c_char {

@@ -1,11 +1,11 @@
 //! `libmrlock.so` is loaded into an unmodified process, by `LD_PRELOAD` or linked ahead of libibverbs. From then on no two
 //! threads of that process are ever inside an RDMA memory registration at the same time. Nothing else changes.
 //!
-//! Why: nvidia-peermem's page callbacks can race inside the kernel when several threads register GPU memory on several
-//! `ibv_context`s at once. One at a time is safe, and registration is set-up work: the data path never comes here.
+//! Why: with older NVIDIA drivers, nvidia-peermem's page callbacks can race inside the kernel when several threads register
+//! GPU memory on several `ibv_context`s at once. The data path (sends, reads, writes) never enters this library.
 //!
-//! A call flows one way: [`hook`] -> [`policy`] -> [`lock`] -> [`resolve`]d function -> and back out. What a program may call
-//! itself, with `<mrlock.h>`, is in [`api`]. ARCHITECTURE.md says how the files stand together.
+//! A call goes one way: [`hook`] -> [`policy`] -> [`lock`] -> the function that [`resolve`] has found -> and back. The
+//! functions of `<mrlock.h>` are in [`api`]. ARCHITECTURE.md describes the files and their layers.
 //!
 //! The rules that hold in every file:
 //!
@@ -53,7 +53,7 @@ mod thread;
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
-    /// the middle of a run. A call that comes earlier (a dependency's constructor) reads them itself.
+    /// the middle of a run. A call before this (from a dependency's constructor) reads them itself.
     #[ctor(unsafe)]
     fn load() {
         let config = config::get();
@@ -71,8 +71,8 @@ extern "C" fn after_fork() {
     stats::reset(hook::operations());
 }
 
-/// Writes the report at normal exit. A plain pointer in `.fini_array` needs no registration, which could allocate, and
-/// nothing is torn down here: a call that comes later is still served.
+/// Writes the report at normal exit. A pointer in `.fini_array` needs no registration at run time, which could allocate.
+/// Nothing is torn down: a later call is still served.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static REPORT_AT_EXIT: extern "C" fn() = {
@@ -82,8 +82,8 @@ static REPORT_AT_EXIT: extern "C" fn() = {
     write_report
 };
 
-/// Nothing here is meant to panic, and `tests/artefact.rs` checks that no panic of ours is left in the built library.
-/// Should one be reached all the same, the thread stops here and the host lives on.
+/// No code of ours panics: `tests/artefact.rs` checks that the built library contains no such panic. If one is reached
+/// nevertheless, only this thread stops, and the host continues.
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(panic: &core::panic::PanicInfo) -> ! {
@@ -94,8 +94,8 @@ fn panic(panic: &core::panic::PanicInfo) -> ! {
     }
 }
 
-// Core is compiled to unwind and names this symbol; nothing here does, so nothing ever calls it. Hidden, because a process
-// may have Rust libraries that do.
+// `core` is compiled with unwinding and refers to this symbol. This library never unwinds, so nothing calls it. It is hidden
+// because other Rust libraries of the process may define their own.
 #[cfg(not(test))]
 core::arch::global_asm!(
     ".globl rust_eh_personality",

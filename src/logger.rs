@@ -4,14 +4,14 @@ use crate::{sys, text::Text};
 use core::fmt::Write;
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// Longer lines are cut: PIPE_BUF is 4096 and a line must stay in one piece beside those of other processes.
+/// Longer lines are cut. Below PIPE_BUF, which is 4096, a write to a pipe is not mixed with those of other processes.
 const LONGEST_LINE: usize = 1024;
 
 struct StandardError;
 
 impl Log for StandardError {
     fn enabled(&self, _: &Metadata) -> bool {
-        true // the level is compared by the facade before it comes here
+        true // the facade has compared the level already
     }
 
     fn log(&self, record: &Record) {
@@ -32,9 +32,9 @@ impl Log for StandardError {
     fn flush(&self) {}
 }
 
-/// From now on, lines up to `level` are written.
+/// Makes this the sink, for messages up to `level`.
 pub fn install(level: LevelFilter) {
-    // It fails only when a sink is already there, and that one is ours: the facade is linked into this library alone.
+    // It fails only if a sink is set already. That one is ours: this copy of the facade is linked into this library alone.
     let _ = log::set_logger(&StandardError);
     log::set_max_level(level);
 }

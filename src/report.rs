@@ -14,11 +14,10 @@ use core::{
 use libc::c_int;
 use log::error;
 
-/// Long enough for a report, with room to grow.
+/// Larger than any report.
 type Page = Text<4096>;
 
-/// Writes the report on `operations` where `MRLOCK_REPORT` says. A process without a serialized call and without libibverbs
-/// writes none.
+/// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and libibverbs is not loaded.
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &config::get().report;
     if matches!(to, Report::Off) || (stats::most_at_once() == 0 && !resolve::is_libibverbs_loaded())
@@ -55,7 +54,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
             continue;
         }
-        // Calls that come through the verbs hooks have their rows there; the others are for calls that do not.
+        // The verbs rows are always shown; the others only if a call passed no verbs hook.
         if operation.layer != Layer::Verbs && counters.calls.get() == 0 {
             continue;
         }
@@ -82,7 +81,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     }
 }
 
-/// Nanoseconds with three digits and a unit that suits them.
+/// The time with three digits and the fitting unit.
 fn duration(nanoseconds: &Counter) -> Text<16> {
     let ns = nanoseconds.get();
     let (unit, name) = match ns {
@@ -100,7 +99,7 @@ fn duration(nanoseconds: &Counter) -> Text<16> {
     }
 }
 
-/// What the kernel calls this program: at most 15 bytes.
+/// The name that the kernel has for this program: at most 15 bytes.
 fn program_name() -> Text<16> {
     let mut name = [0u8; 16];
     // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
@@ -120,8 +119,8 @@ fn write_file(name: &FileName, page: &Page) {
     }
 }
 
-/// Appends `text` to the file with the NUL-terminated name `path`, because several processes may share it. Never through a
-/// link, and never waiting for a FIFO's reader.
+/// Appends `text` to the file with the NUL-terminated name `path`: several processes may share it. Follows no symbolic link,
+/// and does not wait for a FIFO's reader.
 fn append(path: &[u8], text: &[u8]) -> Result<(), Errno> {
     let flags = libc::O_WRONLY
         | libc::O_CREAT

@@ -1,14 +1,14 @@
 //! The function that the caller would have reached without us.
 //!
-//! The dynamic linker binds a call to the first definition in the global scope or, failing that, to one in the scope that the
-//! caller was loaded with. We are in the global scope, so we go on behind ourselves: there is the next definition, in every
-//! program that is linked to libibverbs, and it is everybody's.
+//! The dynamic linker binds a call to the first definition in the global scope. If there is none, it takes one from the scope
+//! that the caller was loaded with. This library is in the global scope. In a program that is linked to libibverbs, the next
+//! definition in that scope is the real function, for every caller.
 //!
-//! A Python process has none there: libibverbs came with an extension module, outside the global scope, and there may be a
-//! second copy with another one. Which copy a call is for is told by what it is applied to. A protection domain or memory
-//! region is good in the copy that made it and fatal in any other, so no working program passes it to another. (The return
-//! address is no evidence: in Debian's build the inner call of `ibv_reg_mr` is a jump, and returns to NCCL, which has
-//! no libibverbs of its own; a call may also come through a pointer or a wrapper.)
+//! In a Python process there is no next definition: an extension module loaded libibverbs, outside the global scope, and another
+//! module may have loaded a second copy. The object of a call tells which copy the call is for: a protection domain or memory
+//! region works only in the copy that made it, so no working program passes it to another. (The return address does not tell.
+//! In Debian's build the inner call of `ibv_reg_mr` is a jump, and returns to NCCL, which has no libibverbs of its own. A call
+//! may also come through a pointer or a wrapper.)
 
 use crate::sys::Errno;
 use core::{
@@ -30,8 +30,7 @@ pub struct Object {
     context: *const Context,
 }
 
-/// How `struct ibv_context` begins. `ibv_poll_cq` is an inline function that reads `poll_cq`: every program compiled since
-/// rdma-core's beginnings relies on where it is.
+/// How `struct ibv_context` begins. The offset of `poll_cq` is part of the ABI: the inline function `ibv_poll_cq` reads it.
 #[repr(C)]
 struct Context {
     device: *const c_void,
@@ -39,14 +38,14 @@ struct Context {
     poll_cq: *const c_void,
 }
 
-/// The function of the device's driver that tells one copy of libibverbs from another: a copy loads drivers of its own.
+/// A function of the device's driver. It identifies the copy of libibverbs, because each copy loads its own drivers.
 ///
 /// # Safety
 ///
-/// `object` is null, or points to what a libibverbs made.
+/// `object` is null, or points to an object that a libibverbs made.
 #[inline]
 unsafe fn driver_function(object: *const Object) -> *const c_void {
-    // SAFETY: as above; what the real function is about to look into, this may look into.
+    // SAFETY: as above. The real function is about to read the same fields.
     unsafe { object.as_ref().and_then(|object| object.context.as_ref()) }
         .map_or(ptr::null(), |context| context.poll_cq)
 }
@@ -70,11 +69,10 @@ impl fmt::Display for Symbol {
 /// Finds the functions for `N` symbols of libibverbs, which are named by their index.
 pub struct Resolver<const N: usize> {
     symbols: [Symbol; N],
-    /// What was found behind us in the global scope when we were loaded. It stays the first there: what is loaded later comes
-    /// behind it.
+    /// The next definitions in the global scope when we were loaded. They stay the next: later modules come after them.
     global: Targets<N>,
-    /// What was found for each copy of libibverbs, by a function of its driver. Fixed in size: a driver that finds no room is
-    /// looked up at every call, which costs some microseconds and is otherwise the same.
+    /// The functions of each copy of libibverbs, by a function of its driver. The table has a fixed size: if it is full, a call
+    /// looks its function up every time, which takes some microseconds.
     by_driver: [Slot<N>; SLOTS],
 }
 
@@ -100,13 +98,13 @@ impl<const N: usize> Resolver<N> {
 
     /// The function for a call of the symbol `index` that is applied to `object`, if there is one in this process.
     ///
-    /// Looks it up at most once for each copy of libibverbs, all symbols together: a call from within a call must find its
-    /// function without asking the loader, because the lock is held then. What is not found is looked up again next time.
-    /// Leaves errno alone.
+    /// Looks all symbols up together, once for each copy of libibverbs: a call from within a call must find its function without
+    /// the loader, because the lock is held then. A function that is not found is looked up again at the next call. Does not
+    /// change errno.
     ///
     /// # Safety
     ///
-    /// `object` is null, or points to what a libibverbs made.
+    /// `object` is null, or points to an object that a libibverbs made.
     #[inline]
     pub unsafe fn target(&self, index: usize, object: *const Object) -> Option<Target> {
         // SAFETY: passed on to the caller.
@@ -127,8 +125,8 @@ impl<const N: usize> Resolver<N> {
             .or_else(|| self.find(driver, index))
     }
 
-    /// Looks behind us in the global scope. Called once by our constructor, when there is no other thread and the program's
-    /// own libraries are there; what comes into that scope later is found when it is first called for.
+    /// Looks for the next definitions in the global scope. Our constructor calls this once, when there is no other thread and the
+    /// program's own libraries are loaded. A definition that enters the scope later is found at the first call that needs it.
     pub fn find_in_global_scope(&self) {
         self.set(&self.global, &self.symbols.map(next_in_global_scope));
         forget_failures();
@@ -153,7 +151,7 @@ impl<const N: usize> Resolver<N> {
         })
     }
 
-    /// What was found for this driver.
+    /// The function that was found for this driver.
     #[inline]
     fn known(&self, driver: *const c_void, index: usize) -> Option<Target> {
         let key = (driver as usize).wrapping_add(FIRST_KEY);
@@ -198,14 +196,14 @@ impl<const N: usize> Resolver<N> {
     }
 }
 
-/// Forgets what our look-ups left for dlerror() to report. (Had the host something to ask it for, that is gone since glibc
-/// began the first of them.)
+/// Clears the error that our look-ups left for dlerror(). (An error of the host's own is lost already: glibc clears it at the
+/// start of each look-up.)
 fn forget_failures() {
     // SAFETY: dlerror() has no preconditions.
     unsafe { libc::dlerror() };
 }
 
-/// Its soname, by which the loader knows it wherever it came from.
+/// Its soname. The loader knows a loaded library by this name, whatever its path.
 const LIBIBVERBS: &CStr = c"libibverbs.so.1";
 
 /// Whether this process has loaded the system's libibverbs.
@@ -213,15 +211,15 @@ pub fn is_libibverbs_loaded() -> bool {
     Module::loaded(LIBIBVERBS).is_some()
 }
 
-/// Whether a call of this function, from a module that is loaded as we are, reaches our definition. Asks the loader.
+/// Whether a call of this function, from a module in the same scope as ours, reaches our definition. Calls the loader.
 pub fn is_bound_to_us(symbol: &CStr) -> bool {
     // SAFETY: the name is NUL-terminated.
     let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
     // SAFETY: as above.
     let is_before_another = || !unsafe { libc::dlsym(RTLD_NEXT, symbol.as_ptr()) }.is_null();
     let ours = match describe(first) {
-        // The main program. A program that is not position-independent and takes the function's address has a stub of that
-        // name, which jumps to the first real definition: ours, unless there is none behind us.
+        // The main program. If it is not position-independent and takes the function's address, it has a stub of that name,
+        // which jumps to the first real definition. That is ours, unless there is none after ours.
         Some(module) if module.file.is_empty() => is_before_another(),
         Some(module) => Some(module.base) == our_base(),
         None => false,
@@ -230,8 +228,9 @@ pub fn is_bound_to_us(symbol: &CStr) -> bool {
     ours
 }
 
-/// The definition behind ours. Another library that stands in for libibverbs may have it without a version, and dlvsym()
-/// passes by those; but of several versions in one module, dlsym() takes the oldest, before glibc 2.36.
+/// The next definition after ours. Neither function of the loader is enough. Another library that replaces libibverbs may
+/// define the symbol without a version, which dlvsym() does not find. Of several versions in one module, dlsym() takes the
+/// oldest, before glibc 2.36.
 fn next_in_global_scope(symbol: Symbol) -> Option<Target> {
     let (symbol, version) = (symbol.name.as_ptr(), symbol.version.as_ptr());
     // SAFETY: the name is NUL-terminated.
@@ -252,8 +251,8 @@ impl Module {
         NonNull::new(unsafe { libc::dlopen(name.as_ptr(), RTLD_NOLOAD | RTLD_LAZY) }).map(Self)
     }
 
-    /// The first definition in this module and its dependencies, unless that is our own. One without a version will do: a
-    /// module with libibverbs built in may have left the versions out.
+    /// The first definition in this module and its dependencies, unless that is our own. It may lack a version: a module with
+    /// libibverbs built in may define the functions without versions.
     fn find(&self, symbol: Symbol) -> Option<Target> {
         let (handle, name) = (self.0.as_ptr(), symbol.name.as_ptr());
         // SAFETY: the handle is open; both strings are NUL-terminated.
@@ -286,7 +285,7 @@ fn keep_loaded(target: Target) -> Target {
     target
 }
 
-/// What the loader knows of the module that contains an address.
+/// A module, as the loader describes it.
 struct Description {
     /// Where it is loaded: no two modules have the same.
     base: usize,
@@ -317,13 +316,13 @@ fn our_base() -> Option<usize> {
     describe(our_base as *const c_void).map(|module| module.base)
 }
 
-/// Describes the module that contains `address`. Good as long as the module is loaded: the caller knows that it is in use.
+/// Describes the module that contains `address`. Valid while the module is loaded: the caller knows that it is in use.
 fn describe(address: *const c_void) -> Option<Description> {
     let (mut info, mut module) = (MaybeUninit::uninit(), ptr::null());
     if dladdr1(address, &mut info, &mut module, RTLD_DL_LINKMAP) == 0 {
         return None;
     }
-    // SAFETY: found, so it points to the loader's own record of the module.
+    // SAFETY: dladdr1() has succeeded, so this points to the loader's own record of the module.
     let LinkMap { base, name } = unsafe { module.read() };
     // SAFETY: NUL-terminated, and it lives as long as the module.
     let file = unsafe { CStr::from_ptr(name) };
@@ -344,10 +343,10 @@ impl fmt::Display for Location {
     }
 }
 
-/// A driver has a few functions of this kind, a process one or two drivers.
+/// A driver has a few such functions, and a process has one or two drivers.
 const SLOTS: usize = 32;
 
-/// A function for each symbol, or null. Each is good by itself: code that stays loaded.
+/// A function for each symbol, or null. The functions are independent of each other, and their code stays loaded.
 struct Targets<const N: usize>([AtomicPtr<c_void>; N]);
 
 impl<const N: usize> Targets<N> {
@@ -363,7 +362,7 @@ impl<const N: usize> Targets<N> {
 }
 
 struct Slot<const N: usize> {
-    /// `FREE`, or `CLAIMED` until the targets are there, or the address of the function plus `FIRST_KEY`: there may be none.
+    /// `FREE`; `CLAIMED` until the targets are set; then the address of the function, which may be null, plus `FIRST_KEY`.
     driver: AtomicUsize,
     targets: Targets<N>,
 }

@@ -1,4 +1,4 @@
-//! What happened so far: counting, and snapshots for the program.
+//! The counting of calls, and snapshots of the counters for the program.
 
 use crate::{
     config::{self, Report},
@@ -10,7 +10,7 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-// The next two are part of include/mrlock.h, which is made from this file and src/api.rs.
+// The next two are part of include/mrlock.h, which is generated from this file and src/api.rs.
 
 /// For mrlock_stats(): all entry points together.
 pub const MRLOCK_ALL: c_uint = 0;
@@ -19,42 +19,43 @@ pub const MRLOCK_ALL: c_uint = 0;
 #[repr(C)]
 #[derive(Default)]
 pub struct Snapshot {
-    /// Its name: "ibv_reg_mr", say, "uverbs:REG_MR" for what only the ioctl hook saw, "mrlock_lock", or "all".
+    /// The name: "ibv_reg_mr"; "uverbs:REG_MR" for a call that only the ioctl hook saw; "mrlock_lock"; "all".
     pub entry_point: [c_char; 32],
-    /// Calls that went through the lock. What a call calls in turn is part of it.
+    /// Calls that took the lock. A call from within another call is part of that call.
     pub calls: u64,
     /// How many of them failed.
     pub failures: u64,
     /// How many of them had to wait for another thread.
     pub waits: u64,
-    /// How long these waited, all together, in nanoseconds.
+    /// The sum of their waits, in nanoseconds.
     pub wait_ns: u64,
     /// The longest wait.
     pub longest_wait_ns: u64,
-    /// How long the lock was held. Measured if MRLOCK_REPORT asks for a report, and from the first mrlock_stats() on.
-    /// What is called between mrlock_lock() and mrlock_unlock() has its time counted there.
+    /// How long the lock was held, in nanoseconds. Measured if MRLOCK_REPORT is set, and from the first mrlock_stats() on.
+    /// The time of a call between mrlock_lock() and mrlock_unlock() counts for "mrlock_lock" alone.
     pub inside_ns: u64,
     /// The longest time that the lock was held.
     pub longest_inside_ns: u64,
-    /// The most threads that were inside or waiting at one moment: so many would have met inside without mrlock. Of the
-    /// whole process, whichever entry point is asked for.
+    /// The largest number of threads that were inside or waiting at the same moment: without mrlock, up to so many would
+    /// have been inside. The number is that of the whole process, for every entry point.
     pub most_at_once: u64,
 }
 
-/// The most threads that were inside or waiting at one moment.
+/// The largest number of threads that were inside or waiting at the same moment.
 static MOST_AT_ONCE: Counter = Counter::new();
 
 /// Whether the program has asked for a snapshot.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the time inside is wanted: two clock reads a call.
+/// Whether to measure the time inside, which takes two clock reads a call.
 #[inline]
 pub fn is_timed() -> bool {
-    // Relaxed: it orders nothing.
+    // Relaxed: it publishes no other data.
     !matches!(config::get().report, Report::Off) || ASKED.load(Ordering::Relaxed)
 }
 
-/// Counts one call; `admission` is what it entered the lock with, if it was not inside already. The caller holds the lock.
+/// Counts one call. `admission` is what the lock returned: `None` if the thread held the lock already. The caller holds the
+/// lock.
 #[inline]
 pub fn record(
     operation: &Operation,
@@ -86,12 +87,12 @@ pub fn record_inside(operation: &Operation, inside: u64) {
     operation.counters.longest_inside.raise_to(inside);
 }
 
-/// The most threads that were inside or waiting at one moment; 0 if no call was serialized.
+/// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized.
 pub fn most_at_once() -> u64 {
     MOST_AT_ONCE.get()
 }
 
-/// What happened so far, in all `operations` or in one; see `mrlock_stats` for which.
+/// The counters of all `operations`, or of one; `entry_point` is as in `mrlock_stats`.
 pub fn snapshot(
     mut operations: impl Iterator<Item = &'static Operation>,
     entry_point: c_uint,
@@ -129,9 +130,9 @@ impl Snapshot {
     }
 }
 
-/// Sets the counters of `operations` to zero: what a forked child reports is its own.
+/// Sets the counters of `operations` to zero: a forked child reports its own calls only.
 pub fn reset(operations: impl Iterator<Item = &'static Operation>) {
-    // Where nothing was counted, no page is written, and so none is copied.
+    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
     if most_at_once() == 0 {
         return;
     }

@@ -75,7 +75,7 @@ impl Errno {
     }
 }
 
-/// The number, and for the usual ones the words of strerror(3), which itself may translate them, and so allocate.
+/// The number and, for common errors, the text of strerror(3). Not strerror() itself: it may translate the text, and so allocate.
 impl fmt::Display for Errno {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let meaning = match self.0 {
@@ -134,7 +134,7 @@ pub fn clock(clock: libc::clockid_t) -> u64 {
 /// Nanoseconds in a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
 
-/// Lets other threads run that are ready to, on this processor.
+/// Lets other ready threads run on this processor.
 pub fn yield_now() {
     // SAFETY: no preconditions; it cannot fail.
     unsafe { syscall!(SYS_sched_yield) };
@@ -167,7 +167,7 @@ pub fn without_signals(body: impl FnOnce()) {
 
 /// Writes `bytes` to `descriptor` in one piece. The error is that of write(2), or ENOSPC if only a part was written.
 ///
-/// A pipe that nothing reads raises no SIGPIPE in the host, nor a file that may not grow SIGXFSZ.
+/// The host gets no SIGPIPE if the pipe has no reader, and no SIGXFSZ if the file has reached its size limit.
 pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
     let signals: SignalSet = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
     let before = change_signal_mask(libc::SIG_BLOCK, signals);
@@ -177,7 +177,7 @@ pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
     // SAFETY: the bytes are valid for the length given.
     let written = unsafe { syscall!(SYS_write, descriptor, bytes.as_ptr(), bytes.len()) };
     let is_complete = usize::try_from(written) == Ok(bytes.len());
-    // What was pending before is the host's. What our write raised is taken back; without a failed write there is none.
+    // A signal that was pending before is the host's. Ours can be pending only if the write has failed: take it back.
     let ours = signals & !pending;
     if !is_complete && ours != 0 {
         let at_once = libc::timespec {

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-/// Up to `N` bytes of text. What does not fit is left out, and the rest is still good.
+/// Up to `N` bytes of text. What does not fit is left out; the text before it stays.
 pub struct Text<const N: usize> {
     bytes: [u8; N],
     length: usize,
@@ -42,12 +42,12 @@ impl<const N: usize> Text<N> {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// Whether all that was written did fit.
+    /// Whether everything that was written has fitted.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Ends the text with a newline, in place of its last byte if there is no room left.
+    /// Ends the text with a newline, which replaces the last byte if the buffer is full.
     pub fn end_line(&mut self) {
         self.length = self.length.min(N.saturating_sub(1));
         self.push(b'\n');

@@ -87,9 +87,9 @@ macro_rules! thread_variable {
     };
 }
 
-/// Makes a system call, and returns what the kernel returns: a negative number is an error's, negated.
+/// Makes a system call, and returns what the kernel returns: on failure, the negated error number.
 ///
-/// Not libc's `syscall()`, which sets errno, which is the host's, and which another preloaded library may replace: libfaketime
+/// Not libc's `syscall()`: it sets errno, which belongs to the host, and another preloaded library may replace it. libfaketime
 /// answers clock_gettime() and futex() there with a clock of its own.
 ///
 /// # Safety

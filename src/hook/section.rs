@@ -1,4 +1,4 @@
-//! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code that takes the lock as a call does.
+//! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code holds the lock, as a hooked call does.
 
 use super::serialize::LOCK;
 use crate::{
@@ -8,13 +8,13 @@ use crate::{
 };
 use core::ptr;
 
-/// How deep sections nest at most.
+/// The greatest depth to which sections nest.
 const DEEPEST: u32 = i32::MAX as u32;
 
-/// A section as the report and the log name it.
+/// The operation of all sections, for the report and the log.
 pub static SECTION: Operation = Operation::new("mrlock_lock", Kind::Section, Layer::Program);
 
-/// Begins a section; `false` if the thread is in too many, one within the other.
+/// Begins a section; `false` if the thread is in `DEEPEST` sections already.
 pub fn begin() -> bool {
     thread::with(|thread| {
         let sections = thread.sections.get();
@@ -37,7 +37,7 @@ pub fn begin() -> bool {
     })
 }
 
-/// Ends a section; `false` if the thread is in none.
+/// Ends the innermost section; `false` if the thread is in none.
 pub fn end() -> bool {
     thread::with(|thread| {
         let Some(sections) = thread.sections.get().checked_sub(1) else {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_an_end_to_how_deep_they_nest() {
+    fn sections_nest_to_a_limit() {
         assert!(!end());
         assert!(begin());
         thread::with(|thread| thread.sections.set(DEEPEST));
