@@ -44,7 +44,7 @@ use crate::sys::{self, now};
 #[cfg(loom)]
 use crate::{futex, identity};
 
-/// How long the next in line stays awake, in nanoseconds (measured: benches/RESULTS.md). Where calls are shorter, nobody is
+/// How long the next in line stays awake, in nanoseconds (measured: benches/README.md). Where calls are shorter, nobody is
 /// waited for to wake up, which would take 5 to 50 us.
 const AWAKE: u64 = if cfg!(loom) { 0 } else { 300_000 };
 
