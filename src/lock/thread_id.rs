@@ -60,17 +60,9 @@ impl ThreadId {
         self.id() == sys::thread_id()
     }
 
-    fn alive_at(self) -> u64 {
+    /// When it was alive, in hundredths of a second since boot.
+    pub fn alive_at(self) -> u64 {
         self.bits >> ID_BITS
-    }
-
-    /// A thread that had the same id and ended a second earlier.
-    #[cfg(test)]
-    pub fn earlier(self) -> Self {
-        Self {
-            bits: self.bits - (100 << ID_BITS),
-            ..self
-        }
     }
 
     /// Whether this thread has ended. Not said of one that lives, however slow, stopped or asleep it is; nor of one that
@@ -96,6 +88,12 @@ impl ThreadId {
         let is_later = |status: Status| status.started > self.alive_at();
         thread.has_ended || is_later(thread) && Status::of_process().is_some_and(|it| !is_later(it))
     }
+}
+
+/// When this process seems to have started.
+#[cfg(test)]
+pub fn process_start() -> Option<u64> {
+    Status::of_process().map(|process| process.started)
 }
 
 /// Whether /proc counts processes as this one does. (In another process id namespace, an id there is another thread's.)
