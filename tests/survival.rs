@@ -419,22 +419,23 @@ fn calls_where_a_process_begins_and_ends() {
 
 // Many
 
-/// A thread that leaves and comes again at once, 2 ms each time, keeps another one out of a mutex for as long as chance has it.
+/// Threads that leave and come again at once keep another one out of a mutex for as long as chance has it.
 #[test]
 fn no_waiter_is_bypassed_for_long() {
-    let program = client("bypass").args(["20", "1000"]);
-    let program = program.env("FAKE_IBV_HOLD_US", "2000");
+    let program = client("bypass").args(["20", "2000"]);
     let bypassed =
         |stdout: &str| -> u32 { words(stdout, "bypassed")[0].parse().expect("a number") };
+    // Four others ahead, 2 ms each, are 40 calls of 0.2 ms.
+    const BOUND: u32 = 150;
     let mutex = fixtures().join("peers/pthread.so");
     let with_a_mutex = program.clone().env("LD_PRELOAD", mutex).run();
     let with_a_mutex = with_a_mutex.succeeded("with a mutex");
     assert!(
-        bypassed(&with_a_mutex.stdout) > 20,
+        bypassed(&with_a_mutex.stdout) > BOUND,
         "no hazard: {with_a_mutex:#?}"
     );
     let stdout = quiet_output(&program);
-    assert!(bypassed(&stdout) <= 10, "{stdout}");
+    assert!(bypassed(&stdout) <= BOUND, "{stdout}");
 }
 
 /// 1,001,472 calls. The witness: FAKE_IBV_RACE=die.

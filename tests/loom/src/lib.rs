@@ -276,7 +276,7 @@ fn contend(way: Way, end: End, threads: u64, entries: usize) {
 }
 
 /// Runs `model` in every interleaving; with a bound, in those in which no more than so many times a thread loses the processor
-/// although it could go on.
+/// although it could go on. (Without one, two threads that sleep and enter twice take more than a quarter of an hour.)
 fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
@@ -294,14 +294,18 @@ macro_rules! models {
 }
 
 models! {
+    two_that_spin_once: Spins, Nothing, 2 x 1, None;
+    two_that_sleep_once: Sleeps, Nothing, 2 x 1, None;
+    two_that_reserve_once: Reserves, Nothing, 2 x 1, None;
     two_that_spin: Spins, Nothing, 2 x 2, None;
-    two_that_sleep: Sleeps, Nothing, 2 x 2, None;
-    two_that_reserve: Reserves, Nothing, 2 x 2, None;
-    three_that_spin: Spins, Nothing, 3 x 1, None;
-    three_that_sleep: Sleeps, Nothing, 3 x 1, None;
-    three_that_reserve: Reserves, Nothing, 3 x 1, None;
-    impatient: Sleeps, Sleeps, 3 x 1, Some(2);
-    impatient_reserving: Reserves, Sleeps, 3 x 1, Some(2);
-    a_holder_that_ends: Sleeps, Holder, 3 x 1, Some(2);
-    a_holder_that_ends_reserving: Reserves, Holder, 3 x 1, Some(2);
+    two_that_sleep: Sleeps, Nothing, 2 x 2, Some(5);
+    two_that_reserve: Reserves, Nothing, 2 x 2, Some(5);
+    three_that_spin: Spins, Nothing, 3 x 1, Some(2);
+    three_that_sleep: Sleeps, Nothing, 3 x 1, Some(2);
+    three_that_reserve: Reserves, Nothing, 3 x 1, Some(2);
+    two_whose_sleeps_end: Sleeps, Sleeps, 2 x 1, None;
+    three_whose_sleeps_end: Sleeps, Sleeps, 3 x 1, Some(1);
+    three_that_reserve_and_whose_sleeps_end: Reserves, Sleeps, 3 x 1, Some(1);
+    a_holder_that_has_ended_and_one: Reserves, Holder, 2 x 1, None;
+    a_holder_that_has_ended_and_two: Reserves, Holder, 3 x 1, Some(1);
 }
