@@ -68,7 +68,7 @@ pub fn record(
     if failed {
         counters.failures.add(1);
     }
-    let at_once = admission.map_or(1, |admission| admission.crowd);
+    let at_once = admission.map_or(1, |admission| admission.contenders);
     if let Some(waited) = admission.and_then(|admission| admission.waited) {
         counters.waits.add(1);
         counters.waiting.add(waited);

@@ -1,15 +1,15 @@
 //! What the library keeps for each thread.
 
-use crate::lock::Place;
+use crate::lock::ThreadState;
 use core::cell::Cell;
 
 /// Zeroed when a thread starts; nothing is to be done when it ends.
 #[repr(C)]
 pub struct Thread {
     /// Where the thread stands with the lock.
-    pub place: Place,
+    pub lock: ThreadState,
     /// Where it stands with the lock that keeps frees of GPU memory out.
-    pub frees: Place,
+    pub frees: ThreadState,
     /// How many calls it is in that were let through, one within the other.
     pub let_through: Cell<u32>,
     /// How many sections it is in: how often it has called `mrlock_lock`, less how often `mrlock_unlock`.
@@ -22,7 +22,7 @@ impl Thread {
     /// Whether it is in a hooked call: each hold of the lock is either a call's or a section's.
     #[inline]
     pub fn is_in_call(&self) -> bool {
-        self.place.depth() > self.sections.get()
+        self.lock.depth() > self.sections.get()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::serialize::LOCK;
 use crate::{
-    lock::Purpose,
+    lock::CallInfo,
     operation::{Kind, Layer, Operation},
     stats, sys, thread,
 };
@@ -21,12 +21,12 @@ pub fn begin() -> bool {
         if sections == DEEPEST {
             return false;
         }
-        let purpose = Purpose {
+        let info = CallInfo {
             name: &SECTION.name,
             address: ptr::null(),
             length: 0,
         };
-        let admission = LOCK.enter(&thread.place, &purpose);
+        let admission = LOCK.lock(&thread.lock, &info);
         thread.sections.set(sections + 1);
         if admission.is_some() {
             stats::record(&SECTION, &admission, false, None);
@@ -50,7 +50,7 @@ pub fn end() -> bool {
                 stats::record_inside(&SECTION, sys::now().saturating_sub(since));
             }
         }
-        LOCK.leave(&thread.place);
+        LOCK.unlock(&thread.lock);
         true
     })
 }

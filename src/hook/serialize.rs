@@ -1,7 +1,7 @@
 //! `serialize()`: the one path that every hooked call takes.
 
 use crate::{
-    lock::{Admission, Lock, Purpose},
+    lock::{Admission, CallInfo, Lock},
     operation::{Memory, Operation},
     policy, stats, sys,
     thread::{self, Thread},
@@ -39,7 +39,7 @@ impl Outcome for libc::c_int {
 #[inline]
 pub fn is_part_of_a_call() -> bool {
     thread::with(|thread| {
-        thread.let_through.get() > 0 || thread.is_in_call() && LOCK.is_held_here(&thread.place)
+        thread.let_through.get() > 0 || thread.is_in_call() && LOCK.is_held_by(&thread.lock)
     })
 }
 
@@ -52,7 +52,7 @@ pub fn serialize<R: Outcome>(
     call: impl FnOnce() -> R,
 ) -> R {
     thread::with(|thread| {
-        if thread.is_in_call() && LOCK.is_held_here(&thread.place)
+        if thread.is_in_call() && LOCK.is_held_by(&thread.lock)
             || !policy::serializes(operation.kind, operation.layer)
         {
             return call();
@@ -61,22 +61,22 @@ pub fn serialize<R: Outcome>(
             return let_through(thread, call);
         }
         let region = memory.region();
-        let purpose = Purpose {
+        let info = CallInfo {
             name: &operation.name,
             address: region.address,
             length: region.length,
         };
-        let admission = LOCK.enter(&thread.place, &purpose);
+        let admission = LOCK.lock(&thread.lock, &info);
         let is_exclusive = policy::excludes_frees();
         if is_exclusive {
-            FREES.enter(&thread.frees, &purpose);
+            FREES.lock(&thread.frees, &info);
         }
         let result = count(operation, &admission, call);
         if is_exclusive {
-            FREES.leave(&thread.frees);
+            FREES.unlock(&thread.frees);
         }
-        LOCK.leave(&thread.place);
-        trace_call(&purpose, &admission, &result);
+        LOCK.unlock(&thread.lock);
+        trace_call(&info, &admission, &result);
         result
     })
 }
@@ -87,15 +87,15 @@ pub fn serialize_free<R: Outcome>(operation: &'static Operation, call: impl FnOn
         if !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
-        let purpose = Purpose {
+        let info = CallInfo {
             name: &operation.name,
             address: ptr::null(),
             length: 0,
         };
-        let admission = FREES.enter(&thread.frees, &purpose);
+        let admission = FREES.lock(&thread.frees, &info);
         let result = count(operation, &admission, call);
-        FREES.leave(&thread.frees);
-        trace_call(&purpose, &admission, &result);
+        FREES.unlock(&thread.frees);
+        trace_call(&info, &admission, &result);
         result
     })
 }
@@ -125,25 +125,25 @@ fn count<R: Outcome>(
 }
 
 #[inline]
-fn trace_call<R: Outcome>(purpose: &Purpose, admission: &Option<Admission>, result: &R) {
+fn trace_call<R: Outcome>(info: &CallInfo, admission: &Option<Admission>, result: &R) {
     if log_enabled!(Level::Trace) {
-        say(purpose, admission, result.failed());
+        say(info, admission, result.failed());
     }
 }
 
 #[cold]
-fn say(purpose: &Purpose, admission: &Option<Admission>, failed: bool) {
+fn say(info: &CallInfo, admission: &Option<Admission>, failed: bool) {
     let outcome = if failed { "failed" } else { "succeeded" };
     let waited = admission
         .and_then(|admission| admission.waited)
         .unwrap_or(0);
-    trace!("{purpose}: {outcome}, waited {waited} ns");
+    trace!("{info}: {outcome}, waited {waited} ns");
 }
 
 /// For the one thread that a forked child has: each lock is free, or its own if it forked from inside.
 pub fn after_fork() {
     thread::with(|thread| {
-        LOCK.after_fork(&thread.place);
+        LOCK.after_fork(&thread.lock);
         FREES.after_fork(&thread.frees);
         // The section that it is in was counted in the parent.
         thread.section_since.set(0);

@@ -1,103 +1,128 @@
-//! The lock: first come, first served; the thread inside may enter again; who has to wait sleeps in the kernel.
+//! The lock: one thread inside, which may enter again; a running thread takes it when it is free; no waiter is bypassed for
+//! long; waiters sleep in the kernel.
 //!
-//! Where nobody is, a thread enters with one compare-exchange that puts its own id into the lock's word, and leaves with
-//! another. Where somebody is, it draws a ticket, and enters when that is served. Leaving serves the next ticket, and wakes the
-//! thread that holds it; where calls are short, also the one behind, which is to be awake when its turn comes. Nothing here is ever
-//! allocated, freed or initialized.
+//! Nothing here is ever allocated, freed or initialized: all zero is a free lock, and a thread that never came here.
 //!
-//! A turn is taken, never given: only who puts its id into the word is inside. Therefore a ticket may be passed over at any
-//! time. Its thread, should it live, finds that out, and draws another.
+//! # What one thread does
+//!
+//! ```text
+//!               the lock is open                          unlock: if the successor is
+//!   outside ------------------------------> holder        asleep, wake it; if there is
+//!      |                                    ^  ^  |       none, wake one of the queue
+//!      | otherwise                 is open  |  |  | -----------------------------> outside
+//!      v                                    |  |
+//!   waiter ---------------------------------+  | free for some looks,
+//!      |  |                                 ^  | or free and reserved
+//!      |  | no successor, queue empty       |  |
+//!      |  +------------------------> successor | spins; reserves the lock when it was bypassed
+//!      | otherwise                     ^       | for long enough; sleeps where calls are long
+//!      v         woken, or a long sleep|
+//!   wait queue ------------------------+
+//! ```
+//!
+//! The lock is *open* if it is free and not reserved. There is one *successor* at most: the waiter that is next. All others sleep
+//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`); one that has slept there before
+//! comes before all that have not.
+//!
+//! # The bound
+//!
+//! A successor enters after `BYPASS_LONG` at most, and the call that is inside then. A waiter with n others ahead of it
+//! enters after n + 1 times that, and the wake-ups. Until then, a thread that leaves and comes again keeps the lock, which
+//! costs no wake-up. (Threads with a real-time priority are woken before all others.)
+//!
+//! # Invariants
+//!
+//! 1. A thread is inside if and only if its id is the holder's in the word. It has put it there itself, where there
+//!    was none. So successors, reservations and wake-ups may be taken back at any time.
+//! 2. Whatever changes the word is a read-modify-write, and each turn has another number: a change that is made by a thread
+//!    that has read an old state fails.
+//! 3. A wake-up is under way (`WAKING`) only where there is no successor.
+//! 4. A waiter reads the count of the event that it will sleep for, then confirms the state that makes it sleep; a thread that
+//!    wakes others changes the state, then the count. So either the waiter sees the new state, or the kernel sees the
+//!    new count.
+//! 5. While the lock is open and threads wait, one that is awake is going to look: the successor, a thread that was woken, or one
+//!    that is about to wake another. A reserved lock has a successor, which is awake or about to be woken.
+//! 6. A thread that ends anywhere breaks 5 at worst. No sleep is longer than the watchdog's period, and a waiter that has
+//!    slept for so long replaces an ended holder, or a successor that makes nothing of its chance.
 
+#[cfg(not(loom))]
+mod fork;
 #[cfg(not(loom))]
 mod futex;
-#[cfg(not(loom))]
-mod identity;
-mod owner;
-mod patrol;
+mod holder;
 mod state;
+mod successor;
+#[cfg(not(loom))]
+mod thread_id;
+mod watchdog;
 
-pub use owner::Purpose;
+pub use holder::CallInfo;
 
+use crate::sys::now;
+#[cfg(loom)]
+use crate::{fork, futex, thread_id};
 use core::{cell::Cell, sync::atomic::compiler_fence};
-use futex::{Slept, Word};
-use identity::Identity;
-use owner::Owner;
-use patrol::Patrol;
-use state::{State, Ticket};
-use sync::{AtomicBool, AtomicU64, Ordering, give_way};
+use fork::ForkMark;
+use futex::{EventCount, Wakes, Wakeup};
+use holder::HolderRecord;
+use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
+use successor::{Move, Succession};
+use sync::{AtomicBool, AtomicU64, Ordering, yield_now};
+use thread_id::ThreadId;
+use watchdog::Watchdog;
 
-/// What the lock is made of: the machine's, or loom's when tests/loom checks the algorithm.
+/// What the lock is made of: the machine's, or loom's when the model checks the algorithm.
 mod sync {
     #[cfg(not(loom))]
-    pub use crate::sys::yield_now as give_way;
-    // A hint that orders nothing: one value at a time is all that the model has to try.
+    pub use crate::sys::yield_now;
+    // Hints and statistics, which order nothing: one value at a time is all that the model has to try.
     pub use core::sync::atomic::AtomicBool;
     #[cfg(not(loom))]
-    pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub use core::sync::atomic::{AtomicU64, Ordering};
     #[cfg(loom)]
     pub use loom::{
         sync::atomic::{AtomicU64, Ordering},
-        thread::yield_now as give_way,
+        thread::yield_now,
     };
 }
-use crate::sys::{self, now};
-#[cfg(loom)]
-use crate::{futex, identity};
 
-/// How long the next in line stays awake, in nanoseconds (measured: benches/README.md). Where calls are shorter, nobody is
-/// waited for to wake up, which would take 5 to 50 us.
-const AWAKE: u64 = if cfg!(loom) { 0 } else { 300_000 };
-
-/// Where calls are longer, one ticket in so many finds out whether they still are.
-const TRIED_AGAIN: u64 = if cfg!(loom) { 2 } else { 8 };
-
-/// Each waiter sleeps on a bell of its own as long as there are no more waiters than bells. A power of two. (The model has all
-/// of them share one.)
-const BELLS: usize = if cfg!(loom) { 1 } else { 1024 };
-
-/// A first-come-first-served, re-entrant lock. All zero: nobody is there.
+/// A re-entrant lock with bounded bypass. All zero: free.
+#[cfg_attr(loom, derive(Default))]
 pub struct Lock {
-    /// Who is inside and who waits: a `State`.
-    word: Line<AtomicU64>,
-    /// The thread inside, and what for.
-    inside: Line<Owner>,
-    /// The last call that was waited for took longer than the next in line stays awake.
-    is_slow: Line<AtomicBool>,
-    /// Where the holder of ticket `t` sleeps: `bells[t % BELLS]`.
-    bells: [Bell; BELLS],
+    fork: ForkMark,
+    /// A `State`.
+    word: CachePadded<AtomicU64>,
+    /// The holder and its call.
+    record: CachePadded<HolderRecord>,
+    /// Where the successor sleeps.
+    successor: CachePadded<EventCount>,
+    /// The wait queue: those that have slept in it before, and all others.
+    requeued: EventCount,
+    queued: EventCount,
+    /// What successors have found out: whether calls are long.
+    are_long: AtomicBool,
+    /// How many threads wait, at most: one that ends while it waits stays in it.
+    waiters: AtomicU64,
 }
 
 /// A value on a cache line of its own; on two, because processors fetch them in pairs.
+#[cfg_attr(loom, derive(Default))]
 #[repr(align(128))]
-struct Line<T>(T);
+struct CachePadded<T>(T);
 
-/// Where one waiter sleeps.
-struct Bell {
-    /// Changed by every ring; `ASLEEP` is set while somebody may sleep on it.
-    word: Word,
-    /// The waiter.
-    owner: Owner,
-}
-
-/// In a bell's word: somebody may be asleep on it.
-const ASLEEP: u32 = 1;
-/// In a bell's word: what each ring adds, so that who is about to fall asleep sees that it was rung.
-const RING: u32 = 2;
-
-/// Where one thread stands with the lock. All zero: it never came here.
+/// What one thread knows of itself. All zero: it never came here.
 ///
 /// Plain cells, because only the thread itself and the signal handlers that interrupt it look.
 #[repr(C)]
-pub struct Place {
-    /// Who it is; looked up once.
-    thread: Cell<Identity>,
-    /// How often it has come out of fork() as somebody else.
-    forks: Cell<u32>,
-    /// The ticket that it waits with, or is just drawing; 0 for none. Noted before it is drawn: a signal handler that
-    /// interrupts the thread anywhere from there to its turn waits with the same ticket.
-    ticket: Cell<Ticket>,
-    /// How often it has entered, or is about to, and not left.
+pub struct ThreadState {
+    /// Looked up once.
+    id: Cell<ThreadId>,
+    /// How often it has locked, or is about to, and not unlocked.
     depth: Cell<u32>,
+    /// How many waits it is in: a signal handler that interrupts one may begin another.
+    waits: Cell<u64>,
+    /// A wake-up may be under way that only this thread can complete.
+    is_called: Cell<bool>,
 }
 
 /// What it took to get in.
@@ -106,33 +131,33 @@ pub struct Admission {
     /// Nanoseconds of waiting; `None` if the lock was free.
     pub waited: Option<u64>,
     /// How many threads were inside or waiting just then, this one included.
-    pub crowd: u64,
+    pub contenders: u64,
 }
 
 impl Admission {
     /// Into a free lock.
     const AT_ONCE: Self = Self {
         waited: None,
-        crowd: 1,
+        contenders: 1,
     };
 }
 
-impl Place {
-    /// A thread of the model's.
-    #[cfg(loom)]
-    pub fn of(thread: u64) -> Self {
+impl ThreadState {
+    /// A thread that has this id, or seems to.
+    #[cfg(any(test, loom))]
+    pub fn of(id: u64) -> Self {
         Self {
-            thread: Cell::new(Identity {
-                number: thread,
+            id: Cell::new(ThreadId {
+                bits: id,
                 process: 0,
             }),
-            forks: Cell::new(0),
-            ticket: Cell::new(0),
             depth: Cell::new(0),
+            waits: Cell::new(0),
+            is_called: Cell::new(false),
         }
     }
 
-    /// How often the thread has entered and not left.
+    /// How often the thread has locked and not unlocked.
     #[inline]
     pub fn depth(&self) -> u32 {
         self.depth.get()
@@ -144,363 +169,335 @@ impl Lock {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            word: Line(AtomicU64::new(0)),
-            inside: Line(Owner::nobody()),
-            is_slow: Line(AtomicBool::new(false)),
-            bells: [const {
-                Bell {
-                    word: Word(sync::AtomicU32::new(0)),
-                    owner: Owner::nobody(),
-                }
-            }; BELLS],
+            fork: ForkMark::new(),
+            word: CachePadded(AtomicU64::new(0)),
+            record: CachePadded(HolderRecord::new()),
+            successor: CachePadded(EventCount::new()),
+            requeued: EventCount::new(),
+            queued: EventCount::new(),
+            are_long: AtomicBool::new(false),
+            waiters: AtomicU64::new(0),
         }
     }
 
     /// A free lock of the model's.
     #[cfg(loom)]
-    pub fn new() -> Self {
-        let bell = || Bell {
-            word: Word::default(),
-            owner: Owner::default(),
-        };
+    pub fn with_long_calls(are_long: bool) -> Self {
         Self {
-            word: Line(AtomicU64::new(0)),
-            inside: Line(Owner::default()),
-            is_slow: Line(AtomicBool::new(false)),
-            bells: core::array::from_fn(|_| bell()),
+            are_long: AtomicBool::new(are_long),
+            ..Self::default()
         }
     }
 
-    /// Enters, after everybody who came before; `None` if this thread is inside already. Either way, `leave` has to follow on the
-    /// same thread.
+    /// Enters; `None` if this thread is inside already. Either way, `unlock` has to follow on the same thread.
     ///
     /// A signal handler may come here at any time. Where it interrupts this thread's call, it is inside already; where it
-    /// interrupts the wait, it waits with the same ticket, and what it has entered is the thread's when it returns.
+    /// interrupts the wait, what it has entered is the thread's when it returns.
     #[inline]
-    pub fn enter(&self, place: &Place, purpose: &Purpose) -> Option<Admission> {
-        place.depth.set(place.depth.get().wrapping_add(1));
+    pub fn lock(&self, thread: &ThreadState, call: &CallInfo) -> Option<Admission> {
+        thread.depth.set(thread.depth.get().wrapping_add(1));
         // A handler that comes in from here on is not the last to leave.
         compiler_fence(Ordering::SeqCst);
-        let (state, me) = self.look(place);
+        let (state, me) = self.look(thread);
         if state.holder() == me.id() {
             None
-        } else if state.count() == 0 && self.take(state, me, purpose) {
+        } else if state.is_open() && self.take(state, state.taken_by(me.id()), me, call) {
             Some(Admission::AT_ONCE)
         } else {
-            self.queue(place, purpose)
+            Some(self.wait(state, thread, call))
         }
     }
 
     /// Whether the calling thread is inside.
     #[inline]
-    pub fn is_held_here(&self, place: &Place) -> bool {
-        let me = place.thread.get();
+    pub fn is_held_by(&self, thread: &ThreadState) -> bool {
+        let me = thread.id.get();
         me.is_known() && self.state().holder() == me.id()
     }
 
-    /// Takes one `enter` back. With the thread's last, in whatever order they end, the next in line enters.
+    /// Takes one `lock` back. With the thread's last, in whatever order they end, the lock is free.
     #[inline]
-    pub fn leave(&self, place: &Place) {
-        place.depth.set(place.depth.get().wrapping_sub(1));
-        // A handler that comes in from here on leaves for us.
+    pub fn unlock(&self, thread: &ThreadState) {
+        thread.depth.set(thread.depth.get().wrapping_sub(1));
+        // A handler that comes in from here on unlocks for us.
         compiler_fence(Ordering::SeqCst);
-        if place.depth.get() > 0 {
+        if thread.depth.get() > 0 {
             return;
         }
         loop {
-            let (state, me) = self.look(place);
-            // A thread that was taken for gone, and is not, must not end the turn of another.
-            if state.holder() != me.id() || self.pass_on(state) {
+            let (state, me) = self.look(thread);
+            // A thread that was taken for ended, and is not, must not release the lock of another.
+            if state.holder() != me.id() {
+                return;
+            }
+            let (wakes_successor, wakes_queued) = (state.has(ASLEEP), state.lacks_successor());
+            let free = state.released().without(ASLEEP);
+            let free = if wakes_queued { free.waking() } else { free };
+            // Before the lock is free: a handler that interrupts the wake-up may wait for it.
+            thread.is_called.set(wakes_queued);
+            if self.replace(state, free) {
+                if wakes_successor {
+                    self.successor.0.signal(Wakes::All);
+                } else if wakes_queued {
+                    self.wake_queued();
+                    thread.is_called.set(false);
+                }
                 return;
             }
         }
     }
 
     /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
-    pub fn after_fork(&self, place: &Place) {
-        place.forks.set(place.forks.get().wrapping_add(1));
-        let parent = place.thread.get();
-        let state = self.state();
-        // Relaxed, both stores: there is no other thread.
-        if parent.is_known() && parent.id() == state.holder() {
-            let me = Identity::of_this_thread();
-            let new = state.emptied().joined().taken_by(me.id());
-            // A signal handler must find it inside.
-            sys::without_signals(|| {
-                self.word.0.store(new.0, Ordering::Relaxed);
-                self.inside.0.hand_over(new.serving(), me);
-                place.thread.set(me);
-            });
-        } else if parent.is_known() || state.count() > 0 {
-            // In this order: a handler in between is its parent, in a free lock. (Otherwise: nothing to change, no page to
-            // copy.)
-            self.word.0.store(state.emptied().0, Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
-            place.thread.set(Identity::UNKNOWN);
+    #[cfg(not(loom))]
+    pub fn after_fork(&self, thread: &ThreadState) {
+        // Otherwise there is nothing to change, and no page to copy.
+        if thread.id.get().is_known() || !self.state().is_idle() {
+            self.fork.unmark();
+            self.fork.mark(|| self.adopt(thread));
         }
     }
 
-    /// Who is inside and who waits, and who the calling thread is.
+    /// The same where no fork handler has run, or the process is new. (The first thread that comes here has to be the one that
+    /// forked.)
+    fn adopt(&self, thread: &ThreadState) {
+        let (parent, state) = (thread.id.get(), self.state());
+        // Relaxed, all stores: there is no other thread.
+        self.waiters.store(thread.waits.get(), Ordering::Relaxed);
+        thread.id.set(ThreadId::UNKNOWN);
+        let mut new = state.reset();
+        if parent.is_known() && parent.id() == state.holder() {
+            let me = ThreadId::current();
+            thread.id.set(me);
+            new = new.taken_by(me.id());
+            self.record.0.rename(new.turn(), me);
+        }
+        self.word.0.store(new.0, Ordering::Relaxed);
+    }
+
+    /// The state of the lock, and the calling thread.
     #[inline]
-    fn look(&self, place: &Place) -> (State, Identity) {
+    fn look(&self, thread: &ThreadState) -> (State, ThreadId) {
         loop {
-            let me = self.identity(place);
+            if !self.fork.is_marked() {
+                self.fork.mark(|| self.adopt(thread));
+            }
+            let me = thread.id.get();
+            let me = if me.is_known() {
+                me
+            } else {
+                self.identify(thread)
+            };
             let state = self.state();
-            // As in `introduce`.
+            // A signal handler may have forked in between: then the state is no longer the one that goes with this id.
             compiler_fence(Ordering::SeqCst);
-            if place.thread.get().number == me.number {
+            if thread.id.get() == me {
                 return (state, me);
             }
         }
     }
 
-    /// Who the calling thread is.
-    #[inline]
-    fn identity(&self, place: &Place) -> Identity {
-        let known = place.thread.get();
-        if known.is_known() {
-            known
-        } else {
-            self.introduce(place)
-        }
-    }
-
-    /// Finds out who the calling thread is, which never came here before.
+    /// Looks up the id of the calling thread, which never came here before.
     #[cold]
-    fn introduce(&self, place: &Place) -> Identity {
-        loop {
-            let forks = place.forks.get();
-            let me = Identity::of_this_thread();
-            let state = self.state();
-            // A signal handler may have come here before us, and be inside for us.
-            compiler_fence(Ordering::SeqCst);
-            if place.thread.get().is_known() {
-                return place.thread.get();
-            }
-            // The kernel has given this thread the id of one that is gone.
+    fn identify(&self, thread: &ThreadState) -> ThreadId {
+        let me = ThreadId::current();
+        let state = self.state();
+        // A signal handler may have come here before us, and be inside for us.
+        compiler_fence(Ordering::SeqCst);
+        if !thread.id.get().is_known() {
+            // The kernel has given this thread the id of one that has ended.
             if state.holder() == me.id() {
-                patrol::pass_over_gone(self, state);
-                continue;
+                watchdog::release_of_ended(self, state);
             }
-            place.thread.set(me);
-            // A signal handler may have forked in between; in the child, this thread has another id.
-            compiler_fence(Ordering::SeqCst);
-            if place.forks.get() == forks {
-                return me;
-            }
-            place.thread.set(Identity::UNKNOWN);
+            thread.id.set(me);
         }
+        // Or it may have forked: in the child, this thread has another id.
+        while !thread.id.get().is_current() {
+            thread.id.set(ThreadId::current());
+        }
+        thread.id.get()
     }
 
-    /// Draws a ticket and waits for its turn.
+    /// Waits until the lock is this thread's.
     #[cold]
-    fn queue(&self, place: &Place, purpose: &Purpose) -> Option<Admission> {
+    fn wait(&self, state: State, thread: &ThreadState, call: &CallInfo) -> Admission {
         let since = now();
-        let interrupted = place.ticket.get();
-        if interrupted != 0 && self.wait_for(interrupted, since, place, purpose) {
-            return None;
+        let mut waiter = Waiter {
+            watchdog: Watchdog::begin(state, since),
+            succession: None,
+            has_slept: false,
+        };
+        thread.waits.set(thread.waits.get() + 1);
+        // Relaxed, and below: whoever relies on it was woken by a thread that has seen our change of the word.
+        let others = self.waiters.fetch_add(1, Ordering::Relaxed);
+        let mut waited = None;
+        while !self.try_to_enter(thread, call, &mut waiter) {
+            waited = Some(0);
         }
-        let mut admission = Admission::AT_ONCE;
-        while let Some((ticket, crowd)) = self.draw(place, purpose) {
-            let is_inside = self.wait_for(ticket, since, place, purpose);
-            admission.waited = Some(now().saturating_sub(since));
-            admission.crowd = crowd;
-            if is_inside {
-                break;
-            }
-        }
-        place.ticket.set(0);
-        Some(admission)
-    }
-
-    /// Draws the next ticket, and says how many are inside or waiting with it; `None` if this thread has got inside instead.
-    fn draw(&self, place: &Place, purpose: &Purpose) -> Option<(Ticket, u64)> {
-        loop {
-            let (state, me) = self.look(place);
-            // A handler that interrupted us here has waited with the ticket that we were about to draw, and its turn is ours.
-            if state.holder() == me.id() || state.count() == 0 && self.take(state, me, purpose) {
-                return None;
-            }
-            if state.count() == 0 {
-                continue;
-            }
-            if state.is_full() {
-                give_way();
-                continue;
-            }
-            let ticket = state.ticket(state.count());
-            place.ticket.set(ticket);
-            // A handler on this thread must find the note by the time that the ticket is drawn.
-            compiler_fence(Ordering::SeqCst);
-            if self.replace(state, state.joined()) {
-                return Some((ticket, state.joined().count()));
-            }
+        thread.is_called.set(false);
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        thread.waits.set(thread.waits.get() - 1);
+        Admission {
+            waited: waited.map(|_| now().saturating_sub(since)),
+            contenders: others + 2,
         }
     }
 
-    /// Waits until `ticket` is served, and enters; `false` if it was passed over.
-    fn wait_for(&self, ticket: Ticket, since: u64, place: &Place, purpose: &Purpose) -> bool {
-        let bell = self.bell(ticket);
-        bell.owner
-            .sign(ticket, self.identity(place), &Purpose::WAIT);
-        let mut patrol = Patrol::begin(self.state(), since);
-        let mut awake_since = since;
-        loop {
-            let mut was_awake = false;
-            loop {
-                let (state, me) = self.look(place);
-                match state.ahead_of(ticket) {
-                    None => return false,
-                    Some(0) if state.holder() != 0 => return state.holder() == me.id(),
-                    Some(0) if self.take(state, me, purpose) => {
-                        if was_awake {
-                            self.set_slow(false);
-                        }
-                        return true;
-                    }
-                    Some(0) => {}
-                    Some(1) if self.stays_awake(ticket, awake_since) => {
-                        was_awake = true;
-                        give_way();
-                    }
-                    Some(_) => break,
+    /// Looks once, and does what has to be done then: enters, becomes the successor, spins or sleeps. Whether this thread is
+    /// inside.
+    fn try_to_enter(&self, thread: &ThreadState, call: &CallInfo, waiter: &mut Waiter) -> bool {
+        let (state, me) = self.look(thread);
+        let is_called = thread.is_called.get();
+        let seen = if is_called { self.awoken(state) } else { state };
+        if state.holder() == me.id() {
+            // A signal handler that interrupted this wait has taken it, but not the wake-up, if that was for us.
+            return !is_called || self.replace(state, seen);
+        }
+        if state.successor() == me.id() {
+            self.succeed(state, me, call, waiter)
+        } else if state.is_open() {
+            self.take_and_wake(state, seen, me, call)
+        } else if state.successor() == 0 && (is_called || !state.has(QUEUED | WAKING)) {
+            // Invariant 3.
+            if self.replace(state, seen.succeeded_by(me.id())) {
+                thread.is_called.set(false);
+            }
+            false
+        } else {
+            waiter.succession = None;
+            let queue = if waiter.has_slept {
+                &self.requeued
+            } else {
+                &self.queued
+            };
+            // Invariant 4.
+            let count = queue.get();
+            if self.replace(state, state.with(QUEUED)) {
+                // Before the sleep: a handler that interrupts it may find that the kernel has chosen this thread.
+                thread.is_called.set(true);
+                let wakeup = queue.wait(count, waiter.watchdog.deadline());
+                thread.is_called.set(wakeup != Wakeup::Interrupted);
+                waiter.has_slept = true;
+                if wakeup == Wakeup::TimedOut {
+                    waiter.watchdog.check(self, me);
                 }
             }
-            // AcqRel pairs with the `fetch_add` in `ring`: both change the same word, so one comes first. If the ring
-            // does, we see the state as it was put before; if ours does, the ring sees that we may be asleep.
-            let heard = bell.word.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
-            if self.state().ahead_of(ticket).is_none_or(|ahead| ahead == 0) {
-                continue;
-            }
-            match bell.word.wait(heard, patrol.deadline()) {
-                Slept::Woken => awake_since = now(),
-                // No reason to stay awake: who could be kept awake by signals would, with a real-time priority, keep the
-                // holder from its work.
-                Slept::Interrupted => {}
-                Slept::Long => patrol.look(self, ticket),
-            }
+            false
         }
     }
 
-    /// Takes the turn, if `state` is still what it leaves to this thread.
-    #[inline]
-    fn take(&self, state: State, me: Identity, purpose: &Purpose) -> bool {
-        // Who finds nobody joins first.
-        let joined = if state.count() == 0 {
-            state.joined()
-        } else {
-            state
-        };
-        let is_taken = self.replace(state, joined.taken_by(me.id()));
-        if is_taken {
-            self.inside.0.sign(state.serving(), me, purpose);
+    /// The same for the successor.
+    fn succeed(&self, state: State, me: ThreadId, call: &CallInfo, waiter: &mut Waiter) -> bool {
+        let now = now();
+        let succession = waiter
+            .succession
+            .get_or_insert_with(|| Succession::begin(state, now));
+        match succession.next_move(state, now, &self.are_long) {
+            Move::Take => return self.take_and_wake(state, state, me, call),
+            Move::Reserve => {
+                self.replace(state, state.with(RESERVED));
+            }
+            Move::Spin => yield_now(),
+            Move::Sleep(until) => {
+                // Invariant 4.
+                let count = self.successor.0.get();
+                if self.replace(state, state.with(ASLEEP)) {
+                    let deadline = waiter.watchdog.deadline();
+                    let wakeup = self.successor.0.wait(count, until.min(deadline));
+                    if wakeup == Wakeup::TimedOut && until > deadline {
+                        waiter.watchdog.check(self, me);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// What a waiter that was woken makes of the state: no wake-up is under way, and others may still be asleep.
+    fn awoken(&self, state: State) -> State {
+        let state = state.without(WAKING);
+        // Relaxed: see `wait`.
+        match self.waiters.load(Ordering::Relaxed) {
+            1 => state,
+            _ => state.with(QUEUED),
+        }
+    }
+
+    /// `take` for a waiter. Where calls are short, the next successor is awake by the time that this one leaves.
+    fn take_and_wake(&self, old: State, seen: State, me: ThreadId, call: &CallInfo) -> bool {
+        let taken = seen.taken_by(me.id());
+        // Relaxed: a hint.
+        let wakes_queued = taken.lacks_successor() && !self.are_long.load(Ordering::Relaxed);
+        let taken = if wakes_queued { taken.waking() } else { taken };
+        let is_taken = self.take(old, taken, me, call);
+        if is_taken && wakes_queued {
+            self.wake_queued();
         }
         is_taken
     }
 
-    /// Whether the next in line, with `ticket`, waits for its turn awake, as it has done since then.
-    fn stays_awake(&self, ticket: Ticket, since: u64) -> bool {
-        if !self.is_called_early(ticket) {
-            return false;
-        }
-        let stays = now().saturating_sub(since) < AWAKE;
-        if !stays {
-            self.set_slow(true);
-        }
-        stays
-    }
-
-    /// Whether the holder of `ticket` is woken when it gets next in line, or only when its turn comes. Where calls take
-    /// longer than the next in line stays awake, the former would be in vain and in the way; whether they still do is tried
-    /// now and then.
-    fn is_called_early(&self, ticket: Ticket) -> bool {
-        // Relaxed: a hint.
-        !self.is_slow.0.load(Ordering::Relaxed) || ticket.is_multiple_of(TRIED_AGAIN)
-    }
-
-    /// Notes how the last wait went.
-    fn set_slow(&self, is_slow: bool) {
-        // Relaxed: a hint. Written only when it changes: all waiters read it.
-        if self.is_slow.0.load(Ordering::Relaxed) != is_slow {
-            self.is_slow.0.store(is_slow, Ordering::Relaxed);
-        }
-    }
-
-    /// Ends this turn, if nothing has changed, and wakes the thread whose turn is next.
-    #[inline]
-    fn pass_on(&self, state: State) -> bool {
-        let is_done = self.replace(state, state.passed_on());
-        if is_done && state.count() > 1 {
-            self.call(state.passed_on().serving());
-        }
-        is_done
-    }
-
-    /// Wakes the thread whose turn it is, and the one behind it: that one is next in line now, and has to be awake when its turn
-    /// comes, because waking up takes longer than many a registration.
+    /// Wakes a thread of the wait queue. `WAKING` is set.
     #[inline(never)]
-    fn call(&self, ticket: Ticket) {
-        self.ring(self.bell(ticket));
-        let behind = ticket + 1;
-        if self.is_called_early(behind) {
-            let bell = self.bell(behind);
-            // Relaxed: if it is missed, it will be woken in its turn.
-            if bell.word.0.load(Ordering::Relaxed) & ASLEEP != 0 {
-                self.ring(bell);
+    fn wake_queued(&self) {
+        while !self.requeued.signal(Wakes::One) && !self.queued.signal(Wakes::One) {
+            // None slept. Those that were about to, look again; one that has done so already relies on the wake-up.
+            let state = self.state();
+            let relies = state.is_open() && state.has(QUEUED);
+            if !state.has(WAKING) || !relies && self.replace(state, state.without(WAKING)) {
+                return;
+            }
+            if relies {
+                self.replace(state, state.without(QUEUED));
             }
         }
     }
 
-    /// Wakes all who sleep there: one thread, unless there are more waiters than bells; then the others look and fall asleep
-    /// again.
-    fn ring(&self, bell: &Bell) {
-        // AcqRel: see `wait_for`.
-        if bell.word.0.fetch_add(RING, Ordering::AcqRel) & ASLEEP != 0 {
-            // Relaxed: who sets the flag again compares the whole word when it falls asleep, and the wake-up comes after.
-            bell.word.0.fetch_and(!ASLEEP, Ordering::Relaxed);
-            bell.word.wake();
+    /// Enters if `old` is still there; `new` is what it then is.
+    #[inline]
+    fn take(&self, old: State, new: State, me: ThreadId, call: &CallInfo) -> bool {
+        let is_taken = self.replace(old, new);
+        if is_taken {
+            self.record.0.write(new.turn(), me, call);
         }
+        is_taken
     }
 
-    /// Whose turn it is, and what for. Not known if the turn is that of a ticket whose thread has not gone to sleep yet.
-    fn owner(&self, state: State) -> Option<(Identity, Purpose)> {
-        if state.holder() == 0 {
-            return self.bell(state.serving()).owner.of(state.serving());
-        }
-        let signed = self.inside.0.of(state.serving());
-        signed
+    /// The thread inside, and its call. One that has not said so yet is the one that has its id now.
+    fn holder(&self, state: State) -> (ThreadId, CallInfo) {
+        let record = self.record.0.read(state.turn());
+        record
             .filter(|(thread, _)| thread.id() == state.holder())
-            .or_else(|| Some((Identity::seen_now(state.holder()), Purpose::WAIT)))
+            .unwrap_or_else(|| (ThreadId::alive_now(state.holder()), CallInfo::WAITING))
     }
 
     /// Puts `new` in the place of `old`, if that is still there.
     #[inline]
     fn replace(&self, old: State, new: State) -> bool {
-        // AcqRel: this is how one holder sees what another did inside. The one passes its turn on (Release); all that comes
-        // until the other takes its turn (Acquire) are read-modify-writes too, and so keep the chain. Relaxed on failure: nothing was
-        // learned.
-        self.word
-            .0
-            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        // AcqRel: this is how one holder sees what another did inside. The one releases the lock (Release); all changes until the
+        // other takes it (Acquire) are read-modify-writes too, and so keep the chain. Relaxed on failure: nothing was learned.
+        let changed =
+            self.word
+                .0
+                .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed);
+        #[cfg(any(test, loom))]
+        changed.iter().for_each(|_| new.check_step_from(old));
+        changed.is_ok()
     }
 
-    /// Who is inside and who waits.
+    /// What the word says now.
     #[inline]
     fn state(&self) -> State {
-        // Relaxed: `replace` confirms it, the bell orders it before a sleep, and what a thread has put here itself it sees.
+        // Relaxed: `replace` confirms it, or the event count orders it (invariant 4). What a thread has put there itself it sees.
         State(self.word.0.load(Ordering::Relaxed))
     }
+}
 
-    /// Which turn it is.
-    #[cfg(any(test, loom))]
-    pub fn turn(&self) -> Ticket {
-        self.state().serving()
-    }
-
-    fn bell(&self, ticket: Ticket) -> &Bell {
-        &self.bells[ticket as usize % BELLS]
-    }
+/// What a thread knows of its own wait.
+struct Waiter {
+    watchdog: Watchdog,
+    /// Since it is the successor.
+    succession: Option<Succession>,
+    /// It has slept in the wait queue.
+    has_slept: bool,
 }
 
 #[cfg(all(test, not(loom)))]

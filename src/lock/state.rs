@@ -1,82 +1,130 @@
-//! Who is inside and who waits, in one word, so that one compare-exchange is all it takes to enter or to leave.
+//! The lock's word: everything that has to change in one step.
 
-/// From low to high: the thread inside (its kernel id; 0 for nobody), how many threads are inside or waiting, and the ticket
-/// that is being served. Waiters hold the tickets behind it, without a gap.
-///
-/// All zero: nobody is there.
+/// From low to high: the holder's thread id, the successor's thread id (0 for none, both), the turn, and the flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct State(pub u64);
 
-/// The right to be served, in order. Never zero; comes again after 67 million others, so it says something only as long as it
-/// is in the queue.
-pub type Ticket = u64;
-
 /// Enough for any thread id: PID_MAX_LIMIT of the kernel.
 pub const ID_BITS: u32 = 22;
-const COUNT_BITS: u32 = 16;
-const TICKET_BITS: u32 = u64::BITS - COUNT_BITS - ID_BITS;
+const TURN_BITS: u32 = 16;
 
-const ONE: u64 = 1 << ID_BITS;
-const NEXT_TICKET: u64 = ONE << COUNT_BITS;
-const ANY_THREAD: u64 = ONE - 1;
-const ANY_COUNT: u64 = (1 << COUNT_BITS) - 1;
-const ANY_TICKET: u64 = (1 << TICKET_BITS) - 1;
+const ANY_ID: u64 = (1 << ID_BITS) - 1;
+const ANY_TURN: u64 = (1 << TURN_BITS) - 1;
+const SUCCESSOR: u32 = ID_BITS;
+const TURN: u32 = 2 * ID_BITS;
+
+/// The lock is for the successor alone.
+pub const RESERVED: u64 = 1 << 60;
+/// The successor may be asleep.
+pub const ASLEEP: u64 = 1 << 61;
+/// Threads may be asleep in the wait queue.
+pub const QUEUED: u64 = 1 << 62;
+/// A thread of the wait queue has been woken, and has not looked at the word yet.
+pub const WAKING: u64 = 1 << 63;
 
 impl State {
-    /// The kernel's id of the thread inside; 0 for nobody.
+    /// The thread inside.
     pub fn holder(self) -> u64 {
-        self.0 & ANY_THREAD
+        self.0 & ANY_ID
     }
 
-    /// How many threads are inside or waiting.
-    pub fn count(self) -> u64 {
-        self.0 >> ID_BITS & ANY_COUNT
+    /// The waiter that is the next to enter.
+    pub fn successor(self) -> u64 {
+        self.0 >> SUCCESSOR & ANY_ID
     }
 
-    /// The ticket whose thread is inside, or is to enter.
-    pub fn serving(self) -> Ticket {
-        self.ticket(0)
+    /// How often the lock was taken, modulo 65536.
+    pub fn turn(self) -> u64 {
+        self.0 >> TURN & ANY_TURN
     }
 
-    /// The ticket that is served after `behind` others.
-    pub fn ticket(self, behind: u64) -> Ticket {
-        ((self.0 >> (ID_BITS + COUNT_BITS)) + behind) & ANY_TICKET | (ANY_TICKET + 1)
+    /// How often it was taken since that turn.
+    pub fn turns_since(self, turn: u64) -> u64 {
+        self.turn().wrapping_sub(turn) & ANY_TURN
     }
 
-    /// How many are served before `ticket`; `None` if it is not in the queue (any more).
-    pub fn ahead_of(self, ticket: Ticket) -> Option<u64> {
-        let ahead = ticket.wrapping_sub(self.serving()) & ANY_TICKET;
-        (ahead < self.count()).then_some(ahead)
+    /// Whether at least one of these flags is set.
+    pub fn has(self, flags: u64) -> bool {
+        self.0 & flags != 0
     }
 
-    /// Whether the same ticket is served in both, and to the same thread.
-    pub fn is_same_turn(self, other: Self) -> bool {
-        (self.serving(), self.holder()) == (other.serving(), other.holder())
+    /// Whether no thread is inside.
+    pub fn is_free(self) -> bool {
+        self.holder() == 0
     }
 
-    /// Whether one more would not fit.
-    pub fn is_full(self) -> bool {
-        self.count() == ANY_COUNT
+    /// Whether any running thread may take the lock.
+    pub fn is_open(self) -> bool {
+        self.is_free() && !self.has(RESERVED)
     }
 
-    /// One more thread, with the ticket `self.ticket(self.count())`.
-    pub fn joined(self) -> Self {
-        Self(self.0 + ONE)
+    /// Whether a thread of the wait queue should become the successor, and none is on its way.
+    pub fn lacks_successor(self) -> bool {
+        self.has(QUEUED) && !self.has(WAKING) && self.successor() == 0
     }
 
-    /// `thread` is inside, where nobody was.
+    /// Whether only the turn says that the lock was ever used.
+    pub fn is_idle(self) -> bool {
+        self.0 & !(ANY_TURN << TURN) == 0
+    }
+
+    /// These flags set.
+    pub fn with(self, flags: u64) -> Self {
+        Self(self.0 | flags)
+    }
+
+    /// These flags cleared.
+    pub fn without(self, flags: u64) -> Self {
+        Self(self.0 & !flags)
+    }
+
+    /// `thread` is inside. If it was the successor, there is none any more.
     pub fn taken_by(self, thread: u64) -> Self {
-        Self(self.0 | thread)
+        let succeeds = self.successor() == thread;
+        let waiting = if succeeds { self.succeeded_by(0) } else { self };
+        Self(waiting.next_turn().0 | thread)
     }
 
-    /// The next ticket is served, and nobody is inside.
-    pub fn passed_on(self) -> Self {
-        Self((self.0 - self.holder() - ONE).wrapping_add(NEXT_TICKET))
+    /// No thread is inside.
+    pub fn released(self) -> Self {
+        Self(self.0 & !ANY_ID)
     }
 
-    /// Nobody is inside or waiting, and no ticket that may have been drawn is served any more.
-    pub fn emptied(self) -> Self {
-        let after_all = self.ticket(self.count() + 1) & ANY_TICKET;
-        Self(after_all << (ID_BITS + COUNT_BITS))
+    /// `thread` is the successor, awake, and has no reservation.
+    pub fn succeeded_by(self, thread: u64) -> Self {
+        let without = self.0 & !(ANY_ID << SUCCESSOR) & !(RESERVED | ASLEEP);
+        Self(without | thread << SUCCESSOR)
+    }
+
+    /// A thread of the wait queue is being woken. It says itself whether others may still be asleep.
+    pub fn waking(self) -> Self {
+        self.without(QUEUED).with(WAKING)
+    }
+
+    /// No thread is inside or waiting. A thread that has read an earlier state changes nothing any more.
+    pub fn reset(self) -> Self {
+        Self(self.next_turn().0 & ANY_TURN << TURN)
+    }
+
+    fn next_turn(self) -> Self {
+        let turn = (self.turn() + 1) & ANY_TURN;
+        Self(self.0 & !(ANY_TURN << TURN) | turn << TURN)
+    }
+
+    /// What holds for every change of the word, except after a fork.
+    #[cfg(any(test, loom))]
+    pub fn check_step_from(self, old: Self) {
+        let (before, after) = (old.holder(), self.holder());
+        assert!(before == 0 || after == 0 || before == after, "invariant 1");
+        if before == 0 && after != 0 {
+            assert!(old.is_open() || old.successor() == after, "reserved");
+            assert_eq!(self.turns_since(old.turn()), 1, "invariant 2");
+        } else {
+            assert_eq!(self.turn(), old.turn(), "invariant 2");
+        }
+        let has_successor = self.successor() != 0;
+        assert!(!(has_successor && self.has(WAKING)), "invariant 3");
+        assert!(has_successor || !self.has(RESERVED | ASLEEP));
+        assert!(!has_successor || self.successor() != after);
     }
 }

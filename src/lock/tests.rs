@@ -1,4 +1,4 @@
-//! The lock by itself, in real threads. `model` has all interleavings of a few; here are many threads and real time.
+//! The lock by itself, in real threads. The loom model has all interleavings of a few; here are many threads and real time.
 
 use super::*;
 use std::{
@@ -10,48 +10,42 @@ use std::{
     thread,
 };
 
-const CALL: Purpose = Purpose {
+const CALL: CallInfo = CallInfo {
     name: &"call",
     address: ptr::null(),
     length: 0,
 };
 
-/// The place of the thread that uses it first.
-fn place() -> Place {
-    Place {
-        thread: Cell::new(Identity::UNKNOWN),
-        forks: Cell::new(0),
-        ticket: Cell::new(0),
-        depth: Cell::new(0),
-    }
+/// The state of the thread that uses it first.
+fn new_thread() -> ThreadState {
+    ThreadState::of(0)
 }
 
-/// The place of a thread that is only played: whether it is gone, nobody can tell.
-fn played(id: u64) -> Place {
-    let place = place();
-    place.thread.set(Identity {
-        number: id,
-        process: 0,
-    });
-    place
+/// A lock that this process has used before.
+fn used_lock() -> Lock {
+    let lock = Lock::new();
+    lock.fork.mark(|| ());
+    lock
 }
 
 impl Lock {
-    /// What a thread does that is stopped right after it has drawn a ticket.
-    fn only_draw(&self, place: &Place) -> Ticket {
-        place.depth.set(1);
-        let drawn = self.draw(place, &CALL);
-        drawn.expect("somebody is inside").0
+    /// Looks once, as a waiter that has just come.
+    fn try_once(&self, thread: &ThreadState) -> bool {
+        let mut waiter = Waiter {
+            watchdog: Watchdog::begin(self.state(), now()),
+            succession: None,
+            has_slept: false,
+        };
+        self.try_to_enter(thread, &CALL, &mut waiter)
     }
 
-    /// The rest of it.
-    fn then_wait(&self, place: &Place, ticket: Ticket) -> bool {
-        self.wait_for(ticket, now(), place, &CALL)
+    fn set(&self, change: impl FnOnce(State) -> State) {
+        assert!(self.replace(self.state(), change(self.state())));
     }
 
-    /// Waits until so many threads are inside or waiting.
-    fn until_count_is(&self, count: u64) {
-        while self.state().count() != count {
+    /// Waits until so many threads wait.
+    fn until_waiters_are(&self, count: u64) {
+        while self.waiters.load(Ordering::Relaxed) != count {
             thread::yield_now();
         }
     }
@@ -65,14 +59,14 @@ fn one_thread_at_a_time() {
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let place = place();
+                let thread = new_thread();
                 start.wait();
                 for _ in 0..10_000 {
-                    LOCK.enter(&place, &CALL);
+                    LOCK.lock(&thread, &CALL);
                     // Relaxed: only the lock may order these.
                     assert!(!INSIDE.swap(true, Ordering::Relaxed));
                     assert!(INSIDE.swap(false, Ordering::Relaxed));
-                    LOCK.leave(&place);
+                    LOCK.unlock(&thread);
                 }
             });
         }
@@ -81,308 +75,378 @@ fn one_thread_at_a_time() {
 
 #[test]
 fn the_holder_may_enter_again() {
-    let lock = Lock::new();
-    let (holder, other) = (played(1), played(2));
-    assert_eq!(lock.enter(&holder, &CALL), Some(Admission::AT_ONCE));
-    assert_eq!(lock.enter(&holder, &CALL), None);
-    lock.leave(&holder);
+    let lock = used_lock();
+    let (holder, other) = (ThreadState::of(1), ThreadState::of(2));
+    assert_eq!(lock.lock(&holder, &CALL), Some(Admission::AT_ONCE));
+    assert_eq!(lock.lock(&holder, &CALL), None);
+    lock.unlock(&holder);
     assert_eq!(lock.state().holder(), 1, "still inside");
-    lock.leave(&holder);
-    assert_eq!(lock.enter(&other, &CALL), Some(Admission::AT_ONCE));
+    lock.unlock(&holder);
+    assert_eq!(lock.lock(&other, &CALL), Some(Admission::AT_ONCE));
 }
 
 /// A signal handler that interrupts a thread's first call, and a child that was forked while it waited, are not known yet.
 #[test]
-fn a_free_lock_is_held_by_nobody() {
-    let (lock, thread) = (Lock::new(), place());
+fn a_free_lock_is_held_by_no_thread() {
+    let (lock, thread) = (used_lock(), new_thread());
     thread.depth.set(1);
-    assert!(!lock.is_held_here(&thread));
-    lock.enter(&thread, &CALL);
-    assert!(lock.is_held_here(&thread));
+    assert!(!lock.is_held_by(&thread));
+    lock.lock(&thread, &CALL);
+    assert!(lock.is_held_by(&thread));
 }
 
-/// A thread that was taken for gone, and is not.
+/// A thread that was taken for ended, and is not.
 #[test]
-fn who_is_not_inside_ends_no_turn() {
-    let lock = Lock::new();
-    let (first, second) = (played(1), played(2));
-    lock.enter(&first, &CALL);
-    lock.pass_on(lock.state());
-    lock.enter(&second, &CALL);
-    lock.leave(&first);
+fn a_thread_that_is_not_inside_releases_nothing() {
+    let lock = used_lock();
+    let (first, second) = (ThreadState::of(1), ThreadState::of(2));
+    lock.lock(&first, &CALL);
+    lock.set(State::released);
+    lock.lock(&second, &CALL);
+    lock.unlock(&first);
     assert_eq!(lock.state().holder(), 2);
 }
 
 #[test]
-fn tickets_come_again_after_the_last() {
-    let lock = Lock::new();
-    let (first, second) = (played(1), played(2));
-    let last = State(!0 << 38);
-    lock.word.0.store(last.0, Ordering::Relaxed);
-    for _ in 0..2 {
-        lock.enter(&first, &CALL);
-        let ticket = lock.only_draw(&second);
-        assert_eq!(lock.state().ahead_of(ticket), Some(1));
-        lock.leave(&first);
-        assert!(lock.then_wait(&second, ticket));
-        lock.leave(&second);
-        assert_eq!(lock.state().ahead_of(ticket), None);
-    }
-    assert!(lock.turn() < last.serving());
+fn turns_begin_again_after_the_last() {
+    let (lock, thread) = (used_lock(), ThreadState::of(1));
+    lock.word.0.store(0xffff << 44, Ordering::Relaxed);
+    let last = lock.state().turn();
+    lock.lock(&thread, &CALL);
+    assert_eq!((last, lock.state().turn()), (0xffff, 0));
+    assert_eq!(lock.state().turns_since(last), 1);
+    assert_eq!(lock.state().holder(), 1);
+    lock.unlock(&thread);
+    assert!(lock.state().is_idle());
 }
 
-/// What a signal handler does that interrupts its thread in `enter`, before that has got anywhere, or in `leave`, before it
+/// What a signal handler does that interrupts its thread in `lock`, before that has got anywhere, or in `unlock`, before it
 /// has let go.
 #[test]
 fn a_handler_leaves_the_lock_to_the_call_that_it_interrupts() {
-    let lock = Lock::new();
-    let (thread, other) = (played(1), played(2));
+    let lock = used_lock();
+    let (thread, other) = (ThreadState::of(1), ThreadState::of(2));
     thread.depth.set(1);
-    assert_eq!(lock.enter(&thread, &CALL), Some(Admission::AT_ONCE));
-    lock.leave(&thread);
+    assert_eq!(lock.lock(&thread, &CALL), Some(Admission::AT_ONCE));
+    lock.unlock(&thread);
     assert_eq!(lock.state().holder(), 1, "the call is about to enter");
-    assert_eq!(lock.draw(&thread, &CALL), None, "and has entered");
+    assert!(lock.try_once(&thread), "and has entered");
 
     thread.depth.set(0);
-    assert_eq!(lock.enter(&thread, &CALL), None, "about to leave");
-    lock.leave(&thread);
-    assert_eq!(lock.enter(&other, &CALL), Some(Admission::AT_ONCE));
+    assert_eq!(lock.lock(&thread, &CALL), None, "about to leave");
+    lock.unlock(&thread);
+    assert_eq!(lock.lock(&other, &CALL), Some(Admission::AT_ONCE));
 }
 
-/// A signal handler that interrupts its thread's wait enters with the ticket that the thread waits with, or is about to
-/// draw.
+/// A signal handler that interrupts its thread's wait is the successor if the thread is.
 #[test]
-fn a_handler_enters_with_the_ticket_of_the_wait_that_it_interrupts() {
-    let lock = Lock::new();
-    let (holder, waiter, third) = (played(1), played(2), played(3));
-    lock.enter(&holder, &CALL);
-    let ticket = lock.only_draw(&waiter);
-    let behind = lock.only_draw(&third);
-    lock.leave(&holder);
-    assert_eq!(lock.enter(&waiter, &CALL), None);
-    lock.leave(&waiter);
-    assert!(lock.then_wait(&waiter, ticket), "its turn was given away");
-    lock.leave(&waiter);
-    assert!(lock.then_wait(&third, behind));
-}
-
-/// The same where another thread drew the ticket that the interrupted one was about to draw: that one draws anew.
-#[test]
-fn who_loses_its_turn_to_a_handler_draws_again() {
-    let lock = Lock::new();
-    let (holder, waiter, robbed) = (played(1), played(2), played(3));
-    lock.enter(&holder, &CALL);
-    let ticket = lock.only_draw(&robbed);
+fn a_handler_has_the_place_of_the_wait_that_it_interrupts() {
+    let lock = used_lock();
+    let (holder, waiter) = (ThreadState::of(1), ThreadState::of(2));
+    lock.lock(&holder, &CALL);
     waiter.depth.set(1);
-    waiter.ticket.set(ticket);
-    lock.leave(&holder);
-    assert_eq!(lock.enter(&waiter, &CALL), None);
-    lock.leave(&waiter);
-    assert!(!lock.then_wait(&robbed, ticket));
-    // Back in the interrupted thread.
-    assert_eq!(lock.draw(&waiter, &CALL), None);
-    lock.leave(&waiter);
-    assert_eq!(lock.enter(&robbed, &CALL), Some(Admission::AT_ONCE));
+    assert!(!lock.try_once(&waiter));
+    assert_eq!(lock.state().successor(), 2);
+    lock.set(|state| state.with(RESERVED));
+    lock.unlock(&holder);
+    lock.lock(&waiter, &CALL).expect("it was outside");
+    lock.unlock(&waiter);
+    assert_eq!((lock.state().holder(), lock.state().successor()), (2, 0));
+    assert!(lock.try_once(&waiter), "back in the interrupted wait");
+}
+
+/// A thread is woken, and before it looks, a signal handler interrupts it and finds the lock free.
+#[test]
+fn a_wake_up_is_not_lost_in_a_handler() {
+    let lock = used_lock();
+    let waiter = ThreadState::of(2);
+    lock.waiters.store(2, Ordering::Relaxed);
+    lock.set(State::waking);
+    waiter.depth.set(1);
+    lock.lock(&waiter, &CALL).expect("it was outside");
+    lock.unlock(&waiter);
+    waiter.is_called.set(true);
+    assert!(lock.try_once(&waiter));
+    assert!(!lock.state().has(WAKING), "none is under way");
+    assert!(lock.state().has(QUEUED), "the other still sleeps");
 }
 
 #[test]
-fn first_come_first_served_and_everybody_is_counted() {
+fn a_reserved_lock_is_for_the_successor() {
+    let lock = used_lock();
+    let (holder, waiter) = (ThreadState::of(1), ThreadState::of(2));
+    lock.lock(&holder, &CALL);
+    waiter.depth.set(1);
+    assert!(!lock.try_once(&waiter), "it becomes the successor");
+    lock.unlock(&holder);
+    assert!(lock.state().is_open(), "a running thread may take it");
+    lock.lock(&holder, &CALL);
+    lock.set(|state| state.with(RESERVED));
+    lock.unlock(&holder);
+    assert!(!lock.state().is_open(), "no longer");
+    assert!(lock.try_once(&waiter));
+    assert_eq!(lock.state().taken_by(2).successor(), 0);
+    lock.unlock(&waiter);
+    assert!(lock.state().is_idle());
+}
+
+/// Short calls: awake all the time, and the lock is reserved after a while. Long ones: asleep in between.
+#[test]
+fn a_successor_is_bypassed_for_a_limited_time() {
+    use successor::Move::*;
+    let are_long = AtomicBool::new(false);
+    let free = State(0);
+    let mut now = 1_000_000_000;
+    let mut turn = free.taken_by(1);
+    let mut succession = Succession::begin(turn, now);
+    let mut reserved_after = None;
+    for call in 1..100 {
+        now += 16_000;
+        turn = turn.released();
+        assert_eq!(
+            succession.next_move(turn, now, &are_long),
+            Spin,
+            "too early"
+        );
+        turn = turn.taken_by(1);
+        match succession.next_move(turn, now, &are_long) {
+            Spin => {}
+            Reserve => {
+                reserved_after = Some(call * 16_000);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(reserved_after.is_some_and(|ns| (200_000..400_000).contains(&ns)));
+    let reserved = turn.with(RESERVED);
+    assert_eq!(succession.next_move(reserved, now, &are_long), Spin);
+    assert_eq!(
+        succession.next_move(reserved.released(), now, &are_long),
+        Take
+    );
+
+    let mut succession = Succession::begin(turn, now);
+    let asleep = succession.next_move(turn, now + 400_000, &are_long);
+    assert_eq!(asleep, Reserve, "after the time for short calls");
+    let asleep = succession.next_move(turn, now + 400_000, &are_long);
+    assert_eq!(
+        asleep,
+        Sleep(now + 2_000_000),
+        "it has seen that they are long"
+    );
+    assert_eq!(
+        succession.next_move(turn, now + 2_000_000, &are_long),
+        Reserve
+    );
+    let reserved = turn.with(RESERVED);
+    let asleep = succession.next_move(reserved, now + 2_000_000, &are_long);
+    assert_eq!(asleep, Sleep(u64::MAX));
+}
+
+#[test]
+fn every_waiter_is_counted_and_served() {
     static LOCK: Lock = Lock::new();
-    let order = Mutex::new(Vec::new());
-    let holder = place();
-    LOCK.enter(&holder, &CALL);
+    let counted = Mutex::new(Vec::new());
+    let holder = new_thread();
+    LOCK.lock(&holder, &CALL);
     thread::scope(|scope| {
         for arrival in 1..=5 {
-            let order = &order;
+            let counted = &counted;
             scope.spawn(move || {
-                let place = place();
-                let admission = LOCK.enter(&place, &CALL).expect("it was outside");
-                order
-                    .lock()
-                    .expect("nobody panicked")
-                    .push((arrival, admission.crowd));
+                let thread = new_thread();
+                let admission = LOCK.lock(&thread, &CALL).expect("it was outside");
                 assert!(admission.waited.is_some());
-                LOCK.leave(&place);
+                counted
+                    .lock()
+                    .expect("no thread panicked")
+                    .push((arrival, admission.contenders));
+                LOCK.unlock(&thread);
             });
-            // The next one arrives when this one has its ticket.
-            LOCK.until_count_is(1 + arrival);
+            // The next one arrives when this one waits.
+            LOCK.until_waiters_are(arrival);
         }
-        LOCK.leave(&holder);
+        LOCK.unlock(&holder);
     });
-    assert_eq!(
-        order.into_inner().expect("nobody panicked"),
-        [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]
-    );
+    let mut counted = counted.into_inner().expect("no thread panicked");
+    counted.sort();
+    assert_eq!(counted, [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
 }
 
 #[test]
-fn more_waiters_than_bells() {
+fn more_than_a_thousand_waiters() {
     static LOCK: Lock = Lock::new();
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    const THREADS: usize = BELLS + 200;
-    let holder = place();
-    LOCK.enter(&holder, &CALL);
+    const THREADS: u32 = 1224;
+    let holder = new_thread();
+    LOCK.lock(&holder, &CALL);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             let small = thread::Builder::new().stack_size(64 << 10);
             let body = || {
-                let place = place();
-                LOCK.enter(&place, &CALL);
+                let thread = new_thread();
+                LOCK.lock(&thread, &CALL);
                 // Relaxed load and store: the lock makes one addition of them.
                 CALLS.store(CALLS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                LOCK.leave(&place);
+                LOCK.unlock(&thread);
             };
             small.spawn_scoped(scope, body).expect("a thread");
         }
-        LOCK.until_count_is(1 + THREADS as u64);
-        LOCK.leave(&holder);
+        LOCK.until_waiters_are(THREADS.into());
+        LOCK.unlock(&holder);
     });
-    assert_eq!(CALLS.load(Ordering::Relaxed) as usize, THREADS);
+    assert_eq!(CALLS.load(Ordering::Relaxed), THREADS);
 }
 
 #[test]
-fn a_holder_that_is_gone_is_passed_over() {
+fn the_lock_of_a_holder_that_has_ended_is_released() {
     static LOCK: Lock = Lock::new();
-    thread::spawn(|| LOCK.enter(&place(), &CALL))
+    thread::spawn(|| LOCK.lock(&new_thread(), &CALL))
         .join()
         .expect("it ended inside");
-    let place = place();
-    assert_ne!(LOCK.enter(&place, &CALL), Some(Admission::AT_ONCE));
-    LOCK.leave(&place);
-}
-
-#[test]
-fn waiters_that_are_gone_are_passed_over_in_their_turn() {
-    static LOCK: Lock = Lock::new();
-    let holder = place();
-    LOCK.enter(&holder, &CALL);
-    for _ in 0..2 {
-        thread::spawn(|| {
-            let (place, me) = (place(), Identity::of_this_thread());
-            place.thread.set(me);
-            let ticket = LOCK.only_draw(&place);
-            LOCK.bell(ticket).owner.sign(ticket, me, &Purpose::WAIT);
-        })
-        .join()
-        .expect("it ended in the queue");
-    }
-    thread::scope(|scope| {
-        let last = scope.spawn(|| LOCK.enter(&place(), &CALL));
-        LOCK.until_count_is(4);
-        LOCK.leave(&holder);
-        last.join().expect("it was served");
-    });
+    let thread = new_thread();
+    assert_ne!(LOCK.lock(&thread, &CALL), Some(Admission::AT_ONCE));
+    LOCK.unlock(&thread);
 }
 
 /// The shortest life: one compare-exchange, and the end.
 #[test]
-fn a_holder_that_never_said_who_it_is_is_passed_over() {
+fn a_holder_that_never_said_so_is_found_to_have_ended() {
     static LOCK: Lock = Lock::new();
+    LOCK.fork.mark(|| ());
+    thread::spawn(|| LOCK.set(|state| state.taken_by(ThreadId::current().id())))
+        .join()
+        .expect("it ended inside");
+    assert_ne!(LOCK.lock(&new_thread(), &CALL), Some(Admission::AT_ONCE));
+}
+
+/// Its reservation, too, ends with it. And others may sleep that only it would have had woken.
+#[test]
+fn a_successor_that_has_ended_is_replaced() {
+    static LOCK: Lock = Lock::new();
+    let holder = new_thread();
+    LOCK.lock(&holder, &CALL);
     thread::spawn(|| {
-        let state = LOCK.state();
-        assert!(LOCK.replace(
-            state,
-            state.joined().taken_by(Identity::of_this_thread().id())
-        ));
+        let me = ThreadId::current().id();
+        LOCK.set(|state| state.succeeded_by(me).with(RESERVED | ASLEEP));
     })
     .join()
-    .expect("it ended inside");
-    assert_ne!(LOCK.enter(&place(), &CALL), Some(Admission::AT_ONCE));
+    .expect("it ended while it waited");
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let thread = new_thread();
+                LOCK.lock(&thread, &CALL);
+                LOCK.unlock(&thread);
+            });
+        }
+        LOCK.until_waiters_are(2);
+        LOCK.unlock(&holder);
+    });
+}
+
+/// Played by a number that no thread can have: it is as if it were stopped.
+#[test]
+fn a_successor_that_makes_nothing_of_its_chance_is_replaced() {
+    let lock = used_lock();
+    lock.set(|state| state.succeeded_by((1 << 22) - 1).with(RESERVED));
+    let thread = new_thread();
+    lock.lock(&thread, &CALL).expect("it was outside");
+    lock.unlock(&thread);
+    assert_eq!(lock.state().successor(), 0);
 }
 
 #[test]
-fn a_waiter_that_never_said_who_it_is_is_passed_over() {
-    let lock = Lock::new();
-    let (holder, nobody, next) = (played(1), played(2), played(3));
-    lock.enter(&holder, &CALL);
-    let ticket = lock.only_draw(&nobody);
-    lock.leave(&holder);
-    assert_ne!(lock.enter(&next, &CALL), Some(Admission::AT_ONCE));
-    assert!(!lock.then_wait(&nobody, ticket), "should it live after all");
+fn a_thread_that_ends_while_it_is_woken_is_not_waited_for() {
+    let lock = used_lock();
+    lock.set(|state| state.taken_by((1 << 22) - 1).waking());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let thread = new_thread();
+            lock.lock(&thread, &CALL);
+            lock.unlock(&thread);
+        });
+        lock.until_waiters_are(1);
+        lock.set(State::released);
+    });
 }
 
 #[test]
 fn a_new_thread_with_the_id_of_the_holder_is_not_the_holder() {
-    let lock = Lock::new();
-    let me = Identity::of_this_thread();
-    let earlier = played(me.id());
-    lock.enter(&earlier, &CALL);
-    assert_eq!(lock.enter(&place(), &CALL), Some(Admission::AT_ONCE));
+    let lock = used_lock();
+    let earlier = ThreadState::of(ThreadId::current().id());
+    lock.lock(&earlier, &CALL);
+    assert_eq!(lock.lock(&new_thread(), &CALL), Some(Admission::AT_ONCE));
 }
 
 #[test]
-fn a_living_thread_is_never_taken_for_gone() {
-    let identity = Identity::of_this_thread();
-    assert!(!identity.is_gone());
+fn a_living_thread_is_never_taken_for_ended() {
+    let id = ThreadId::current();
+    assert!(!id.has_ended());
     assert!(
-        thread::spawn(move || !identity.is_gone())
+        thread::spawn(move || !id.has_ended())
             .join()
             .expect("it looked")
     );
 }
 
 #[test]
-fn a_thread_that_has_ended_is_gone_even_if_its_number_is_used_again() {
-    let ended = thread::spawn(Identity::of_this_thread)
-        .join()
-        .expect("it ended");
-    while !ended.is_gone() {
+fn a_thread_that_has_ended_is_found_out() {
+    let ended = thread::spawn(ThreadId::current).join().expect("it ended");
+    while !ended.has_ended() {
         thread::yield_now(); // join() returns a little before the kernel has done with the thread
     }
-    // This very thread's number, with a life that ended before this thread began.
-    assert!(Identity::of_this_thread().born_earlier().is_gone());
+}
+
+/// This thread's own id, with a life that ended before this thread began. After a restoration from a checkpoint, it is the
+/// other way round: the thread, as its process, seems to have begun later.
+#[test]
+fn an_id_that_is_used_again_is_told_from_a_restored_process() {
+    let began = thread_id::process_start().expect("/proc is there");
+    while ThreadId::current().alive_at() < began + 3 {
+        thread::yield_now();
+    }
+    let look = move || {
+        let with = |alive_at| ThreadId {
+            bits: alive_at << state::ID_BITS | ThreadId::current().id(),
+            ..ThreadId::current()
+        };
+        (with(began + 1).has_ended(), with(began - 1).has_ended())
+    };
+    assert_eq!(
+        thread::spawn(look).join().expect("it looked"),
+        (true, false)
+    );
 }
 
 #[test]
 fn a_child_has_a_free_lock_or_its_own() {
-    // The lock with a thread inside and one that waits, and the place of the first.
+    // The lock with a thread inside and one that waits, and the first of them.
     let held_and_waited_for = || {
-        let (lock, holder) = (Lock::new(), played(1));
-        lock.enter(&holder, &CALL);
-        lock.only_draw(&played(2));
+        let (lock, holder) = (used_lock(), ThreadState::of(1));
+        lock.lock(&holder, &CALL);
+        assert!(!lock.try_once(&ThreadState::of(2)));
         (lock, holder)
     };
 
     // As in a child of a thread that is outside: the holder and the waiter are not there.
     let (lock, _) = held_and_waited_for();
-    let outsider = played(3);
+    let outsider = ThreadState::of(3);
     lock.after_fork(&outsider);
-    assert_eq!(lock.enter(&outsider, &CALL), Some(Admission::AT_ONCE));
-    lock.leave(&outsider);
+    assert_eq!(lock.lock(&outsider, &CALL), Some(Admission::AT_ONCE));
+    lock.unlock(&outsider);
 
     // As in a child of a holder, which is another thread to the kernel.
     let (lock, holder) = held_and_waited_for();
     lock.after_fork(&holder);
-    assert_eq!(lock.state().holder(), Identity::of_this_thread().id());
-    assert_eq!(lock.enter(&holder, &CALL), None, "still inside");
-    lock.leave(&holder);
-    lock.leave(&holder);
-    let outsider = played(3);
-    let admission = lock.enter(&outsider, &CALL);
-    assert_eq!(admission, Some(Admission::AT_ONCE), "nobody is waited for");
-}
+    assert_eq!(lock.state().holder(), ThreadId::current().id());
+    assert_eq!(lock.lock(&holder, &CALL), None, "still inside");
+    lock.unlock(&holder);
+    lock.unlock(&holder);
+    assert!(lock.state().is_idle(), "there are no waiters");
 
-#[test]
-fn a_full_queue_admits_nobody_until_there_is_room() {
-    static LOCK: Lock = Lock::new();
-    let full = State(0xffff << 22);
-    assert!(full.is_full());
-    LOCK.word.0.store(full.0, Ordering::Relaxed);
-    static COMES: AtomicBool = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let last = scope.spawn(|| {
-            COMES.store(true, Ordering::SeqCst);
-            LOCK.only_draw(&played(1))
-        });
-        while !COMES.load(Ordering::SeqCst) {
-            thread::yield_now();
-        }
-        for _ in 0..1000 {
-            thread::yield_now();
-            assert_eq!(LOCK.state(), full, "one too many");
-        }
-        LOCK.pass_on(LOCK.state());
-        let ticket = last.join().expect("it has drawn one");
-        assert_eq!(LOCK.state().ahead_of(ticket), Some(0xfffe));
-    });
+    // As where no fork handler has run.
+    let (lock, _) = held_and_waited_for();
+    lock.fork.unmark();
+    assert_eq!(lock.lock(&new_thread(), &CALL), Some(Admission::AT_ONCE));
 }

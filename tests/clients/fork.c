@@ -7,6 +7,8 @@
  * fork inside             Forks from a signal handler that interrupted a registration; the
  *                         child stays inside for a while, and another thread of it waits.
  * fork waiting            The same where the handler interrupted the wait for it.
+ * fork bare               A clone without fork handlers, while one thread is held inside and
+ *                         another waits; the child registers.
  * fork spawn              vfork and exec, posix_spawn and system, of `fork child`, while
  *                         one thread is held inside.
  * fork child              Registers once.
@@ -188,6 +190,26 @@ static int fork_waiting(void)
 	return problem;
 }
 
+static int fork_bare(void)
+{
+	own_pd = open_pd(linked_verbs(), 2);
+	register_once(own_pd); /* the child has used the lock under another id */
+	start_caller(&in_child, 0, hold);
+	sem_wait(&entered);
+	start_queue(waiters, 1);
+	child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!child) {
+		give_up_in_time();
+		register_once(own_pd);
+		_exit(0);
+	}
+	int problem = failed("the child", child);
+	sem_post(&released);
+	join_queue(&in_child, 1);
+	join_queue(waiters, 1);
+	return problem;
+}
+
 static int spawn(void)
 {
 	char *const arguments[] = {"fork", "child", NULL};
@@ -231,12 +253,14 @@ int main(int argc, char **argv)
 		return fork_inside();
 	if (!strcmp(how, "waiting"))
 		return fork_waiting();
+	if (!strcmp(how, "bare"))
+		return fork_bare();
 	if (!strcmp(how, "spawn"))
 		return spawn();
 	if (!strcmp(how, "child")) {
 		register_once(open_pd(linked_verbs(), 0));
 		return 0;
 	}
-	fprintf(stderr, "usage: fork traffic|held CHILDREN | inside | waiting | spawn | child\n");
+	fprintf(stderr, "usage: fork traffic|held CHILDREN | inside | waiting | bare | spawn | child\n");
 	return 2;
 }

@@ -11,8 +11,12 @@ extern crate mrlock_loom_threads as loom;
 #[allow(dead_code, reason = "fork and the log are not part of the model")]
 mod lock;
 
-use lock::{Lock, Place, Purpose};
+use lock::{CallInfo, Lock, ThreadState};
 use loom::{cell::UnsafeCell, sync::Arc, thread};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{self, Relaxed},
+};
 
 mod futex {
     use loom::sync::{
@@ -21,85 +25,128 @@ mod futex {
     };
 
     #[allow(dead_code, reason = "there are no signals here")]
-    pub enum Slept {
-        Woken,
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub enum Wakeup {
+        Signalled,
         Interrupted,
-        Long,
+        TimedOut,
     }
 
-    /// A futex: compares and falls asleep in one step, as seen by who wakes.
+    pub enum Wakes {
+        One,
+        All,
+    }
+
+    /// A futex: compares and falls asleep in one step, as seen by the thread that wakes.
     #[derive(Default)]
-    pub struct Word(pub AtomicU32, Mutex<()>, Condvar);
+    pub struct EventCount {
+        count: AtomicU32,
+        sleepers: Mutex<u32>,
+        wake: Condvar,
+    }
 
-    impl Word {
-        pub fn wait(&self, expected: u32, _: u64) -> Slept {
-            if crate::somebody_may_be_gone() {
-                // A sleep that ends by itself, whenever loom lets it.
+    impl EventCount {
+        pub fn get(&self) -> u32 {
+            self.count.load(Ordering::Acquire)
+        }
+
+        pub fn wait(&self, count: u32, _: u64) -> Wakeup {
+            if crate::WORLD.sleeps_end.load(crate::Relaxed) {
+                // By themselves, whenever loom lets them.
                 loom::thread::yield_now();
-                return Slept::Long;
+                return Wakeup::TimedOut;
             }
-            let sleepers = self.1.lock().unwrap();
+            let mut sleepers = self.sleepers.lock().unwrap();
             // Relaxed: the lock must not rely on an ordering of the kernel's.
-            if self.0.load(Ordering::Relaxed) == expected {
-                drop(self.2.wait(sleepers).unwrap());
+            if self.count.load(Ordering::Relaxed) == count {
+                *sleepers += 1;
+                drop(self.wake.wait(sleepers).unwrap());
             }
-            Slept::Woken
+            Wakeup::Signalled
         }
 
-        pub fn wake(&self) {
-            let _sleepers = self.1.lock().unwrap();
-            self.2.notify_all();
+        pub fn signal(&self, wakes: Wakes) -> bool {
+            self.count.fetch_add(1, Ordering::Release);
+            let mut sleepers = self.sleepers.lock().unwrap();
+            if *sleepers == 0 {
+                return false;
+            }
+            match wakes {
+                Wakes::One => {
+                    *sleepers -= 1;
+                    self.wake.notify_one();
+                }
+                Wakes::All => {
+                    *sleepers = 0;
+                    self.wake.notify_all();
+                }
+            }
+            true
         }
+    }
+}
+
+mod fork {
+    #[derive(Default)]
+    pub struct ForkMark;
+
+    impl ForkMark {
+        pub fn is_marked(&self) -> bool {
+            true
+        }
+
+        pub fn mark(&self, _: impl FnOnce()) {}
     }
 }
 
 mod sys {
     pub const NS_PER_S: u64 = 1_000_000_000;
 
-    pub fn without_signals(body: impl FnOnce()) {
-        body();
-    }
-
     pub fn now() -> u64 {
-        0
+        let step = crate::WORLD.time_step.load(crate::Relaxed);
+        crate::WORLD.time.fetch_add(step, crate::Relaxed)
     }
 }
 
-mod identity {
+mod thread_id {
     /// A thread of the model.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct Identity {
-        pub number: u64,
+    pub struct ThreadId {
+        pub bits: u64,
         pub process: i32,
     }
 
-    impl Identity {
+    impl ThreadId {
         pub const UNKNOWN: Self = Self {
-            number: 0,
+            bits: 0,
             process: 0,
         };
 
-        pub fn of_this_thread() -> Self {
-            unreachable!("every thread of the model is given a number")
+        pub fn current() -> Self {
+            unreachable!("every thread of the model is given an id")
         }
 
-        pub fn seen_now(id: u64) -> Self {
+        pub fn alive_now(id: u64) -> Self {
             Self {
-                number: id,
+                bits: id,
                 process: 0,
             }
         }
 
         pub fn is_known(self) -> bool {
-            self.number != 0
+            self.bits != 0
         }
 
         pub fn id(self) -> u64 {
-            self.number
+            self.bits
         }
 
-        pub fn is_gone(self) -> bool {
-            crate::is_gone(self.number)
+        pub fn is_current(self) -> bool {
+            true
+        }
+
+        pub fn has_ended(self) -> bool {
+            crate::has_ended(self.bits)
         }
     }
 }
@@ -114,29 +161,28 @@ mod config {
     }
 }
 
-/// The thread that the model lets die, and whether it has.
-struct Death {
-    thread: std::sync::atomic::AtomicU64,
-    happened: loom::sync::atomic::AtomicBool,
+/// What is so in one run of a model. (Only `is_dead` is for loom to explore.)
+#[derive(Default)]
+struct World {
+    time: AtomicU64,
+    /// By how much each look at the clock moves it on.
+    time_step: AtomicU64,
+    /// Every sleep ends without a wake-up.
+    sleeps_end: AtomicBool,
+    /// The thread that ends inside; 0 for none.
+    dying: AtomicU64,
+    is_dead: loom::sync::atomic::AtomicBool,
 }
 
 loom::lazy_static! {
-    static ref DEATH: Death = Death {
-        thread: std::sync::atomic::AtomicU64::new(0),
-        happened: loom::sync::atomic::AtomicBool::new(false),
-    };
+    static ref WORLD: World = World::default();
 }
 
-fn somebody_may_be_gone() -> bool {
-    DEATH.thread.load(std::sync::atomic::Ordering::Relaxed) != 0
+fn has_ended(thread: u64) -> bool {
+    WORLD.dying.load(Relaxed) == thread && WORLD.is_dead.load(Ordering::Acquire)
 }
 
-fn is_gone(thread: u64) -> bool {
-    DEATH.thread.load(std::sync::atomic::Ordering::Relaxed) == thread
-        && DEATH.happened.load(loom::sync::atomic::Ordering::Acquire)
-}
-
-const CALL: Purpose = Purpose {
+const CALL: CallInfo = CallInfo {
     name: &"call",
     address: std::ptr::null(),
     length: 0,
@@ -145,106 +191,121 @@ const CALL: Purpose = Purpose {
 /// What the lock protects: loom fails a test in which two threads are at it at once, or one does not see what another did.
 struct Guarded {
     lock: Lock,
-    last_ticket: UnsafeCell<u64>,
+    calls: UnsafeCell<usize>,
 }
 
 impl Guarded {
-    fn new() -> Arc<Self> {
-        let lock = Lock::new();
-        let last_ticket = UnsafeCell::new(lock.turn() - 1);
-        Arc::new(Self { lock, last_ticket })
-    }
-
     /// What is done inside.
-    fn note(&self, ticket: u64) {
-        self.last_ticket.with_mut(|last| {
-            // SAFETY: that nobody else is here is what loom checks.
-            let last = unsafe { &mut *last };
-            assert!(*last < ticket, "served out of order");
-            if !somebody_may_be_gone() {
-                assert_eq!(*last + 1, ticket, "a ticket was passed over");
-            }
-            *last = ticket;
+    fn count(&self) {
+        self.calls.with_mut(|calls| {
+            // SAFETY: that no other thread is here is what loom checks.
+            unsafe { *calls += 1 };
         });
     }
 
-    fn call(&self, place: &Place) {
-        assert!(self.lock.enter(place, &CALL).is_some());
-        let ticket = self.lock.turn();
-        self.note(ticket);
-        assert_eq!(self.lock.enter(place, &CALL), None, "again");
-        self.lock.leave(place);
-        self.lock.leave(place);
+    fn call(&self, thread: &ThreadState) {
+        assert!(self.lock.lock(thread, &CALL).is_some());
+        self.count();
+        self.lock.unlock(thread);
     }
 }
 
-/// Runs `model` in every interleaving in which no more than `preemptions` times a thread loses the processor although it could go
-/// on. (Without this bound there are more than can be run in a day.)
-fn check(preemptions: usize, model: fn()) {
+/// How a successor waits.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Awake, and never reserves the lock.
+    Spins,
+    /// Asleep, and never reserves the lock.
+    Sleeps,
+    /// It reserves the lock at its first look. Then it looks again, and then sleeps.
+    Reserves,
+}
+
+/// What ends, in a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Nothing,
+    /// Every sleep: a waiter takes the successor for one that makes nothing of its chance.
+    Sleeps,
+    /// A thread, inside.
+    Holder,
+}
+
+/// One run of so many threads with so many entries each. Mutual exclusion, re-entry; a wake-up that is lost is a deadlock,
+/// which loom reports.
+fn contend(way: Way, end: End, threads: u64, entries: usize) {
+    let (step, are_long) = match way {
+        Way::Spins => (0, false),
+        Way::Sleeps => (0, true),
+        Way::Reserves => (300_000_000, false),
+    };
+    WORLD.time_step.store(step, Relaxed);
+    WORLD.sleeps_end.store(end != End::Nothing, Relaxed);
+    let guarded = Arc::new(Guarded {
+        lock: Lock::with_long_calls(are_long),
+        calls: UnsafeCell::new(0),
+    });
+    let dying = u64::from(end == End::Holder);
+    WORLD.dying.store(dying, Relaxed);
+    let work = move |guarded: &Guarded, id| {
+        let thread = ThreadState::of(id);
+        if id == dying {
+            guarded.lock.lock(&thread, &CALL);
+            guarded.count();
+            WORLD.is_dead.store(true, Ordering::Release);
+        } else {
+            (0..entries).for_each(|_| guarded.call(&thread));
+        }
+    };
+    let others: Vec<_> = (1..threads)
+        .map(|id| {
+            let guarded = guarded.clone();
+            thread::spawn(move || work(&guarded, id))
+        })
+        .collect();
+    work(&guarded, threads);
+    others.into_iter().for_each(|thread| thread.join().unwrap());
+    let expected = match dying {
+        0 => threads as usize * entries,
+        _ => (threads - 1) as usize * entries + 1,
+    };
+    guarded.calls.with_mut(|calls| {
+        // SAFETY: all others have ended.
+        assert_eq!(unsafe { *calls }, expected);
+    });
+}
+
+/// Runs `model` in every interleaving; with a bound, in those in which no more than so many times a thread loses the processor
+/// although it could go on. (Without one, two threads that sleep and enter twice take more than a quarter of an hour.)
+fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = preemptions;
     builder.max_branches = 100_000;
     builder.check(model);
 }
 
-/// Mutual exclusion, order, re-entry; a wake-up that is lost is a deadlock, which loom reports.
-fn contend(threads: u64, entries: usize) {
-    let guarded = Guarded::new();
-    let others: Vec<_> = (1..threads)
-        .map(|number| {
-            let guarded = guarded.clone();
-            thread::spawn(move || {
-                let place = Place::of(number);
-                (0..entries).for_each(|_| guarded.call(&place));
-            })
-        })
-        .collect();
-    let place = Place::of(threads);
-    (0..entries).for_each(|_| guarded.call(&place));
-    others.into_iter().for_each(|thread| thread.join().unwrap());
+macro_rules! models {
+    ($($name:ident: $way:ident, $end:ident, $threads:literal x $entries:literal, $preemptions:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            check($preemptions, || contend(Way::$way, End::$end, $threads, $entries));
+        })*
+    };
 }
 
-#[test]
-fn two_threads_two_entries_each() {
-    check(4, || contend(2, 2));
-}
-
-#[test]
-fn three_threads_one_entry_each() {
-    check(3, || contend(3, 1));
-}
-
-#[test]
-fn three_threads_two_entries_each() {
-    check(1, || contend(3, 2));
-}
-
-/// A thread ends inside; the two others go on.
-#[test]
-fn a_holder_that_is_gone() {
-    check(1, || {
-        const DYING: u64 = 1;
-        DEATH
-            .thread
-            .store(DYING, std::sync::atomic::Ordering::Relaxed);
-        let guarded = Guarded::new();
-        let dying = {
-            let guarded = guarded.clone();
-            thread::spawn(move || {
-                let place = Place::of(DYING);
-                guarded.lock.enter(&place, &CALL);
-                guarded.note(guarded.lock.turn());
-                DEATH
-                    .happened
-                    .store(true, loom::sync::atomic::Ordering::Release);
-            })
-        };
-        let other = {
-            let guarded = guarded.clone();
-            thread::spawn(move || guarded.call(&Place::of(2)))
-        };
-        guarded.call(&Place::of(3));
-        dying.join().unwrap();
-        other.join().unwrap();
-    });
+models! {
+    two_that_spin_once: Spins, Nothing, 2 x 1, None;
+    two_that_sleep_once: Sleeps, Nothing, 2 x 1, None;
+    two_that_reserve_once: Reserves, Nothing, 2 x 1, None;
+    two_that_spin: Spins, Nothing, 2 x 2, None;
+    two_that_sleep: Sleeps, Nothing, 2 x 2, Some(5);
+    two_that_reserve: Reserves, Nothing, 2 x 2, Some(5);
+    three_that_spin: Spins, Nothing, 3 x 1, Some(2);
+    three_that_sleep: Sleeps, Nothing, 3 x 1, Some(2);
+    three_that_reserve: Reserves, Nothing, 3 x 1, Some(2);
+    two_whose_sleeps_end: Sleeps, Sleeps, 2 x 1, None;
+    three_whose_sleeps_end: Sleeps, Sleeps, 3 x 1, Some(1);
+    three_that_reserve_and_whose_sleeps_end: Reserves, Sleeps, 3 x 1, Some(1);
+    a_holder_that_has_ended_and_one: Reserves, Holder, 2 x 1, None;
+    a_holder_that_has_ended_and_two: Reserves, Holder, 3 x 1, Some(1);
 }

@@ -7,86 +7,93 @@ use crate::{
 };
 use core::fmt::Write;
 
-/// One thread for as long as the machine runs: the kernel uses thread ids again, but not with the same start. (A time
-/// namespace that is entered later has another clock.)
+/// A thread, told apart from a later one to which the kernel gives the same id.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct Identity {
-    /// The low bits are the thread id; above them is a moment at which the thread was alive, in hundredths of a second since
-    /// boot. Zero: not known.
-    pub number: u64,
-    /// The process that the thread said it was in.
+pub struct ThreadId {
+    /// The low bits are the kernel's id; above them is a moment at which the thread was alive, in hundredths of a second
+    /// since boot. Zero: not known.
+    pub bits: u64,
+    /// The process that the thread was in.
     pub process: libc::pid_t,
 }
 
 /// What /proc counts a thread's start in: USER_HZ is 100 on every x86_64 kernel.
 const TICK_IN_NS: u64 = 10_000_000;
 
-impl Identity {
-    /// Nobody yet.
+impl ThreadId {
+    /// No thread.
     pub const UNKNOWN: Self = Self {
-        number: 0,
+        bits: 0,
         process: 0,
     };
 
-    /// Looks up who the calling thread is.
+    /// The calling thread.
     #[cold]
-    pub fn of_this_thread() -> Self {
-        Self::seen_now(sys::thread_id())
+    pub fn current() -> Self {
+        Self::alive_now(sys::thread_id())
     }
 
     /// The thread of this process that has this id now.
-    pub fn seen_now(id: u64) -> Self {
+    pub fn alive_now(id: u64) -> Self {
         let ticks = sys::clock(libc::CLOCK_BOOTTIME) / TICK_IN_NS;
         Self {
-            number: ticks << ID_BITS | id,
+            bits: ticks << ID_BITS | id,
             process: sys::process_id(),
         }
     }
 
-    /// Whether this is anybody.
+    /// Whether this is a thread.
     #[inline]
     pub fn is_known(self) -> bool {
-        self.number != 0
+        self.bits != 0
     }
 
-    /// The kernel's thread id.
+    /// The kernel's id.
     #[inline]
     pub fn id(self) -> u64 {
-        self.number & ((1 << ID_BITS) - 1)
+        self.bits & ((1 << ID_BITS) - 1)
     }
 
-    fn alive_at(self) -> u64 {
-        self.number >> ID_BITS
+    /// Whether the calling thread has this id.
+    pub fn is_current(self) -> bool {
+        self.id() == sys::thread_id()
     }
 
-    /// As if the same number had belonged to another thread, a second before.
-    #[cfg(test)]
-    pub fn born_earlier(self) -> Self {
-        Self {
-            number: self.number - (100 << ID_BITS),
-            ..self
+    /// When it was alive, in hundredths of a second since boot.
+    pub fn alive_at(self) -> u64 {
+        self.bits >> ID_BITS
+    }
+
+    /// Whether this thread has ended. Not said of one that lives, however slow, stopped or asleep it is; nor of one that
+    /// cannot be known: a thread may share our memory and be no thread of our process.
+    pub fn has_ended(self) -> bool {
+        if self.process != sys::process_id() {
+            return false;
         }
-    }
-
-    /// Whether this thread has ended. Not said of one that lives, however slow, stopped or asleep it is; nor of one that we
-    /// may not know: a forked child that no fork handler ran in still has its parent's identity, and a thread may share our
-    /// memory and be no thread of our process.
-    pub fn is_gone(self) -> bool {
-        self.process == sys::process_id() && self.is_missing()
-    }
-
-    fn is_missing(self) -> bool {
         // SAFETY: signal 0 only asks whether the thread is there.
         let answer = unsafe { syscall!(SYS_tgkill, self.process, self.id(), 0) };
         if let Some(error) = Errno::of(answer) {
             return error == Errno::ESRCH;
         }
-        // There is a thread of this number. A zombie (a main thread whose others go on) or one that started later is not
-        // ours. Who cannot be looked at is taken to be alive.
-        Status::of(self.id())
-            .is_some_and(|status| status.has_ended || status.started > self.alive_at())
+        // There is a thread of this id. A zombie (a main thread whose others go on) has ended. One that started later is
+        // another; but where the process, too, seems to have started later, it was restored from a checkpoint, and starts say
+        // nothing. A thread that cannot be looked at is taken to be alive.
+        let Some(thread) = is_proc_ours()
+            .then(|| Status::of_thread(self.id()))
+            .flatten()
+        else {
+            return false;
+        };
+        let is_later = |status: Status| status.started > self.alive_at();
+        thread.has_ended || is_later(thread) && Status::of_process().is_some_and(|it| !is_later(it))
     }
+}
+
+/// When this process seems to have started.
+#[cfg(test)]
+pub fn process_start() -> Option<u64> {
+    Status::of_process().map(|process| process.started)
 }
 
 /// Whether /proc counts processes as this one does. (In another process id namespace, an id there is another thread's.)
@@ -105,25 +112,30 @@ fn is_proc_ours() -> bool {
     link.get(..usize::try_from(length).unwrap_or(0)) == Some(own.as_bytes())
 }
 
-/// What /proc says of a thread of this process.
+/// What /proc says of a thread or a process.
+#[derive(Clone, Copy)]
 struct Status {
     has_ended: bool,
     started: u64,
 }
 
 impl Status {
-    fn of(thread: u64) -> Option<Self> {
-        if !is_proc_ours() {
-            return None;
-        }
+    fn of_thread(id: u64) -> Option<Self> {
         let mut path = Text::<64>::new();
-        let _ = write!(path, "/proc/self/task/{thread}/stat\0");
+        let _ = write!(path, "/proc/self/task/{id}/stat\0");
+        Self::read(path.as_bytes())
+    }
+
+    fn of_process() -> Option<Self> {
+        Self::read(b"/proc/self/stat\0")
+    }
+
+    fn read(path: &[u8]) -> Option<Self> {
         let mut buffer = [0u8; 512];
-        // Raw system calls: open, read and close of libc are cancellation points.
         // SAFETY: the path is NUL-terminated, the buffer valid for its length, the descriptor our own.
         let length = unsafe {
             let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-            let file = syscall!(SYS_openat, libc::AT_FDCWD, path.as_bytes().as_ptr(), flags,);
+            let file = syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags);
             if file < 0 {
                 return None;
             }

@@ -1,0 +1,106 @@
+//! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor. A
+//! thread that has ended is replaced; a holder that stays inside for too long is named.
+
+use super::{Lock, holder::CallInfo, state::State, thread_id::ThreadId};
+use crate::{
+    config,
+    sys::{NS_PER_S, now},
+};
+use log::{error, warn};
+
+/// How long a waiter sleeps before it looks, in nanoseconds as all here: a holder that has ended has to be noticed within a
+/// second, by a waiter that may just have fallen asleep.
+const PERIOD: u64 = 400_000_000;
+
+/// What one waiter has seen so far.
+pub struct Watchdog {
+    /// What it saw when it last looked.
+    seen: State,
+    /// Since when, at least, the same turn lasts.
+    since: u64,
+    /// How long that may take before the next line about it.
+    patience: Option<u64>,
+    /// When it looks next.
+    deadline: u64,
+}
+
+impl Watchdog {
+    /// Begins to watch.
+    pub fn begin(seen: State, now: u64) -> Self {
+        Self {
+            seen,
+            since: now,
+            patience: patience(),
+            deadline: now + PERIOD,
+        }
+    }
+
+    /// When to wake up and `check`.
+    pub fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    /// Looks after the thread that the waiter `me` depends on.
+    #[cold]
+    pub fn check(&mut self, lock: &Lock, me: ThreadId) {
+        let (now, state) = (now(), lock.state());
+        self.deadline = now + PERIOD;
+        let before = core::mem::replace(&mut self.seen, state);
+        let is_same_turn = (state.turn(), state.holder()) == (before.turn(), before.holder());
+        if !is_same_turn {
+            self.since = now;
+            self.patience = patience();
+        }
+        if state.successor() == me.id() {
+            if !state.is_free() {
+                self.check_holder(lock, state, now);
+            }
+        } else if state.successor() != 0 && state.successor() == before.successor() {
+            // All this time, the lock was free, or there was another holder: the successor had an occasion.
+            let is_idle = !is_same_turn || state.is_free();
+            let successor = ThreadId::alive_now(state.successor());
+            let has_ended = successor.has_ended();
+            if (is_idle || has_ended)
+                && lock.replace(state, state.succeeded_by(me.id()))
+                && has_ended
+            {
+                report_ended(successor, &CallInfo::WAITING);
+            }
+        }
+    }
+
+    fn check_holder(&mut self, lock: &Lock, state: State, now: u64) {
+        let (holder, call) = lock.holder(state);
+        if holder.has_ended() {
+            release_of_ended(lock, state);
+            return;
+        }
+        let (id, ns) = (holder.id(), now.saturating_sub(self.since));
+        let Some(patience) = self.patience.filter(|&patience| ns >= patience) else {
+            return;
+        };
+        let seconds = ns / NS_PER_S;
+        warn!("{call}: thread {id} has been inside for {seconds} s or more while others wait");
+        self.patience = patience.checked_mul(2);
+    }
+}
+
+/// Releases the lock of a holder that has ended, and says so.
+#[cold]
+pub fn release_of_ended(lock: &Lock, state: State) {
+    let (holder, call) = lock.holder(state);
+    if lock.replace(state, state.released()) {
+        report_ended(holder, &call);
+    }
+}
+
+fn report_ended(thread: ThreadId, call: &CallInfo) {
+    let id = thread.id();
+    error!("{call}: thread {id} ended before it was done; the next in line goes on");
+}
+
+/// How long a thread may stay inside before a line about it; `None` is for ever.
+fn patience() -> Option<u64> {
+    let seconds = config::get().warn_after;
+    (seconds > 0).then(|| seconds.saturating_mul(NS_PER_S))
+}
