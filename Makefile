@@ -1,5 +1,5 @@
-# The targets: make, make check, make demo, make test, make miri, make bench, make fixtures, make header,
-# make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
+# The targets: make, make check, make demo, make test, make test-gpu, make miri, make bench, make fixtures,
+# make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 FIXTURES := $(TARGET)/fixtures
@@ -21,8 +21,9 @@ unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs witho
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
 objects  := $(addprefix $(CLIENTS)/,plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so registering_preload.so)
 rust     := $(CLIENTS)/rust_ioctl
+gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test miri bench peers header clean
+.PHONY: release fixtures demo check test test-gpu miri bench peers header clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -44,6 +45,11 @@ check:
 
 test:
 	@tests/run.sh $(TARGET)/test.log
+
+# On a machine with an NVIDIA GPU. Not in `make test`. Its last part needs two GPUs, and torch:
+# PARTS="memory frees section" leaves it out.
+test-gpu: release $(verbs) $(gpu)
+	@tests/gpu/run.sh $(LIBRARY) $(FIXTURES) $(PARTS)
 
 # The tests of tests/loom under miri. Not in `make test`, because the toolchain there is stable: this needs
 # `rustup toolchain install nightly --component miri,rust-src`. (The test of a holder that ends runs apart, because its thread never returns.)
@@ -127,6 +133,13 @@ $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/
 $(objects) $(filter %.so,$(benches)): Makefile | $(verbs)
 	@mkdir -p $(@D)
 	$(COMPILE) -fPIC -shared $(filter %.c,$^) -o $@ $(libs)
+
+$(filter-out %.so,$(gpu)): $(FIXTURES)/gpu/%: tests/gpu/%.c Makefile | $(verbs)
+	@mkdir -p $(@D)
+	$(COMPILE) $< -o $@ -L$(FIXTURES)/lib -libverbs -ldl
+$(FIXTURES)/gpu/witness.so: tests/gpu/witness.c Makefile
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -shared $< -o $@ -ldl
 
 $(rust): tests/clients/rust_ioctl.rs Makefile
 	@mkdir -p $(@D)

@@ -475,7 +475,9 @@ static int check_access(unsigned int access)
 
 /*
  * Bring in all pages of a range as pinning does: 0, or the error number that the
- * kernel's ib_umem_get gives for such a range. Nothing is written to them.
+ * kernel's ib_umem_get gives for such a range. Nothing is written to them. Memory
+ * that is mapped without any permission, as GPU memory is, counts as GPU memory:
+ * nvidia-peermem pins it.
  */
 static int pin(void *addr, size_t length, unsigned int access)
 {
@@ -487,11 +489,14 @@ static int pin(void *addr, size_t length, unsigned int access)
 
 	if (end < (uintptr_t)addr || to < end || to == from)
 		return EINVAL;
-	if (settings.can_populate)
-		return madvise((void *)from, to - from,
-			       access & writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
-			       ? EFAULT
-			       : 0;
+	if (settings.can_populate) {
+		int advice = access & writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+		if (!madvise((void *)from, to - from, advice))
+			return 0;
+		/* EINVAL: something is mapped there, and no access to it is allowed. */
+		bool is_gpu = madvise((void *)from, to - from, MADV_POPULATE_READ) && errno == EINVAL;
+		return is_gpu ? 0 : EFAULT;
+	}
 	/* Older kernels: check at least that memory is mapped there. */
 	while (from < to) {
 		unsigned char resident[1024];
