@@ -60,10 +60,8 @@ impl Watchdog {
             let is_idle = !is_same_turn || state.is_free();
             let successor = ThreadId::alive_now(state.successor());
             let has_ended = successor.has_ended();
-            if (is_idle || has_ended)
-                && lock.replace(state, state.succeeded_by(me.id()))
-                && has_ended
-            {
+            let is_replaced = is_idle || has_ended;
+            if is_replaced && lock.replace(state, state.succeeded_by(me.id())) && has_ended {
                 report_ended(successor, &CallInfo::WAITING);
             }
         }
