@@ -327,7 +327,7 @@ impl Lock {
             has_slept: false,
         };
         thread.waits.set(thread.waits.get() + 1);
-        // Relaxed, and below: whoever relies on it was woken by a thread that has seen our change of the word.
+        // Relaxed, and below: a thread that relies on it was woken by one that has seen our change of the word.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
         let mut waited = None;
         while !self.try_to_enter(thread, call, &mut waiter) {
