@@ -4,6 +4,7 @@ They initialize NCCL, all-reduce, and allocate GPU memory and give it back. Prin
 microseconds, goes to the file TIMES.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -40,11 +41,12 @@ def work(rank, port, file):
     torch.cuda.set_device(rank)
     torch.zeros(1, device="cuda")
     times = {}
+    ports = itertools.count(port)
 
     def initialize():
         dist.init_process_group(
             "nccl",
-            init_method=f"tcp://127.0.0.1:{port}",
+            init_method=f"tcp://127.0.0.1:{next(ports)}",
             rank=rank,
             world_size=GPUS,
             device_id=torch.device("cuda", rank),
@@ -76,4 +78,4 @@ def work(rank, port, file):
 
 
 if __name__ == "__main__":
-    mp.spawn(work, (29500 + os.getpid() % 1000, sys.argv[1]), nprocs=GPUS)
+    mp.spawn(work, (20000 + os.getpid() % 1000 * 10, sys.argv[1]), nprocs=GPUS)
