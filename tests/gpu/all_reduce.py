@@ -1,9 +1,10 @@
 """Two processes with a GPU each: all_reduce.py TIMES
 
-They initialize NCCL, all-reduce, and allocate GPU memory and give it back. Prints the sums; the time that each step took, in
-microseconds, goes to the file TIMES.
+They initialize NCCL, all-reduce, and allocate GPU memory and give it back. Prints the sums. The times, in microseconds, go
+to the file TIMES: each initialization's, and the median of every other step.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -18,16 +19,16 @@ GPUS = 2
 INITIALIZATIONS = 5
 
 
-def microseconds(step, times):
-    """The median of so many times that the step took."""
-    taken = []
-    for _ in range(times):
-        torch.cuda.synchronize()
-        since = time.perf_counter()
-        step()
-        torch.cuda.synchronize()
-        taken.append((time.perf_counter() - since) * 1e6)
-    return statistics.median(taken)
+def microseconds(step):
+    torch.cuda.synchronize()
+    since = time.perf_counter()
+    step()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - since) * 1e6
+
+
+def median(step, rounds):
+    return [statistics.median(microseconds(step) for _ in range(rounds))]
 
 
 def allocate_and_give_back():
@@ -40,34 +41,33 @@ def work(rank, port, file):
     torch.cuda.set_device(rank)
     torch.zeros(1, device="cuda")
     times = {}
+    ports = itertools.count(port)
 
     def initialize():
         dist.init_process_group(
             "nccl",
-            init_method=f"tcp://127.0.0.1:{port}",
+            init_method=f"tcp://127.0.0.1:{next(ports)}",
             rank=rank,
             world_size=GPUS,
             device_id=torch.device("cuda", rank),
         )
         dist.all_reduce(torch.ones(1, device="cuda"))
 
+    # The first one also loads what CUDA and NCCL load once.
     initialize()
-    dist.destroy_process_group()
-    again = []
+    times["initialization"] = []
     for _ in range(INITIALIZATIONS):
-        again.append(microseconds(initialize, 1))
         dist.destroy_process_group()
-    times["initialization"] = statistics.median(again)
-    initialize()
+        times["initialization"].append(microseconds(initialize))
     for name, elements, rounds in ("512 MiB", 128 << 20, 30), ("4 KiB", 1 << 10, 2000):
         numbers = torch.full((elements,), float(rank + 1), device="cuda")
         dist.all_reduce(numbers)
         if rank == 0:
             print(f"all-reduce of {name}: {numbers.min().item()} to {numbers.max().item()}")
-        times[f"all-reduce of {name}"] = microseconds(lambda: dist.all_reduce(numbers), rounds)
+        times[f"all-reduce of {name}"] = median(lambda: dist.all_reduce(numbers), rounds)
         del numbers
     dist.barrier()
-    times["8 x 64 MiB allocated and given back"] = microseconds(allocate_and_give_back, 30)
+    times["8 x 64 MiB allocated and given back"] = median(allocate_and_give_back, 30)
     dist.barrier()
     dist.destroy_process_group()
     if rank == 0:
@@ -76,4 +76,4 @@ def work(rank, port, file):
 
 
 if __name__ == "__main__":
-    mp.spawn(work, (29500 + os.getpid() % 1000, sys.argv[1]), nprocs=GPUS)
+    mp.spawn(work, (20000 + os.getpid() % 1000 * 10, sys.argv[1]), nprocs=GPUS)

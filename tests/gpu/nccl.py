@@ -1,7 +1,7 @@
 """Runs all_reduce.py without mrlock and with it: nccl.py LIBMRLOCK
 
-Its output must be the same, and nothing on stderr. Prints the times, in microseconds: the median of ROUNDS runs, the
-shortest and the longest.
+Its output must be the same, and nothing on stderr. Prints the times, in microseconds: the median, the shortest and the
+longest.
 """
 
 import json
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-ROUNDS = 4
+ROUNDS = 6
 CLIENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "all_reduce.py")
 
 
@@ -32,15 +32,16 @@ def main(library):
             "MRLOCK_CALLS": "reg,dereg,free",
         },
     }
-    times = {name: [] for name in settings}
+    times = {name: {} for name in settings}
     expected = None
     with tempfile.NamedTemporaryFile() as file:
-        # In turn, so that a drift of the machine changes all times alike. The first round is to warm up.
-        for _ in range(1 + ROUNDS):
-            for name, variables in settings.items():
+        # In turn, so that a drift of the machine changes all times alike, and each is first as often as the others.
+        for number in range(1 + ROUNDS):
+            names = list(settings)
+            for name in names[number % len(names) :] + names[: number % len(names)]:
                 run = subprocess.run(
                     [sys.executable, CLIENT, file.name],
-                    env=os.environ | variables,
+                    env=os.environ | settings[name],
                     capture_output=True,
                     text=True,
                 )
@@ -48,16 +49,18 @@ def main(library):
                 if run.returncode or run.stderr or run.stdout != expected:
                     return f"nccl.py: {name}: status {run.returncode}\n{run.stdout}{run.stderr}"
                 with open(file.name) as written:
-                    times[name].append(json.load(written))
+                    took = json.load(written)
+                # The first round is to warm up.
+                for step in took if number else ():
+                    times[name].setdefault(step, []).extend(took[step])
     print(expected, end="")
-    for step in times["alone"][0]:
-        print(f"{step}:")
-        alone = None
-        for name, rounds in times.items():
-            each = [round[step] for round in rounds[1:]]
+    for step, alone in times["alone"].items():
+        print(f"{step}, {len(alone)} times:")
+        for name in settings:
+            each = times[name][step]
             median = statistics.median(each)
-            alone = alone or median
-            print(f"    {name}: {median:.1f} ({min(each):.1f} to {max(each):.1f}), ratio {median / alone:.3f}")
+            ratio = median / statistics.median(alone)
+            print(f"    {name}: {median:.1f} ({min(each):.1f} to {max(each):.1f}), ratio {ratio:.3f}")
 
 
 sys.exit(main(sys.argv[1]))

@@ -23,7 +23,7 @@ check() {
     echo
     echo "$1"
     shift
-    timeout --kill-after=5 300 "$@" 2>"$errors"
+    timeout --kill-after=5 900 "$@" 2>"$errors"
     status=$?
     if [ "$status" -eq 0 ] && [ ! -s "$errors" ]; then
         passed=$((passed + 1))
