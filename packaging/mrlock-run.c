@@ -32,8 +32,9 @@ static const char help[] =
 	"Usage: mrlock-run [OPTION]... COMMAND [ARGUMENT]...\n"
 	"Runs COMMAND with libmrlock.so preloaded: one thread at a time registers RDMA memory.\n"
 	"\n"
+	"  --gpu                 serialize GPU memory only, and its freeing too\n"
 	"  --report[=FILE]       at exit, say on stderr or in FILE what happened\n"
-	"  --calls LIST          what to serialize: reg, dereg\n"
+	"  --calls LIST          what to serialize: reg, dereg, free\n"
 	"  --hooks LIST          where to catch it: verbs, ioctl\n"
 	"  --log LEVEL           off, error, warn, info, debug or trace\n"
 	"  --warn-after SECONDS  after how long inside a call is named; 0 = never\n"
@@ -47,6 +48,7 @@ static const struct option options[] = {
 	{"hooks", required_argument, NULL, 2},
 	{"log", required_argument, NULL, 3},
 	{"warn-after", required_argument, NULL, 4},
+	{"gpu", no_argument, NULL, 'g'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'v'},
 	{NULL, 0, NULL, 0},
@@ -215,6 +217,7 @@ int main(int argc, char **argv)
 	static char name[] = "mrlock-run";
 	const char *values[VARIABLES] = {NULL};
 	const char *others = getenv("LD_PRELOAD");
+	int gpu = 0;
 	char *list;
 	int option;
 
@@ -228,7 +231,10 @@ int main(int argc, char **argv)
 			return puts("mrlock-run " VERSION) < 0;
 		if (option == '?')
 			return REFUSED;
-		values[option] = optarg ? optarg : "stderr";
+		if (option == 'g')
+			gpu = 1;
+		else
+			values[option] = optarg ? optarg : "stderr";
 	}
 	if (optind >= argc)
 		stop(REFUSED, "no COMMAND; see mrlock-run --help");
@@ -238,6 +244,10 @@ int main(int argc, char **argv)
 	const char *program = find_program(argv[optind]);
 	look_at(program, 0);
 
+	if (gpu) {
+		set("MRLOCK_MEMORY", "device");
+		set("MRLOCK_CALLS", "reg,dereg,free");
+	}
 	for (int i = 0; i < VARIABLES; i++)
 		if (values[i])
 			set(variables[i], values[i]);

@@ -202,11 +202,19 @@ impl<T> Variable<T> {
     }
 }
 
+/// In the spellings that YAML knows, because docker compose and helm write them.
 fn switch(value: &CStr) -> Option<bool> {
-    match value.to_bytes() {
-        b"on" => Some(true),
-        b"off" => Some(false),
-        _ => None,
+    let is_one_of = |words: [&[u8]; 4]| {
+        words
+            .iter()
+            .any(|word| value.to_bytes().eq_ignore_ascii_case(word))
+    };
+    if is_one_of([b"on", b"true", b"yes", b"1"]) {
+        Some(true)
+    } else if is_one_of([b"off", b"false", b"no", b"0"]) {
+        Some(false)
+    } else {
+        None
     }
 }
 

@@ -108,6 +108,7 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
         "ibv_reg_mr@@IBVERBS_1.1",
         "ibv_reg_mr_iova@@IBVERBS_1.7",
         "ibv_reg_mr_iova2@@IBVERBS_1.8",
+        "ibv_reg_mr_ex@@IBVERBS_1.15",
         "ibv_rereg_mr@@IBVERBS_1.1",
         "ibv_dereg_mr@@IBVERBS_1.1",
         "ioctl",

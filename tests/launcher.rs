@@ -217,7 +217,7 @@ fn it_explains_itself() {
     let options: Vec<_> = options
         .map(|option| option.split(['[', ',']).next().expect("a part"))
         .collect();
-    assert_eq!(options.len(), 7, "{help}");
+    assert_eq!(options.len(), 8, "{help}");
     for option in options {
         assert!(manual.contains(&format!("Fl -{option}")), "{option}");
     }

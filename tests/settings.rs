@@ -14,7 +14,8 @@ fn quiet_program() -> Program {
 fn a_value_that_is_not_understood() {
     let too_long = "x".repeat(4096);
     for (name, value, accepted) in [
-        ("MRLOCK", "yes", "on, off"),
+        ("MRLOCK", "maybe", "on, off"),
+        ("MRLOCK_MEMORY", "gpu", "any, device"),
         ("MRLOCK_CALLS", "reg,derge", "reg, dereg"),
         ("MRLOCK_HOOKS", "verbs;ioctl", "verbs, ioctl"),
         ("MRLOCK_WARN_AFTER", "30s", "seconds"),
@@ -53,6 +54,7 @@ fn empty_means_unset() {
     let mut program = quiet_program();
     for name in [
         "MRLOCK",
+        "MRLOCK_MEMORY",
         "MRLOCK_CALLS",
         "MRLOCK_HOOKS",
         "MRLOCK_WARN_AFTER",
@@ -88,7 +90,7 @@ fn the_log_says_what_its_level_asks_for() {
     assert_eq!(
         lines(
             "info",
-            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off"
+            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off"
         ),
         1
     );

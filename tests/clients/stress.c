@@ -1,18 +1,21 @@
 /*
- * stress [-t threads] [-n calls] [-s size]
+ * stress [-t threads] [-n calls] [-s size] [-g]
  *
  * Threads, each with a device context and protection domain of its own, start together.
  * Each registers and deregisters a memory region `calls` times, by all four entry points in
- * turn, and checks the results.
+ * turn, and checks the results. With -g, the memory allows no access, as GPU memory does.
  */
 #include "run_together.h"
 
+#include <stdbool.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define ACCESS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
 
 static int calls = 400;
 static size_t size = 64 * 1024;
+static bool is_gpu;
 
 static const char *const names[] = {"ibv_reg_mr", "ibv_reg_mr_iova", "ibv_reg_mr_iova2",
 				    "ibv_rereg_mr"};
@@ -25,10 +28,12 @@ static int fail(int index, int call, const char *what, const char *why)
 
 static int work(struct ibv_pd *pd, int index)
 {
-	char *memory = malloc(size);
-	if (!memory)
-		return fail(index, 0, "malloc", strerror(errno));
-	memset(memory, index, size);
+	int protection = is_gpu ? PROT_NONE : PROT_READ | PROT_WRITE;
+	char *memory = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		return fail(index, 0, "mmap", strerror(errno));
+	if (!is_gpu)
+		memset(memory, index, size);
 
 	for (int i = 0; i < calls; i++) {
 		const char *name = names[i % 4];
@@ -64,7 +69,7 @@ static int work(struct ibv_pd *pd, int index)
 		if (error)
 			return fail(index, i, "ibv_dereg_mr", strerror(error));
 	}
-	free(memory);
+	munmap(memory, size);
 	return 0;
 }
 
@@ -72,18 +77,20 @@ int main(int argc, char **argv)
 {
 	int threads = 8, option;
 
-	while ((option = getopt(argc, argv, "t:n:s:")) != -1) {
-		long value = optarg ? atol(optarg) : 0;
+	while ((option = getopt(argc, argv, "t:n:s:g")) != -1) {
+		long value = optarg ? atol(optarg) : 1;
 		if (value < 1)
 			option = '?';
-		if (option == 't')
+		if (option == 'g')
+			is_gpu = true;
+		else if (option == 't')
 			threads = (int)value;
 		else if (option == 'n')
 			calls = (int)value;
 		else if (option == 's' && value > 1)
 			size = (size_t)value;
 		else {
-			fprintf(stderr, "usage: stress [-t threads] [-n calls] [-s size]\n");
+			fprintf(stderr, "usage: stress [-t threads] [-n calls] [-s size] [-g]\n");
 			return 2;
 		}
 	}
