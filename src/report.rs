@@ -2,7 +2,7 @@
 
 use crate::{
     config::{self, FileName, Report},
-    operation::{Counter, Layer, Operation},
+    operation::{Counter, Kind, Layer, Operation},
     policy, resolve, stats,
     sys::{self, Errno},
     text::Text,
@@ -51,6 +51,10 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     for operation in operations {
         let counters = &operation.counters;
         if !policy::serializes(operation.kind, operation.layer) {
+            // Frees are forwarded unless they are asked for: that is no news.
+            if operation.kind == Kind::Free {
+                continue;
+            }
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
             continue;
         }

@@ -89,7 +89,7 @@ fn a_snapshot_says_what_the_report_says() {
         }
     }
     // The rows of the verbs, and the row of `mrlock_lock`.
-    assert_eq!(rows, 6, "{report}");
+    assert_eq!(rows, 7, "{report}");
     holds("counts", ("MRLOCK", "on"));
 }
 

@@ -329,16 +329,16 @@ impl Lock {
         thread.waits.set(thread.waits.get() + 1);
         // Relaxed, and below: a thread that relies on it was woken by one that has seen our change of the word.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
+        let holders = u64::from(!self.state().is_free());
         let mut waited = None;
         while !self.try_to_enter(thread, call, &mut waiter) {
             waited = Some(0);
         }
         thread.is_called.set(false);
-        self.waiters.fetch_sub(1, Ordering::Relaxed);
         thread.waits.set(thread.waits.get() - 1);
         Admission {
             waited: waited.map(|_| now().saturating_sub(since)),
-            contenders: others + 2,
+            contenders: (others + 1 + holders).max(1 + u64::from(waited.is_some())),
         }
     }
 
@@ -350,7 +350,11 @@ impl Lock {
         let seen = if is_called { self.awoken(state) } else { state };
         if state.holder() == me.id() {
             // A signal handler that interrupted this wait has taken it, but not the wake-up, if that was for us.
-            return !is_called || self.replace(state, seen);
+            let is_done = !is_called || self.replace(state, seen);
+            if is_done {
+                self.waiters.fetch_sub(1, Ordering::Relaxed);
+            }
+            return is_done;
         }
         if state.successor() == me.id() {
             self.succeed(state, me, call, waiter)
@@ -428,8 +432,13 @@ impl Lock {
         // Relaxed: a hint.
         let wakes_queued = taken.lacks_successor() && !self.are_long.load(Ordering::Relaxed);
         let taken = if wakes_queued { taken.waking() } else { taken };
+        // Before the attempt: a thread that arrives meanwhile must not count this one as a waiter and as the holder.
+        // Relaxed: see `wait`. A thread that is not counted here is awake.
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
         let is_taken = self.take(old, taken, me, call);
-        if is_taken && wakes_queued {
+        if !is_taken {
+            self.waiters.fetch_add(1, Ordering::Relaxed);
+        } else if wakes_queued {
             self.wake_queued();
         }
         is_taken
