@@ -428,12 +428,11 @@ fn no_waiter_is_bypassed_for_long() {
     // Four others ahead, 2 ms each, are 40 calls of 0.2 ms.
     const BOUND: u32 = 150;
     let mutex = fixtures().join("peers/pthread.so");
-    let with_a_mutex = program.clone().env("LD_PRELOAD", mutex).run();
-    let with_a_mutex = with_a_mutex.succeeded("with a mutex");
-    assert!(
-        bypassed(&with_a_mutex.stdout) > BOUND,
-        "no hazard: {with_a_mutex:#?}"
-    );
+    let with_a_mutex = program.clone().env("LD_PRELOAD", mutex);
+    let worst = (0..50)
+        .map(|_| bypassed(&with_a_mutex.run().succeeded("with a mutex").stdout))
+        .find(|&bypassed| bypassed > BOUND);
+    assert!(worst.is_some(), "no hazard in 50 runs with a mutex");
     let stdout = quiet_output(&program);
     assert!(bypassed(&stdout) <= BOUND, "{stdout}");
 }
