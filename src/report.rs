@@ -20,7 +20,10 @@ type Page = Text<4096>;
 /// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and libibverbs is not loaded.
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &config::get().report;
-    if matches!(to, Report::Off) || (stats::most_at_once() == 0 && !resolve::is_libibverbs_loaded())
+    if matches!(to, Report::Off)
+        || (stats::most_at_once() == 0
+            && stats::let_through() == 0
+            && !resolve::is_libibverbs_loaded())
     {
         return;
     }
@@ -51,8 +54,8 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     for operation in operations {
         let counters = &operation.counters;
         if !policy::serializes(operation.kind, operation.layer) {
-            // Frees are forwarded unless they are asked for: that is no news.
-            if operation.kind == Kind::Free {
+            // By default, frees are not serialized, and no row says so.
+            if operation.kind == Kind::Free && !config::get().calls.free {
                 continue;
             }
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
@@ -74,6 +77,11 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
             duration(&counters.inside),
             duration(&counters.longest_inside),
         )?;
+    }
+    match stats::let_through() {
+        0 => {}
+        1 => writeln!(page, "One call on host memory was let through.")?,
+        calls => writeln!(page, "{calls} calls on host memory were let through.")?,
     }
     match stats::most_at_once() {
         0 => writeln!(page, "No call was serialized."),
