@@ -53,7 +53,8 @@ pub fn try_to_load(library: &Path) -> Result<(), Failure> {
     // SAFETY: this process has one thread. The settings are for the command, and the library must not read them here. What it
     // does when it is loaded, it does in the command too.
     let loaded = unsafe {
-        let environment = mem::replace(&mut *&raw mut environ, empty.as_mut_ptr());
+        let environment = environ;
+        environ = empty.as_mut_ptr();
         let loaded = Library::open(Some(library), RTLD_NOW | RTLD_LOCAL);
         environ = environment;
         loaded
