@@ -60,8 +60,7 @@ ctor::declarative::ctor! {
         log::info!("loaded: {config}");
         hook::verbs::find_next();
         hook::ioctl::find_next();
-        // SAFETY: `after_fork` may run in any child: it neither allocates nor waits. The library is never unloaded.
-        unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
+        resolve::run_after_fork(after_fork);
     }
 }
 

@@ -20,8 +20,7 @@ type Page = Text<4096>;
 /// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and libibverbs is not loaded.
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &config::get().report;
-    if matches!(to, Report::Off) || (stats::most_at_once() == 0 && !resolve::is_libibverbs_loaded())
-    {
+    if matches!(to, Report::Off) || (stats::most_at_once() == 0 && !resolve::has_libibverbs()) {
         return;
     }
     let mut page = Page::new();
