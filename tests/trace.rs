@@ -255,15 +255,10 @@ fn a_file_for_each_process() {
     let mut files = 0;
     for entry in fs::read_dir(&directory).expect("the directory") {
         let path = entry.expect("an entry").path();
-        let process = path
-            .file_stem()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
+        let process = path.file_stem().expect("a name").to_string_lossy();
+        let process: u64 = process.parse().expect("a process id");
         assert!(
-            events(&path)
-                .iter()
-                .all(|event| event["pid"].to_string() == process),
+            events(&path).iter().all(|event| event["pid"] == process),
             "{process}"
         );
         files += 1;

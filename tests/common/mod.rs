@@ -42,6 +42,17 @@ pub fn library() -> &'static Path {
     })
 }
 
+/// The command `mrlock`, built from the sources as they are now.
+pub fn mrlock() -> &'static Path {
+    static MRLOCK: OnceLock<PathBuf> = OnceLock::new();
+    MRLOCK.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--release", "--quiet", "--package", "mrlock-cli"]);
+        build(cargo.env_remove("CARGO_BUILD_TARGET"));
+        target_dir().join("release/mrlock")
+    })
+}
+
 /// The fake libibverbs and the client programs, built with `make fixtures`.
 pub fn fixtures() -> &'static Path {
     static FIXTURES: OnceLock<PathBuf> = OnceLock::new();
