@@ -9,10 +9,7 @@ use crate::{
     sys,
     text::Text,
 };
-use core::{
-    ffi::CStr,
-    fmt::{self, Write},
-};
+use core::fmt::{self, Write};
 use log::error;
 use spin::Mutex;
 
@@ -71,7 +68,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
         "mrlock {}: process {} ({})",
         env!("CARGO_PKG_VERSION"),
         sys::process_id(),
-        program_name()
+        sys::program_name().to_bytes().escape_ascii()
     )?;
     writeln!(
         page,
@@ -145,15 +142,6 @@ fn duration(nanoseconds: &Counter) -> Text<16> {
         10..100 => Text::from(format_args!("{whole}.{:01} {name}", thousandths / 100)),
         _ => Text::from(format_args!("{whole} {name}")),
     }
-}
-
-/// The name that the kernel has for this program: at most 15 bytes.
-pub fn program_name() -> Text<16> {
-    let mut name = [0u8; 16];
-    // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
-    unsafe { syscall!(SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr()) };
-    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
-    Text::from(format_args!("{}", name.to_bytes().escape_ascii()))
 }
 
 fn write_file(name: &FileName, text: &[u8], path: &mut Path) {

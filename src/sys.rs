@@ -112,6 +112,24 @@ pub fn process_id() -> libc::pid_t {
     unsafe { syscall!(SYS_getpid) as libc::pid_t }
 }
 
+/// The name that the kernel has for this program: at most 15 bytes.
+pub fn program_name() -> ProgramName {
+    let mut name = [0u8; 16];
+    // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
+    unsafe { syscall!(SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr()) };
+    ProgramName(name)
+}
+
+/// See `program_name`.
+pub struct ProgramName([u8; 16]);
+
+impl ProgramName {
+    /// Its bytes.
+    pub fn to_bytes(&self) -> &[u8] {
+        self.0.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// The id of the calling thread.
 pub fn thread_id() -> u64 {
     // SAFETY: no preconditions; it cannot fail.

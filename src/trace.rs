@@ -8,7 +8,7 @@ use crate::{
     device::{Device, Name},
     file,
     lock::CallInfo,
-    report, sys,
+    sys,
     text::Text,
 };
 use core::{
@@ -61,11 +61,11 @@ impl Caller {
         let (process, thread) = (sys::process_id(), sys::thread_id());
         if is_first_of(process) {
             let mode = config::get().mode.name();
-            let program = report::program_name();
+            let program = sys::program_name();
             writeln!(
                 events,
                 r#"{{"name":"process_name","ph":"M","pid":{process},"tid":{thread},"args":{{"name":"{}","mrlock":"{mode}"}}}},"#,
-                InJson(program.as_bytes())
+                InJson(program.to_bytes())
             )?;
         }
         if let Some(waited) = inside.waited {
