@@ -195,21 +195,23 @@ impl<T> Variable<T> {
             return self.default.1;
         };
         parse(given).unwrap_or_else(|| {
-            // The start of a very long value is enough to find it by.
-            let shown = given
-                .to_bytes()
-                .get(..LONGEST_SHOWN)
-                .unwrap_or(given.to_bytes());
-            warn!(
-                "{name}={given}: not understood, taken as {default}; accepted: {accepts}",
-                name = self.name.to_bytes().escape_ascii(),
-                given = shown.escape_ascii(),
-                default = self.default.0,
-                accepts = self.accepts,
-            );
+            not_understood(self.name, given, self.default.0, self.accepts);
             self.default.1
         })
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
+    // The start of a very long value is enough to find it by.
+    let given = given.to_bytes();
+    let shown = given.get(..LONGEST_SHOWN).unwrap_or(given);
+    warn!(
+        "{}={}: not understood, taken as {default}; accepted: {accepts}",
+        name.to_bytes().escape_ascii(),
+        shown.escape_ascii(),
+    );
 }
 
 /// In the spellings that YAML knows, because docker compose and helm write them.
@@ -295,6 +297,7 @@ fn report(value: &CStr) -> Option<Report> {
 
 impl Report {
     /// A set-uid process must not be made to write where its caller wants.
+    #[inline(never)]
     fn if_allowed(self) -> Self {
         // SAFETY: getauxval() has no preconditions.
         let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
@@ -323,6 +326,7 @@ unsafe impl Sync for Name {}
 
 impl FileName {
     /// Copies `name`, if it is short enough. Called by `read` only.
+    #[inline(never)]
     fn keep(name: &[u8]) -> Option<Self> {
         // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
         let kept = unsafe { &mut *NAME.0.get() };

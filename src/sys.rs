@@ -170,6 +170,7 @@ pub fn without_signals(body: impl FnOnce()) {
 }
 
 /// The device and the inode number of an open file: no two files have both in common.
+#[inline(never)]
 pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` is valid for writing.
