@@ -12,7 +12,7 @@ fn leaves_the_file_alone(number: &str, report: &str) {
     let program = program.env("MRLOCK_REPORT", report);
     let with = program.preloaded().env("MRLOCK_LOG", "trace").run();
     let with = with.succeeded("with the library");
-    assert_eq!(fs::read(&file).expect("data.db"), b"HEADER");
+    assert_eq!(fs::read_to_string(&file).expect("data.db"), "HEADER");
     // The other stream is still what it was.
     let is_traced = with.stderr.contains("trace: ibv_dereg_mr ");
     assert_eq!(is_traced, number == "1", "{with:#?}");
