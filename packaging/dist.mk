@@ -8,7 +8,7 @@ ZIG      := 0.17.1
 ZIGBUILD := 0.24.0
 zig      := $(TARGET)/zig-$(ZIG)-zigbuild-$(ZIGBUILD)
 dist     := $(TARGET)/dist
-built    := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
+built    := $(TARGET)/$(TRIPLE)/portable/libmrlock.so
 package  := mrlock-$(VERSION)-x86_64-linux-gnu
 debug    := lib/.debug/$(real).debug
 
@@ -35,7 +35,7 @@ zig: $(zig)
 
 dist: | $(zig)
 	$(with_zig) RUSTFLAGS='$(remap)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
-		--target x86_64-unknown-linux-gnu.$(GLIBC) --target-dir $(TARGET)
+		--target $(TRIPLE).$(GLIBC) --target-dir $(TARGET)
 	rm -rf $(dist)
 	mkdir -p $(dist)/$(package)/$(dir $(debug))
 	objcopy --only-keep-debug $(built) $(dist)/$(package)/$(debug)

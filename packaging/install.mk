@@ -15,7 +15,6 @@ bad   = $(error $(1)=$($(1)): an absolute path of letters, digits and . _ + / - 
 $(foreach directory,$(if $(PREFIX),PREFIX) BINDIR LIBDIR INCLUDEDIR MANDIR,$(call check,$(directory)))
 
 relative  = $(shell realpath -ms --relative-to=$(1) $(2))
-LIBRARY  := $(TARGET)/release/libmrlock.so
 # The launcher contains this relative path; the file name contains it, too, so that another path builds another file.
 LAUNCHER := $(TARGET)/release/mrlock-run-$(subst /,_,$(call relative,$(BINDIR),$(LIBDIR)))
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -30,7 +29,7 @@ $(LAUNCHER): packaging/mrlock-run.c packaging/install.mk Cargo.toml
 
 # After `make`, `sudo make install` has nothing to build: root may have no cargo.
 $(LIBRARY): build.rs Cargo.toml Cargo.lock $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
-	$(CARGO) build --release
+	$(CARGO) build $(RELEASE)
 	@touch -c $@
 
 bindir     = '$(DESTDIR)$(BINDIR)'
