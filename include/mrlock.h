@@ -113,7 +113,8 @@ extern "C" {
  * With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda frees with a
  * mutex of its own held: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
  *
- * @return 0; EAGAIN if it is nested 2147483647 deep.
+ * @return 0; EAGAIN if it is nested 2147483647 deep; EDEADLK in a signal handler that has interrupted the freeing of GPU
+ *         memory, with "free" in MRLOCK_CALLS: the lock may never become free then.
  *
  * Thread-safe and async-signal-safe. In a signal handler, it nests inside what the signal has interrupted; the handler must
  * release what it takes. After fork(), the child holds the lock if the thread that forked held it; otherwise the lock is

@@ -79,7 +79,7 @@ pub struct Config {
     pub memory: MemoryKind,
     /// `MRLOCK_HOOKS`: where they are caught.
     pub hooks: Hooks,
-    /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter speaks; 0 is for ever.
+    /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter logs a warning; 0 is for ever.
     pub warn_after: u64,
     /// `MRLOCK_REPORT`: where the summary goes at exit.
     pub report: Report,
@@ -172,13 +172,30 @@ fn read() -> Config {
     stream::remember();
     logger::install(LOG.default.1);
     logger::install(LOG.read(level));
-    Config {
+    let config = Config {
         enabled: MRLOCK.read(switch),
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
         report: REPORT.read(report).if_allowed(),
+    };
+    config.warn_of_lone_free();
+    config
+}
+
+impl Config {
+    /// A free waits only for the calls that are serialized.
+    fn warn_of_lone_free(&self) {
+        let Calls { reg, dereg, free } = self.calls;
+        if free && !(reg && dereg) {
+            warn!(
+                "MRLOCK_CALLS: free is kept apart only from what is in the list; accepted, but reg,dereg,free is what protects"
+            );
+        }
+        if free && !self.hooks.ioctl {
+            warn!("MRLOCK_HOOKS: without ioctl, free in MRLOCK_CALLS has no effect");
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub fn serializes(kind: Kind, layer: Layer) -> bool {
         }
 }
 
-/// Whether a call that is applied to this memory goes on beside all others, because it cannot meet nvidia-peermem.
+/// Whether a call that is applied to this memory goes on beside all others, because nvidia-peermem has no part in it.
 #[inline]
 pub fn lets_through(memory: Memory) -> bool {
     match memory {

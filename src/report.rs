@@ -82,8 +82,8 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     for operation in operations {
         let counters = &operation.counters;
         if !policy::serializes(operation.kind, operation.layer) {
-            // Frees are forwarded unless they are asked for: that is no news.
-            if operation.kind == Kind::Free {
+            // By default, frees are not serialized, and no row says so.
+            if operation.kind == Kind::Free && !config::get().calls.free {
                 continue;
             }
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
@@ -109,6 +109,11 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     let lost = logger::lost_lines();
     if lost > 0 {
         writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
+    }
+    match stats::let_through() {
+        0 => {}
+        1 => writeln!(page, "One call on host memory was let through.")?,
+        calls => writeln!(page, "{calls} calls on host memory were let through.")?,
     }
     match stats::most_at_once() {
         0 => writeln!(page, "No call was serialized."),

@@ -44,6 +44,9 @@ pub struct Snapshot {
 /// The largest number of threads that were inside or waiting at the same moment.
 static MOST_AT_ONCE: Counter = Counter::new();
 
+/// Calls that were let through because their memory is host memory.
+static LET_THROUGH: Counter = Counter::new();
+
 /// Whether the program has asked for a snapshot.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -85,6 +88,16 @@ pub fn record(
 pub fn record_inside(operation: &Operation, inside: u64) {
     operation.counters.inside.add(inside);
     operation.counters.longest_inside.raise_to(inside);
+}
+
+/// Counts a call that is let through.
+pub fn record_let_through() {
+    LET_THROUGH.add_at_once(1);
+}
+
+/// How many calls were let through.
+pub fn let_through() -> u64 {
+    LET_THROUGH.get()
 }
 
 /// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized.
@@ -133,10 +146,11 @@ impl Snapshot {
 /// Sets the counters of `operations` to zero: a forked child reports its own calls only.
 pub fn reset(operations: impl Iterator<Item = &'static Operation>) {
     // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
-    if most_at_once() == 0 {
+    if most_at_once() == 0 && let_through() == 0 {
         return;
     }
     MOST_AT_ONCE.set(0);
+    LET_THROUGH.set(0);
     for operation in operations {
         let counters = operation.counters.all();
         counters.iter().for_each(|counter| counter.set(0));

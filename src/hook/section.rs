@@ -1,12 +1,13 @@
 //! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code holds the lock, as a hooked call does.
 
-use super::serialize::LOCK;
+use super::serialize::{LOCK, has_interrupted_a_free};
 use crate::{
     lock::CallInfo,
     operation::{Kind, Layer, Operation},
     stats, sys, thread,
 };
 use core::ptr;
+use libc::c_int;
 
 /// The greatest depth to which sections nest.
 const DEEPEST: u32 = i32::MAX as u32;
@@ -14,12 +15,16 @@ const DEEPEST: u32 = i32::MAX as u32;
 /// The operation of all sections, for the report and the log.
 pub static SECTION: Operation = Operation::new("mrlock_lock", Kind::Section, Layer::Program);
 
-/// Begins a section; `false` if the thread is in `DEEPEST` sections already.
-pub fn begin() -> bool {
+/// Begins a section. Fails with EAGAIN if the thread is in `DEEPEST` sections already; with EDEADLK in a signal handler that has
+/// interrupted a free.
+pub fn begin() -> Result<(), c_int> {
     thread::with(|thread| {
         let sections = thread.sections.get();
         if sections == DEEPEST {
-            return false;
+            return Err(libc::EAGAIN);
+        }
+        if has_interrupted_a_free(thread) {
+            return Err(libc::EDEADLK);
         }
         let info = CallInfo {
             name: &SECTION.name,
@@ -33,7 +38,7 @@ pub fn begin() -> bool {
             let since = if stats::is_timed() { sys::now() } else { 0 };
             thread.section_since.set(since);
         }
-        true
+        Ok(())
     })
 }
 
@@ -62,9 +67,9 @@ mod tests {
     #[test]
     fn sections_nest_to_a_limit() {
         assert!(!end());
-        assert!(begin());
+        assert_eq!(begin(), Ok(()));
         thread::with(|thread| thread.sections.set(DEEPEST));
-        assert!(!begin());
+        assert_eq!(begin(), Err(libc::EAGAIN));
         thread::with(|thread| thread.sections.set(1));
         assert!(end());
         assert!(!end());
