@@ -186,6 +186,8 @@ fn read() -> Config {
 
 impl Config {
     /// A free waits only for the calls that are serialized.
+    /// A free waits only for the calls that are serialized.
+    #[inline(never)]
     fn warn_of_lone_free(&self) {
         let Calls { reg, dereg, free } = self.calls;
         if free && !(reg && dereg) {
