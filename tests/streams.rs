@@ -68,3 +68,11 @@ fn lines_that_were_lost_are_counted_when_there_is_room_again() {
     // Of the first registration and deregistration, and of the start.
     assert!(count.parse::<u32>().expect("a number") > 2, "{with:#?}");
 }
+
+/// Nor does the report wait.
+#[test]
+fn a_report_that_nobody_reads() {
+    let program = with_a_full_stderr("exits").args(["elsewhere", "call"]);
+    let program = program.preloaded().env("MRLOCK_REPORT", "stderr");
+    assert_eq!(program.run().status.code(), Some(7));
+}
