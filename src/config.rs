@@ -209,6 +209,8 @@ fn read() -> Config {
 
 impl Config {
     /// A free waits only for the calls that are serialized.
+    /// A free waits only for the calls that are serialized.
+    #[inline(never)]
     fn warn_of_lone_free(&self) {
         let Calls { reg, dereg, free } = self.calls;
         if free && !(reg && dereg) {
@@ -235,21 +237,23 @@ impl<T> Variable<T> {
             return self.default.1;
         };
         parse(given).unwrap_or_else(|| {
-            // The start of a very long value is enough to find it by.
-            let shown = given
-                .to_bytes()
-                .get(..LONGEST_SHOWN)
-                .unwrap_or(given.to_bytes());
-            warn!(
-                "{name}={given}: not understood, taken as {default}; accepted: {accepts}",
-                name = self.name.to_bytes().escape_ascii(),
-                given = shown.escape_ascii(),
-                default = self.default.0,
-                accepts = self.accepts,
-            );
+            not_understood(self.name, given, self.default.0, self.accepts);
             self.default.1
         })
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
+    // The start of a very long value is enough to find it by.
+    let given = given.to_bytes();
+    let shown = given.get(..LONGEST_SHOWN).unwrap_or(given);
+    warn!(
+        "{}={}: not understood, taken as {default}; accepted: {accepts}",
+        name.to_bytes().escape_ascii(),
+        shown.escape_ascii(),
+    );
 }
 
 /// In the spellings that YAML knows, because docker compose and helm write them.
@@ -350,6 +354,7 @@ fn trace(value: &CStr) -> Option<Option<FileName>> {
 }
 
 impl Report {
+    #[inline(never)]
     fn if_allowed(self) -> Self {
         match self {
             Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
@@ -372,6 +377,7 @@ unsafe impl Sync for Name {}
 
 impl FileName {
     /// Copies `name` to `kept`, if it is short enough. Called by `read` only, once for each `Name`.
+    #[inline(never)]
     fn keep(name: &[u8], kept: &'static Name) -> Option<Self> {
         // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
         let kept = unsafe { &mut *kept.0.get() };

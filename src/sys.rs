@@ -188,6 +188,7 @@ pub fn without_signals(body: impl FnOnce()) {
 }
 
 /// The device and the inode number of an open file: no two files have both in common.
+#[inline(never)]
 pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
     status(descriptor).map(|file| [file.st_dev, file.st_ino])
 }
