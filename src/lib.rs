@@ -45,18 +45,23 @@ mod sys;
 
 mod api;
 mod config;
+mod device;
+mod file;
 mod hook;
 mod lock;
 mod logger;
 mod memory;
+mod observe;
 mod operation;
 mod policy;
 mod report;
 mod resolve;
 mod stats;
+mod status;
 mod stream;
 mod text;
 mod thread;
+mod trace;
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
@@ -67,6 +72,7 @@ ctor::declarative::ctor! {
         log::info!("loaded: {config}");
         hook::verbs::find_next();
         hook::ioctl::find_next();
+        status::publish(hook::operations());
         resolve::run_after_fork(after_fork);
     }
 }

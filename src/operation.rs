@@ -94,7 +94,8 @@ impl Memory {
     }
 }
 
-/// What is counted for one operation. Times are in nanoseconds.
+/// What is counted for one operation. Times are in nanoseconds. The order is part of what `mrlock status` reads.
+#[repr(C)]
 pub struct Counters {
     /// Calls.
     pub calls: Counter,
@@ -149,6 +150,7 @@ impl Counters {
 }
 
 /// A number that any thread may read. Each operation's are changed by holders of the same lock.
+#[repr(transparent)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
@@ -174,8 +176,8 @@ impl Counter {
         self.set(self.get().wrapping_add(more));
     }
 
-    /// Adds `more`, whichever threads do so at once.
-    pub fn add_at_once(&self, more: u64) {
+    /// Adds `more`, where no lock orders the threads that do so.
+    pub fn add_shared(&self, more: u64) {
         // Relaxed: as in `get`.
         self.0.fetch_add(more, Ordering::Relaxed);
     }
