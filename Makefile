@@ -45,8 +45,8 @@ demo: release $(verbs) $(CLIENTS)/stress
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --all-targets -- --deny warnings
-	$(CARGO) test --quiet --lib --test c_api --test forwarding --test ioctl_hook --test linked --test serialization \
-		--test settings --test transparency
+	$(CARGO) test --quiet --lib --test c_api --test exit --test forwarding --test ioctl_hook --test linked --test serialization \
+		--test settings --test streams --test transparency
 
 test:
 	@tests/run.sh $(TARGET)/test.log

@@ -209,7 +209,6 @@ fn read() -> Config {
 
 impl Config {
     /// A free waits only for the calls that are serialized.
-    /// A free waits only for the calls that are serialized.
     #[inline(never)]
     fn warn_of_lone_free(&self) {
         let Calls { reg, dereg, free } = self.calls;
@@ -354,7 +353,6 @@ fn trace(value: &CStr) -> Option<Option<FileName>> {
 }
 
 impl Report {
-    #[inline(never)]
     fn if_allowed(self) -> Self {
         match self {
             Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,

@@ -20,7 +20,10 @@ fn a_clock_that_another_library_shows() {
         let program = at(client("slow_holder").args(["sleeps", "3", "3"]));
         let with = program.preloaded().run().succeeded(time);
         assert_eq!(with.stderr, "");
-        let (_, served) = with.stdout.split_once("served ").expect("who was served");
+        let (_, served) = with
+            .stdout
+            .split_once("served ")
+            .expect("the threads that were served");
         let mut served: Vec<_> = served.split_whitespace().collect();
         served.sort_unstable();
         assert_eq!(served, ["1", "2", "3"]);
