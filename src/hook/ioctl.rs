@@ -98,7 +98,8 @@ static TABLE: [(Command, Operation); 9] = [
         Kind::Deregistration,
         "mlx5:UMEM_DEREG",
     ),
-    // Alibaba's erdma, out of tree
+    // Alibaba's erdma driver of its own packages: not in the kernel's erdma, nor in its headers. The driver's id is in
+    // <rdma/ib_user_ioctl_verbs.h> of 6.1.
     row(
         DriverUmem(ERDMA, 0x1000, None),
         Kind::Registration,
