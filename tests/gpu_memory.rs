@@ -152,7 +152,7 @@ fn each_pair_of_calls_that_kills_a_process_is_harmless_with_the_library() {
     pair(&["free", "free"]).run().succeeded("frees alone");
 }
 
-/// Behind mrlock stands a library whose free and whose registration take a millisecond, and which sees whether they meet.
+/// Preloads, behind mrlock, a library whose free and whose registration take a millisecond. It says whether they met.
 fn frees(setting: Option<&str>, arguments: &[&str]) -> Outcome {
     let driver = fixtures().join("clients/slow_free.so");
     let driver = driver.to_str().expect("a name");

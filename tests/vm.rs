@@ -118,12 +118,12 @@ fn all_callers_in_one_process_register_one_at_a_time() {
     needs!(VM, virtual_machine());
     let (without, _) = is_serialized("all_callers");
     // Without the library, threads of different libraries overlap, and not only threads of one.
-    let strangers = without.witness().strangers;
+    let mixed_names = without.witness().mixed_names;
     for user in ALL_CALLERS {
         without.expects(
-            strangers.contains(user),
+            mixed_names.contains(user),
             &format!("{user} inside beside another user, or the run is inconclusive"),
-            &strangers,
+            &mixed_names,
         );
     }
 }
@@ -203,11 +203,11 @@ fn a_forked_child_registers_on_devices_that_it_opens_itself() {
     let witness = with.witness_of("child");
     let calls = (witness.registrations, witness.deregistrations);
     with.expects(calls == (120, 120), "the calls of twenty children", calls);
-    let strangers = with.witness().strangers;
+    let mixed_names = with.witness().mixed_names;
     with.expects(
-        strangers.contains("child"),
+        mixed_names.contains("child"),
         "a child inside beside its parent",
-        strangers,
+        mixed_names,
     );
     reports_what_the_kernel_saw(&with);
     with.writes_to_stderr_what(&without);
@@ -280,8 +280,16 @@ fn with_memory_device_mooncake_registers_host_memory_as_without() {
         &format!("{:?} registrations and deregistrations", calls(&without)),
         calls(&with),
     );
-    let reported = reported(&with);
-    with.expects(reported == [0, 0, 0], "a report of no calls", reported);
+    // Each call is let through once: the request within it is part of it.
+    let [registrations, deregistrations] = calls(&without);
+    let number = registrations + deregistrations;
+    let reports = with.reports();
+    let through = format!("{number} calls on host memory were let through.");
+    with.expects(
+        reported(&with) == [0, 0, 0] && (with.tries() > 1 || reports.contains(&through)),
+        &format!("{through:?} and no other calls"),
+        reports,
+    );
 }
 
 #[test]
@@ -651,7 +659,7 @@ fn judge_sees_an_overlap() {
         deregistrations: 1,
         registrations_at_once: 2,
         overlap: 3,
-        strangers: ["a-b [c]", "python3"].map(String::from).into(),
+        mixed_names: ["a-b [c]", "python3"].map(String::from).into(),
         ..KernelWitness::default()
     };
     assert_eq!(witness, Ok(expected));

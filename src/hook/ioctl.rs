@@ -141,7 +141,7 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
 export_ioctl!(RDMA_VERBS_IOCTL => uverbs, NV_ESC_RM_FREE => rm_free, else NEXT);
 
 /// The `ioctl` that a caller would have reached without us. Until `find_next` has run, the system call, which is all that libc's
-/// is: a call from a constructor that runs before ours passes other preloaded definitions by.
+/// is: a call from a constructor that runs before ours does not reach other preloaded definitions.
 static NEXT: AtomicPtr<c_void> = AtomicPtr::new(system_call as *mut c_void);
 
 /// Looks up the next definition of `ioctl`: libc's, or that of another preloaded library.
@@ -152,7 +152,7 @@ pub fn find_next() {
     }
 }
 
-/// (Not variadic, which Rust cannot define: on x86_64, the arguments come in the same registers.)
+/// Rust cannot define a variadic function. On x86_64, the arguments of one come in the same registers.
 extern "C" fn system_call(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own arguments, as it would hand them to libc's ioctl.
     unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }

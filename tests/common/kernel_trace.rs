@@ -17,7 +17,7 @@ pub struct KernelWitness {
     /// deregistration.
     pub meetings: usize,
     /// The names of threads that were inside beside a thread of another name.
-    pub strangers: BTreeSet<String>,
+    pub mixed_names: BTreeSet<String>,
 }
 
 impl KernelWitness {
@@ -43,7 +43,7 @@ impl KernelWitness {
                     _ => return Err(format!("not an event of ours: {line}")),
                 }
                 for (other, _) in inside.values().filter(|(other, _)| *other != task) {
-                    witness.strangers.extend([task.into(), (*other).into()]);
+                    witness.mixed_names.extend([task.into(), (*other).into()]);
                 }
                 let [registering, deregistering, freeing] = ["get", "release", "free"]
                     .map(|kind| inside.values().filter(|(_, what)| *what == kind).count());
