@@ -83,6 +83,9 @@ fn the_settings_decide_which_memory_takes_the_lock() {
         "host, GPU: 2 of 2",
         "GPU, host: 2 of 2",
         "host, GPU, host: 2 of 2",
+        "from host to host: 1 of 1",
+        "from host to GPU: 1 of 1",
+        "from GPU to host: 1 of 1",
         "no length: 1 of 1",
         "beyond the last address: 1 of 1",
         "implicit on-demand: 2 of 2",
@@ -92,6 +95,7 @@ fn the_settings_decide_which_memory_takes_the_lock() {
     device[0] = "host memory: 0 of 2";
     device[1] = "one byte of it: 0 of 2";
     device[6] = "host, GPU, host: 0 of 2";
+    device[7] = "from host to host: 0 of 1";
     assert_eq!(counts("device"), device);
 }
 

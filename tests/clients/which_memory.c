@@ -28,6 +28,17 @@ static void show(const char *what, void *memory, size_t length, int access)
 	printf("%s: %llu of %d\n", what, calls_with_lock() - before, calls);
 }
 
+static void show_moved(const char *what, void *from, void *to)
+{
+	struct ibv_mr *mr = ibv_reg_mr(pd, from, PAGE, IBV_ACCESS_LOCAL_WRITE);
+	unsigned long long before = calls_with_lock();
+	int failed = !mr || ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, to, PAGE, 0);
+
+	printf("%s: %llu of 1%s\n", what, calls_with_lock() - before, failed ? ", failed" : "");
+	if (mr)
+		ibv_dereg_mr(mr);
+}
+
 int main(void)
 {
 	/* Two pages of host memory, two of GPU memory, two of host memory. */
@@ -44,6 +55,9 @@ int main(void)
 	show("host, GPU", gpu - 1, 2, IBV_ACCESS_LOCAL_WRITE);
 	show("GPU, host", gpu + 2 * PAGE - 1, 2, IBV_ACCESS_LOCAL_WRITE);
 	show("host, GPU, host", host, 6 * PAGE, IBV_ACCESS_LOCAL_WRITE);
+	show_moved("from host to host", host, host + PAGE);
+	show_moved("from host to GPU", host, gpu);
+	show_moved("from GPU to host", gpu, host);
 	show("no length", host, 0, IBV_ACCESS_LOCAL_WRITE);
 	show("beyond the last address", host, SIZE_MAX, IBV_ACCESS_LOCAL_WRITE);
 	show("implicit on-demand", NULL, SIZE_MAX, IBV_ACCESS_ON_DEMAND);

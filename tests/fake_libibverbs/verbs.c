@@ -682,7 +682,9 @@ EXPORT int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *a
 		errno = EINVAL;
 		return IBV_REREG_MR_ERR_CMD;
 	}
-	enter(REREG_MR, mr->context, mr->addr, mr->length);
+	/* GPU memory, if the old memory or the new is. */
+	bool is_new = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) && is_gpu(addr, length);
+	enter(REREG_MR, mr->context, is_new ? addr : mr->addr, is_new ? length : mr->length);
 	int error = check_access((unsigned int)access);
 	if (!error && (flags & IBV_REREG_MR_CHANGE_TRANSLATION))
 		error = pin(addr, length, (unsigned int)access);
