@@ -84,7 +84,7 @@ static TABLE: [(Command, Operation); 9] = [
     row(Write(9, Some([8, 16])), Kind::Registration, "uverbs:REG_MR"),
     row(Write(11, None), Kind::Registration, "uverbs:REREG_MR"),
     row(Write(13, None), Kind::Deregistration, "uverbs:DEREG_MR"),
-    // <rdma/ib_user_ioctl_cmds.h>, 5.0 and 6.17
+    // <rdma/ib_user_ioctl_cmds.h>, 5.0 (MR_DESTROY) and 6.17 (MR_REG)
     row(Mr(1, None), Kind::Deregistration, "uverbs:MR_DESTROY"),
     row(Mr(5, Some(REG_MR)), Kind::Registration, "uverbs:MR_REG"),
     // <rdma/mlx5_user_ioctl_cmds.h>, 4.19
@@ -98,7 +98,7 @@ static TABLE: [(Command, Operation); 9] = [
         Kind::Deregistration,
         "mlx5:UMEM_DEREG",
     ),
-    // Alibaba's erdma driver of its own packages: not in the kernel's erdma, nor in its headers. The driver's id is in
+    // Only in the erdma driver that Alibaba distributes, not in the kernel's. The driver's id is in
     // <rdma/ib_user_ioctl_verbs.h> of 6.1.
     row(
         DriverUmem(ERDMA, 0x1000, None),
