@@ -20,11 +20,11 @@ verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so
 watched  := $(FIXTURES)/tsan/libibverbs.so.1
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plugin_host_linked fork thread_ends slow_holder signals \
               single_step register_in_destructors many_threads bypass c_api frees_and_registrations let_through \
-              inside_together held drained_stderr reused_descriptor)
+              inside_together held drained_stderr reused_descriptor pairs which_memory)
 unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so)
+objects  := $(addprefix $(CLIENTS)/,slow_free.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so)
 rust     := $(CLIENTS)/rust_ioctl
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
@@ -106,7 +106,7 @@ $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
-$(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so: libs += -ldl
+$(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so $(CLIENTS)/fake_driver.so: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
 $(CLIENTS)/ioctl_calls: libs := -lutil
 $(CLIENTS)/raw_syscalls_static: libs := -static
@@ -131,6 +131,7 @@ $(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
 $(CLIENTS)/libregister_in_constructor.so: tests/clients/register_in_constructor.c
 $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/slow_free.so: tests/clients/slow_free.c
+$(CLIENTS)/fake_driver.so: tests/clients/fake_driver.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
 $(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c
 $(CLIENTS)/wrapped_dlsym.so: tests/clients/wrapped_dlsym.c
