@@ -41,11 +41,14 @@ pub struct Status {}
 
 /// Arguments of `mrlock doctor`.
 #[derive(Args)]
+#[command(
+    after_help = "Exit status: 0 if mrlock is not needed, 1 if it helps, 2 if the host does not tell, or on an error."
+)]
 pub struct Doctor {
-    /// Print JSON
+    /// Print JSON, with the source of each answer
     #[arg(long)]
     pub json: bool,
-    /// Read the host's files below DIR
+    /// Read proc, sys, etc and usr below DIR
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 }

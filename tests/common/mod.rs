@@ -42,6 +42,21 @@ pub fn library() -> &'static Path {
     })
 }
 
+/// The command `mrlock`, built from the sources as they are now.
+pub fn mrlock() -> Program {
+    static MRLOCK: OnceLock<PathBuf> = OnceLock::new();
+    Program::new(MRLOCK.get_or_init(|| {
+        build(Command::new(env!("CARGO")).args([
+            "build",
+            "--release",
+            "--quiet",
+            "-p",
+            "mrlock-cli",
+        ]));
+        target_dir().join("release/mrlock")
+    }))
+}
+
 /// The fake libibverbs and the client programs, built with `make fixtures`.
 pub fn fixtures() -> &'static Path {
     static FIXTURES: OnceLock<PathBuf> = OnceLock::new();
