@@ -19,7 +19,7 @@ linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plu
 unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so registering_preload.so)
+objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so)
 rust     := $(CLIENTS)/rust_ioctl
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
@@ -99,7 +99,7 @@ $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 # It calls no function of libibverbs itself.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
-$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so: libs :=
+$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
 $(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
@@ -128,6 +128,7 @@ $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/slow_free.so: tests/clients/slow_free.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
 $(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c
+$(CLIENTS)/wrapped_dlsym.so: tests/clients/wrapped_dlsym.c
 $(CLIENTS)/registering_preload.so: tests/clients/registering_preload.c
 $(CLIENTS)/call_times.so: benches/call_times.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c

@@ -1,11 +1,10 @@
 //! The `MRLOCK_*` environment variables: one table, read once.
 
-use crate::{logger, text::Text};
+use crate::{logger, stream, sys, text::Text};
 use core::{
     cell::UnsafeCell,
     ffi::CStr,
     fmt::{self, Write},
-    ptr, slice,
     sync::atomic::{AtomicBool, Ordering},
 };
 use log::{LevelFilter, warn};
@@ -119,12 +118,22 @@ pub enum Report {
     Off,
     /// To standard error.
     Stderr,
+    /// To standard output.
+    Stdout,
     /// To a file.
     File(FileName),
 }
 
-/// A file name as it was given: a copy, because a host may overwrite its environment before it exits. `%p` is still in it.
-pub struct FileName(&'static [u8]);
+/// A complete file name, with the terminating NUL.
+pub type Path = Text<{ libc::PATH_MAX as usize }>;
+
+/// A file name: a copy, because a host may overwrite its environment before it exits.
+pub struct FileName {
+    /// The working directory when the settings were read, where the name is a relative one: a host may change to another one.
+    directory: &'static [u8],
+    /// The name as it was given. `%p` is still in it.
+    given: &'static [u8],
+}
 
 static CONFIG: Once<Config> = Once::new();
 
@@ -159,7 +168,8 @@ fn read_once() -> &'static Config {
 }
 
 fn read() -> Config {
-    // The sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
+    // The streams and the sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
+    stream::remember();
     logger::install(LOG.default.1);
     logger::install(LOG.read(level));
     Config {
@@ -270,11 +280,16 @@ fn seconds(value: &CStr) -> Option<u64> {
         .filter(|&seconds: &u64| seconds <= u32::MAX.into())
 }
 
+/// The names of the streams are not opened: a socket cannot be, and a file would be written to at another position.
 fn report(value: &CStr) -> Option<Report> {
-    match value.to_bytes() {
-        b"off" => Some(Report::Off),
-        b"stderr" => Some(Report::Stderr),
-        name => FileName::keep(name).map(Report::File),
+    match (switch(value), value.to_bytes()) {
+        (Some(true), _) => Some(Report::Stderr),
+        (Some(false), _) => Some(Report::Off),
+        (None, b"stderr" | b"/dev/stderr" | b"/dev/fd/2" | b"/proc/self/fd/2") => {
+            Some(Report::Stderr)
+        }
+        (None, b"/dev/stdout" | b"/dev/fd/1" | b"/proc/self/fd/1") => Some(Report::Stdout),
+        (None, name) => FileName::keep(name).map(Report::File),
     }
 }
 
@@ -295,7 +310,7 @@ impl Report {
     }
 }
 
-/// The bytes of the one name that is kept.
+/// The bytes of the one name that is kept, behind those of its directory.
 static NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
 
 /// How many bytes a file name may have: PATH_MAX has room for the terminating NUL.
@@ -309,43 +324,50 @@ unsafe impl Sync for Name {}
 impl FileName {
     /// Copies `name`, if it is short enough. Called by `read` only.
     fn keep(name: &[u8]) -> Option<Self> {
-        if name.len() > LONGEST_NAME {
-            return None;
+        // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
+        let kept = unsafe { &mut *NAME.0.get() };
+        let mut start = 0;
+        if name.first() != Some(&b'/') {
+            start = sys::working_directory(kept);
+            if start > 0 {
+                *kept.get_mut(start)? = b'/';
+                start += 1;
+            }
         }
-        // SAFETY: the destination has room, as just seen, and is not the environment. Nothing refers to it yet: `read_once`
-        // lets one thread come here, once.
-        let kept = unsafe {
-            let kept = NAME.0.get().cast::<u8>();
-            ptr::copy_nonoverlapping(name.as_ptr(), kept, name.len());
-            slice::from_raw_parts(kept, name.len())
-        };
-        Some(Self(kept))
+        let (directory, rest) = kept.split_at_mut_checked(start)?;
+        let (given, _) = rest.split_at_mut_checked(name.len())?;
+        given
+            .iter_mut()
+            .zip(name)
+            .for_each(|(to, from)| *to = *from);
+        Some(Self { directory, given })
     }
 
-    /// The name with `%p` replaced, NUL-terminated; `None` if it has become too long for a file name.
-    pub fn for_process(&self, process: libc::pid_t) -> Option<Text<{ libc::PATH_MAX as usize }>> {
-        let mut name = Text::new();
-        let mut rest = self.0;
+    /// Writes the name with `%p` replaced, NUL-terminated, to `path`; `false` if it has become too long for a file name.
+    pub fn write_for_process(&self, process: libc::pid_t, path: &mut Path) -> bool {
+        path.clear();
+        self.directory.iter().for_each(|&byte| path.push(byte));
+        let mut rest = self.given;
         while let Some((&byte, after)) = rest.split_first() {
             rest = match after.split_first() {
                 Some((b'p', after)) if byte == b'%' => {
-                    let _ = write!(name, "{process}");
+                    let _ = write!(path, "{process}");
                     after
                 }
                 _ => {
-                    name.push(byte);
+                    path.push(byte);
                     after
                 }
             };
         }
-        name.push(0);
-        name.is_complete().then_some(name)
+        path.push(0);
+        path.is_complete()
     }
 }
 
 impl fmt::Display for FileName {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        write!(formatter, "{}", self.0.escape_ascii())
+        write!(formatter, "{}", self.given.escape_ascii())
     }
 }
 
@@ -379,6 +401,7 @@ impl fmt::Display for Config {
         match report {
             Report::Off => formatter.write_str("off"),
             Report::Stderr => formatter.write_str("stderr"),
+            Report::Stdout => formatter.write_str("/dev/stdout"),
             Report::File(name) => write!(formatter, "{name}"),
         }
     }
@@ -400,24 +423,31 @@ fn write_list<const N: usize>(
 mod tests {
     use super::*;
 
+    fn for_process(directory: &'static [u8], given: &'static [u8]) -> Option<Vec<u8>> {
+        let mut path = Path::new();
+        let is_complete = FileName { directory, given }.write_for_process(1234, &mut path);
+        is_complete.then(|| path.as_bytes().to_owned())
+    }
+
     #[test]
     fn a_process_id_in_a_file_name() {
-        let name = FileName(b"/tmp/%p/100%/%%p.%p")
-            .for_process(42)
-            .expect("short enough");
-        assert_eq!(name.as_bytes(), b"/tmp/42/100%/%42.42\0");
+        let expected = b"/tmp/1234/100%/%1234.1234\0".to_vec();
+        assert_eq!(for_process(b"", b"/tmp/%p/100%/%%p.%p"), Some(expected));
+        let expected = b"/100%p/report-1234\0".to_vec();
+        assert_eq!(for_process(b"/100%p/", b"report-%p"), Some(expected));
     }
 
     #[test]
     fn a_file_name_that_grows_too_long() {
         static LONGEST: [u8; LONGEST_NAME] = [b'x'; LONGEST_NAME];
-        assert!(FileName(&LONGEST).for_process(42).is_some());
+        assert!(for_process(b"", &LONGEST).is_some());
+        assert!(for_process(b"/", &LONGEST).is_none());
         static GROWS: [u8; LONGEST_NAME] = {
             let mut name = LONGEST;
             name[0] = b'%';
             name[1] = b'p';
             name
         };
-        assert!(FileName(&GROWS).for_process(1234).is_none());
+        assert!(for_process(b"", &GROWS).is_none());
     }
 }

@@ -1,9 +1,11 @@
 //! The summary at exit.
 
 use crate::{
-    config::{self, FileName, Report},
+    config::{self, FileName, Path, Report},
+    logger,
     operation::{Counter, Kind, Layer, Operation},
     policy, resolve, stats,
+    stream::{STDERR, STDOUT},
     sys::{self, Errno},
     text::Text,
 };
@@ -13,25 +15,54 @@ use core::{
 };
 use libc::c_int;
 use log::error;
+use spin::Mutex;
 
-/// Larger than any report.
+/// Larger than any report. A pipe takes as much at once.
 type Page = Text<4096>;
 
-/// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and libibverbs is not loaded.
+/// What a report is made in. Not on the stack, which is small where a signal handler calls exit().
+struct Buffers {
+    page: Page,
+    path: Path,
+}
+
+static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
+    page: Page::new(),
+    path: Path::new(),
+});
+
+/// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and there is no libibverbs.
+///
+/// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &config::get().report;
-    if matches!(to, Report::Off) || (stats::most_at_once() == 0 && !resolve::is_libibverbs_loaded())
-    {
+    if matches!(to, Report::Off) || (stats::most_at_once() == 0 && !resolve::has_libibverbs()) {
         return;
     }
-    let mut page = Page::new();
-    let _ = fill(&mut page, operations);
+    // A handler that interrupts a report does not write another one.
+    if let Some(mut buffers) = BUFFERS.try_lock() {
+        write_to(to, operations, &mut buffers);
+    }
+}
+
+#[inline(never)]
+fn write_to(
+    to: &Report,
+    operations: impl Iterator<Item = &'static Operation>,
+    Buffers { page, path }: &mut Buffers,
+) {
+    page.clear();
+    let _ = fill(page, operations);
+    // Where a stream does not take the report, there is no other place to say so.
     match to {
         Report::Off => {}
         Report::Stderr => {
-            let _ = sys::write(libc::STDERR_FILENO, page.as_bytes());
+            let _ = STDERR.write(page.as_bytes());
         }
-        Report::File(name) => write_file(name, &page),
+        Report::Stdout => {
+            let _ = STDOUT.write(page.as_bytes());
+        }
+        Report::File(name) => write_file(name, page.as_bytes(), path),
     }
 }
 
@@ -75,6 +106,10 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
             duration(&counters.longest_inside),
         )?;
     }
+    let lost = logger::lost_lines();
+    if lost > 0 {
+        writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
+    }
     match stats::most_at_once() {
         0 => writeln!(page, "No call was serialized."),
         1 => writeln!(page, "No two threads were ever inside or waiting at once."),
@@ -107,31 +142,44 @@ fn duration(nanoseconds: &Counter) -> Text<16> {
 fn program_name() -> Text<16> {
     let mut name = [0u8; 16];
     // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    unsafe { syscall!(SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr()) };
     let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
     Text::from(format_args!("{}", name.to_bytes().escape_ascii()))
 }
 
-fn write_file(name: &FileName, page: &Page) {
-    let Some(path) = name.for_process(sys::process_id()) else {
+fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
+    if !name.write_for_process(sys::process_id(), path) {
         return error!(
             "MRLOCK_REPORT={name}: longer than a file name may be; the report is not written"
         );
+    }
+    let path = path.as_bytes();
+    // In a directory that all may write to, such as /tmp, another user's link could lead to any file of this user. A link of
+    // this user, or of root, cannot be replaced by another user there.
+    let follow = match sys::owner_of_link(path) {
+        None => libc::O_NOFOLLOW,
+        Some(owner) if owner == 0 || owner == sys::effective_user() => 0,
+        Some(owner) => {
+            return error!(
+                "MRLOCK_REPORT={name}: a symbolic link of another user ({owner}); the report is not written"
+            );
+        }
     };
-    if let Err(error) = append(path.as_bytes(), page.as_bytes()) {
+    if let Err(error) = append(path, follow, text) {
         error!("MRLOCK_REPORT={name}: the report could not be written ({error})");
     }
 }
 
-/// Appends `text` to the file with the NUL-terminated name `path`: several processes may share it. Follows no symbolic link,
-/// and does not wait for a FIFO's reader.
-fn append(path: &[u8], text: &[u8]) -> Result<(), Errno> {
+/// Appends `text` to the file with the NUL-terminated name `path`: several processes may share it. Does not wait for a FIFO's
+/// reader, and does not make a terminal that of the process. `follow` is O_NOFOLLOW or 0.
+fn append(path: &[u8], follow: c_int, text: &[u8]) -> Result<(), Errno> {
     let flags = libc::O_WRONLY
         | libc::O_CREAT
         | libc::O_APPEND
         | libc::O_CLOEXEC
-        | libc::O_NOFOLLOW
-        | libc::O_NONBLOCK;
+        | libc::O_NOCTTY
+        | libc::O_NONBLOCK
+        | follow;
     // SAFETY: the path is NUL-terminated.
     let file = unsafe { syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644) };
     if let Some(error) = Errno::of(file) {

@@ -3,7 +3,7 @@
 //! Nothing here is a cancellation point, changes errno, or calls a function that another preloaded library may replace.
 
 use crate::x86_64::system_call;
-use core::{ffi::c_int, fmt, ptr};
+use core::{ffi::c_int, fmt, mem::MaybeUninit, ptr};
 
 /// `syscall!(NAME, argument, ...)`: the system call of that name; see `x86_64::system_call`.
 macro_rules! syscall {
@@ -32,6 +32,10 @@ pub unsafe fn raw(number: libc::c_long, given: &[usize]) -> isize {
 pub struct Errno(c_int);
 
 impl Errno {
+    /// "Resource temporarily unavailable".
+    pub const EAGAIN: Self = Self(libc::EAGAIN);
+    /// "Bad file descriptor".
+    pub const EBADF: Self = Self(libc::EBADF);
     /// "Bad address".
     pub const EFAULT: Self = Self(libc::EFAULT);
     /// "Interrupted system call".
@@ -163,6 +167,70 @@ pub fn without_signals(body: impl FnOnce()) {
     let before = change_signal_mask(libc::SIG_SETMASK, SignalSet::MAX);
     body();
     change_signal_mask(libc::SIG_SETMASK, before);
+}
+
+/// The device and the inode number of an open file: no two files have both in common.
+pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `status` is valid for writing.
+    let result = unsafe { syscall!(SYS_fstat, descriptor, status.as_mut_ptr()) };
+    if let Some(error) = Errno::of(result) {
+        return Err(error);
+    }
+    // SAFETY: fstat() has succeeded, so it has written all of it.
+    let status = unsafe { status.assume_init() };
+    Ok([status.st_dev, status.st_ino])
+}
+
+/// The owner of the symbolic link with the NUL-terminated name `path`; `None` if there is no such link.
+pub fn owner_of_link(path: &[u8]) -> Option<libc::uid_t> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path is NUL-terminated, and `status` is valid for writing.
+    let result = unsafe {
+        syscall!(
+            SYS_newfstatat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            status.as_mut_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    if Errno::of(result).is_some() {
+        return None;
+    }
+    // SAFETY: as in `file_id`.
+    let status = unsafe { status.assume_init() };
+    (status.st_mode & libc::S_IFMT == libc::S_IFLNK).then_some(status.st_uid)
+}
+
+/// The user whose permissions this process has.
+pub fn effective_user() -> libc::uid_t {
+    // SAFETY: no preconditions; it cannot fail.
+    unsafe { syscall!(SYS_geteuid) as libc::uid_t }
+}
+
+/// Writes the path of the working directory to `buffer`, without a NUL. Returns its length; 0 if it has none, or a longer one.
+pub fn working_directory(buffer: &mut [u8]) -> usize {
+    // SAFETY: the buffer is valid for writing, and has this length.
+    let length = unsafe { syscall!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    // The length includes a NUL. The path of a directory that cannot be reached from the root begins with "(unreachable)".
+    match usize::try_from(length) {
+        Ok(length @ 2..) if buffer.first() == Some(&b'/') => length - 1,
+        _ => 0,
+    }
+}
+
+/// Whether `descriptor` would take some bytes at once: a page, if it is a pipe.
+pub fn can_write_now(descriptor: c_int) -> bool {
+    let mut poll = libc::pollfd {
+        fd: descriptor,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    let (one, at_once) = (1, 0);
+    // SAFETY: `poll` is valid for reading and writing.
+    let ready = unsafe { syscall!(SYS_poll, &raw mut poll, one, at_once) };
+    ready == 1 && poll.revents & libc::POLLOUT != 0
 }
 
 /// Writes `bytes` to `descriptor` in one piece. The error is that of write(2), or ENOSPC if only a part was written.

@@ -11,7 +11,11 @@ use std::{env, path::PathBuf};
 fn main() -> std::io::Result<()> {
     let directory: PathBuf = env::args_os().nth(1).expect("usage: pages DIR").into();
     let mut command = arguments::Arguments::command();
-    clap_mangen::generate_to(command.clone(), &directory)?;
+    // Not in the command itself, whose --help has to fit a screen.
+    let described = command
+        .clone()
+        .mut_subcommand("run", |run| run.after_long_help(include_str!("run.txt")));
+    clap_mangen::generate_to(described, &directory)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         clap_complete::generate_to(shell, &mut command, "mrlock", &directory)?;
     }

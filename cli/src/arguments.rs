@@ -5,7 +5,12 @@ use std::{ffi::OsString, path::PathBuf};
 
 /// Lets one thread at a time register RDMA memory: run a command so, ask whether that is needed, and see what happens.
 #[derive(Parser)]
-#[command(name = "mrlock", version, arg_required_else_help = true)]
+#[command(
+    name = "mrlock",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 80
+)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -29,9 +34,41 @@ pub enum Command {
 
 /// Arguments of `mrlock run`.
 #[derive(Args)]
+#[command(
+    version,
+    override_usage = "mrlock run [OPTION]... [--] COMMAND [ARGUMENT]...",
+    after_help = "Exit status: COMMAND's; 125: refused; 126: cannot be run; 127: not found."
+)]
 pub struct Run {
+    /// Serialize GPU memory only, and its freeing too
+    #[arg(long)]
+    pub gpu: bool,
+    /// Serialize nothing; count how many calls meet
+    #[arg(long)]
+    pub observe: bool,
+    /// At exit, say on stderr or in FILE what happened
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "stderr")]
+    pub report: Option<PathBuf>,
+    /// Append each call to FILE, for `mrlock timeline`
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// What to serialize
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["reg", "dereg", "free"])]
+    pub calls: Option<Vec<String>>,
+    /// For which memory
+    #[arg(long, value_name = "KIND", value_parser = ["any", "device"])]
+    pub memory: Option<String>,
+    /// Where to catch calls
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["verbs", "ioctl"])]
+    pub hooks: Option<Vec<String>>,
+    /// Which messages to write to stderr
+    #[arg(long, value_name = "LEVEL", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    pub log: Option<String>,
+    /// After how long inside a call is named; 0 = never
+    #[arg(long, value_name = "SECONDS")]
+    pub warn_after: Option<u32>,
     /// The command, with its arguments
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -90,11 +127,6 @@ pub struct Timeline {
     /// Where to draw: a name that ends in .svg or .html
     #[arg(short, long, value_name = "OUT", default_value = "timeline.svg")]
     pub output: PathBuf,
-}
-
-/// The command line of this process.
-pub fn parse() -> Command {
-    Arguments::parse().command
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -11,7 +11,7 @@
 use super::serialize::{is_part_of_a_call, serialize, serialize_free};
 use crate::{
     operation::{Kind, Layer, Memory, Operation, Region},
-    policy, sys,
+    policy, resolve, sys,
 };
 use core::{
     ffi::c_void,
@@ -145,11 +145,9 @@ static NEXT: AtomicPtr<c_void> = AtomicPtr::new(system_call as *mut c_void);
 
 /// Looks up the next definition of `ioctl`: libc's, or that of another preloaded library.
 pub fn find_next() {
-    // SAFETY: the name is NUL-terminated.
-    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"ioctl".as_ptr()) };
-    if !next.is_null() {
+    if let Some(next) = resolve::next(c"ioctl") {
         // Relaxed: either value is good.
-        NEXT.store(next, Ordering::Relaxed);
+        NEXT.store(next.as_ptr(), Ordering::Relaxed);
     }
 }
 
@@ -159,6 +157,7 @@ extern "C" fn system_call(fd: c_int, request: c_ulong, argument: *mut c_void) ->
 }
 
 extern "C" fn uverbs(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    resolve::note_libibverbs();
     let call = || next(fd, request, argument);
     if !policy::catches(Layer::Ioctl) || is_part_of_a_call() {
         return call();

@@ -118,6 +118,7 @@ pub fn make<const N: usize>(arguments: [&str; N]) -> Command {
         "BINDIR",
         "LIBDIR",
         "INCLUDEDIR",
+        "DATADIR",
         "MANDIR",
     ] {
         make.env_remove(name);
