@@ -207,7 +207,17 @@ impl Domain<'_> {
             }
         };
         if mr.is_null() {
-            return Err(last_error(entry.name()));
+            let error = io::Error::last_os_error();
+            let name = match entry {
+                Entry::ReregMr => Entry::RegMr.name(),
+                entry => entry.name(),
+            };
+            let advice = match error.raw_os_error() {
+                Some(libc::ENOMEM) => ": see ulimit -l, or lower --size or --threads",
+                Some(libc::EFAULT) => ": is nvidia_peermem loaded? (mrlock doctor)",
+                _ => "",
+            };
+            return Err(format!("{name}: {error}{advice}"));
         }
         let mut length = size;
         if let (Entry::ReregMr, Some(call)) = (entry, verbs.rereg_mr) {
