@@ -17,10 +17,10 @@ struct Variable<T> {
     default: (&'static str, T),
 }
 
-const MRLOCK: Variable<bool> = Variable {
+const MRLOCK: Variable<Mode> = Variable {
     name: c"MRLOCK",
-    accepts: "on, off",
-    default: ("on", true),
+    accepts: "on, off, observe",
+    default: ("on", Mode::On),
 };
 const CALLS: Variable<Calls> = Variable {
     name: c"MRLOCK_CALLS",
@@ -66,13 +66,19 @@ const REPORT: Variable<Report> = Variable {
     default: ("off", Report::Off),
 };
 
+const TRACE: Variable<Option<FileName>> = Variable {
+    name: c"MRLOCK_TRACE",
+    accepts: "off, or a file name of less than 4096 bytes (%p = process id)",
+    default: ("off", None),
+};
+
 /// How many bytes of a value that is not understood are repeated in the line that says so.
 const LONGEST_SHOWN: usize = 200;
 
 /// The settings of this process.
 pub struct Config {
     /// `MRLOCK`: whether anything is serialized at all.
-    pub enabled: bool,
+    pub mode: Mode,
     /// `MRLOCK_CALLS`: which kinds of call are.
     pub calls: Calls,
     /// `MRLOCK_MEMORY`: for which memory.
@@ -83,6 +89,19 @@ pub struct Config {
     pub warn_after: u64,
     /// `MRLOCK_REPORT`: where the summary goes at exit.
     pub report: Report,
+    /// `MRLOCK_TRACE`: where each call is written to.
+    pub trace: Option<FileName>,
+}
+
+/// What is done with the calls that are caught.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are serialized.
+    On,
+    /// They are counted, and go on at once.
+    Observe,
+    /// Nothing.
+    Off,
 }
 
 /// The kinds of call that are serialized.
@@ -139,12 +158,13 @@ static CONFIG: Once<Config> = Once::new();
 
 /// The settings as they are without any variable: what a call gets that comes while they are read.
 static DEFAULTS: Config = Config {
-    enabled: MRLOCK.default.1,
+    mode: MRLOCK.default.1,
     calls: CALLS.default.1,
     memory: MEMORY.default.1,
     hooks: HOOKS.default.1,
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
+    trace: TRACE.default.1,
 };
 
 /// The settings, read from the environment by the first call.
@@ -173,12 +193,15 @@ fn read() -> Config {
     logger::install(LOG.default.1);
     logger::install(LOG.read(level));
     Config {
-        enabled: MRLOCK.read(switch),
+        mode: MRLOCK.read(mode),
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
         report: REPORT.read(report).if_allowed(),
+        trace: TRACE
+            .read(trace)
+            .filter(|name| name.is_allowed("MRLOCK_TRACE")),
     }
 }
 
@@ -225,6 +248,14 @@ fn switch(value: &CStr) -> Option<bool> {
         Some(false)
     } else {
         None
+    }
+}
+
+fn mode(value: &CStr) -> Option<Mode> {
+    match switch(value) {
+        Some(true) => Some(Mode::On),
+        Some(false) => Some(Mode::Off),
+        None => (value.to_bytes() == b"observe").then_some(Mode::Observe),
     }
 }
 
@@ -289,29 +320,30 @@ fn report(value: &CStr) -> Option<Report> {
             Some(Report::Stderr)
         }
         (None, b"/dev/stdout" | b"/dev/fd/1" | b"/proc/self/fd/1") => Some(Report::Stdout),
-        (None, name) => FileName::keep(name).map(Report::File),
+        (None, name) => FileName::keep(name, &REPORT_NAME).map(Report::File),
+    }
+}
+
+fn trace(value: &CStr) -> Option<Option<FileName>> {
+    match (switch(value), value.to_bytes()) {
+        (Some(false), _) => Some(None),
+        (Some(true), _) => None,
+        (None, name) => FileName::keep(name, &TRACE_NAME).map(Some),
     }
 }
 
 impl Report {
-    /// A set-uid process must not be made to write where its caller wants.
     fn if_allowed(self) -> Self {
-        // SAFETY: getauxval() has no preconditions.
-        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
         match self {
-            Report::File(name) if secure => {
-                warn!(
-                    "MRLOCK_REPORT={name}: ignored, because a set-uid process writes no file on request"
-                );
-                Report::Off
-            }
+            Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
             report => report,
         }
     }
 }
 
-/// The bytes of the one name that is kept, behind those of its directory.
-static NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+/// The bytes of the names that are kept, behind those of their directory.
+static REPORT_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+static TRACE_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
 
 /// How many bytes a file name may have: PATH_MAX has room for the terminating NUL.
 const LONGEST_NAME: usize = libc::PATH_MAX as usize - 1;
@@ -322,10 +354,10 @@ struct Name(UnsafeCell<[u8; LONGEST_NAME]>);
 unsafe impl Sync for Name {}
 
 impl FileName {
-    /// Copies `name`, if it is short enough. Called by `read` only.
-    fn keep(name: &[u8]) -> Option<Self> {
+    /// Copies `name` to `kept`, if it is short enough. Called by `read` only, once for each `Name`.
+    fn keep(name: &[u8], kept: &'static Name) -> Option<Self> {
         // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
-        let kept = unsafe { &mut *NAME.0.get() };
+        let kept = unsafe { &mut *kept.0.get() };
         let mut start = 0;
         if name.first() != Some(&b'/') {
             start = sys::working_directory(kept);
@@ -341,6 +373,18 @@ impl FileName {
             .zip(name)
             .for_each(|(to, from)| *to = *from);
         Some(Self { directory, given })
+    }
+
+    /// Whether it may be written to: a set-uid process must not be made to write where its caller wants.
+    fn is_allowed(&self, variable: &str) -> bool {
+        // SAFETY: getauxval() has no preconditions.
+        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+        if secure {
+            warn!(
+                "{variable}={self}: ignored, because a set-uid process writes no file on request"
+            );
+        }
+        !secure
     }
 
     /// Writes the name with `%p` replaced, NUL-terminated, to `path`; `false` if it has become too long for a file name.
@@ -374,15 +418,16 @@ impl fmt::Display for FileName {
 impl fmt::Display for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let Self {
-            enabled,
+            mode,
             calls,
             memory,
             hooks,
             warn_after,
             report,
+            trace,
         } = self;
-        let on_off = if *enabled { "on" } else { "off" };
-        write!(formatter, "MRLOCK={on_off} MRLOCK_CALLS=")?;
+        let mode = mode.name();
+        write!(formatter, "MRLOCK={mode} MRLOCK_CALLS=")?;
         write_list(
             formatter,
             [
@@ -403,6 +448,21 @@ impl fmt::Display for Config {
             Report::Stderr => formatter.write_str("stderr"),
             Report::Stdout => formatter.write_str("/dev/stdout"),
             Report::File(name) => write!(formatter, "{name}"),
+        }?;
+        match trace {
+            None => formatter.write_str(" MRLOCK_TRACE=off"),
+            Some(name) => write!(formatter, " MRLOCK_TRACE={name}"),
+        }
+    }
+}
+
+impl Mode {
+    /// The value of `MRLOCK`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Observe => "observe",
+            Self::Off => "off",
         }
     }
 }

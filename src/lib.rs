@@ -40,10 +40,13 @@ mod sys;
 
 mod api;
 mod config;
+mod device;
+mod file;
 mod hook;
 mod lock;
 mod logger;
 mod memory;
+mod observe;
 mod operation;
 mod policy;
 mod report;
@@ -52,6 +55,7 @@ mod stats;
 mod stream;
 mod text;
 mod thread;
+mod trace;
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in

@@ -169,6 +169,12 @@ impl Counter {
         self.set(self.get().wrapping_add(more));
     }
 
+    /// Adds `more`, where no lock orders the threads that do so.
+    pub fn add_shared(&self, more: u64) {
+        // Relaxed: as in `get`.
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
     /// Makes it at least `value`, whichever thread changes it meanwhile.
     pub fn raise_to(&self, value: u64) {
         if value > self.get() {

@@ -171,6 +171,10 @@ pub fn without_signals(body: impl FnOnce()) {
 
 /// The device and the inode number of an open file: no two files have both in common.
 pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
+    status(descriptor).map(|file| [file.st_dev, file.st_ino])
+}
+
+fn status(descriptor: c_int) -> Result<libc::stat, Errno> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` is valid for writing.
     let result = unsafe { syscall!(SYS_fstat, descriptor, status.as_mut_ptr()) };
@@ -178,8 +182,13 @@ pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
         return Err(error);
     }
     // SAFETY: fstat() has succeeded, so it has written all of it.
-    let status = unsafe { status.assume_init() };
-    Ok([status.st_dev, status.st_ino])
+    Ok(unsafe { status.assume_init() })
+}
+
+/// Whether this is an open file of the ordinary kind with nothing in it.
+pub fn is_empty_file(descriptor: c_int) -> bool {
+    status(descriptor)
+        .is_ok_and(|file| file.st_mode & libc::S_IFMT == libc::S_IFREG && file.st_size == 0)
 }
 
 /// The owner of the symbolic link with the NUL-terminated name `path`; `None` if there is no such link.
@@ -198,7 +207,7 @@ pub fn owner_of_link(path: &[u8]) -> Option<libc::uid_t> {
     if Errno::of(result).is_some() {
         return None;
     }
-    // SAFETY: as in `file_id`.
+    // SAFETY: as in `status`.
     let status = unsafe { status.assume_init() };
     (status.st_mode & libc::S_IFMT == libc::S_IFLNK).then_some(status.st_uid)
 }
@@ -278,17 +287,21 @@ pub const PAGE: usize = 4096;
 /// Whether the byte at `address` of this process can be read, without reading it through the pointer. The error says why
 /// the kernel did not answer: EPERM, say, under an old seccomp profile.
 pub fn is_readable(address: usize) -> Result<bool, Errno> {
-    let mut byte = 0u8;
+    copy(address, &mut [0])
+}
+
+/// Copies the bytes at `address` of this process, as `is_readable` would look; `Ok(false)` if they cannot be read.
+pub fn copy(address: usize, to: &mut [u8]) -> Result<bool, Errno> {
     let here = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
+        iov_base: to.as_mut_ptr().cast(),
+        iov_len: to.len(),
     };
     let there = libc::iovec {
         iov_base: core::ptr::without_provenance_mut(address),
-        iov_len: 1,
+        iov_len: to.len(),
     };
     let (one, flags) = (1, 0);
-    // SAFETY: `here` is valid for writing one byte; the kernel checks the address of the other.
+    // SAFETY: `here` is valid for writing; the kernel checks the address of the other.
     let copied = unsafe {
         syscall!(
             SYS_process_vm_readv,
@@ -301,7 +314,7 @@ pub fn is_readable(address: usize) -> Result<bool, Errno> {
         )
     };
     match Errno::of(copied) {
-        None => Ok(copied == 1),
+        None => Ok(usize::try_from(copied) == Ok(to.len())),
         Some(Errno::EFAULT) => Ok(false),
         Some(error) => Err(error),
     }

@@ -9,7 +9,7 @@ use common::{
 use std::{
     collections::BTreeSet,
     env, fs,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     time::UNIX_EPOCH,
@@ -123,10 +123,29 @@ fn the_command_that_is_installed_is_up_to_date() {
 /// A user's setting of cargo: it must not put what is built where make does not look.
 #[test]
 fn a_target_that_the_user_has_set() {
-    let prefix = scratch("prefix");
-    let mut make = make(["install", "-W", "Cargo.lock"]);
-    make.env("CARGO_BUILD_TARGET", "x86_64-unknown-linux-gnu");
-    build(make.arg(format!("PREFIX={}", prefix.display())));
+    let directory = scratch("target");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let (cargo, seen) = (directory.join("cargo"), directory.join("seen"));
+    let script = format!(
+        "#!/bin/sh\necho \"$1 ${{CARGO_BUILD_TARGET-unset}}\" >>{}\n",
+        seen.display()
+    );
+    fs::write(&cargo, script).expect("a scratch file");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("ours to set");
+    let mut make = make(["release"]);
+    make.env("CARGO_BUILD_TARGET", "aarch64-unknown-linux-gnu");
+    for (variable, name) in [
+        ("CARGO", "cargo"),
+        ("LIBRARY", "library"),
+        ("COMMAND", "command"),
+        ("PAGES", "pages"),
+    ] {
+        make.arg(format!("{variable}={}", directory.join(name).display()));
+    }
+    build(&mut make);
+    let seen = fs::read_to_string(seen).expect("what cargo was run for");
+    let seen: BTreeSet<_> = seen.lines().collect();
+    assert_eq!(seen, ["build unset", "run unset"].into());
 }
 
 /// A process has the file mapped: it may be replaced, but not written to.

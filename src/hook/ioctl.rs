@@ -10,6 +10,7 @@
 
 use super::serialize::{is_part_of_a_call, serialize, serialize_free};
 use crate::{
+    device::Device,
     operation::{Kind, Layer, Memory, Operation, Region},
     policy, resolve, sys,
 };
@@ -163,13 +164,13 @@ extern "C" fn uverbs(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_in
         return call();
     }
     match recognize(argument) {
-        Some((operation, memory)) => serialize(operation, memory, call),
+        Some((operation, memory)) => serialize(operation, Device::of_file(fd), memory, call),
         None => call(),
     }
 }
 
 extern "C" fn rm_free(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    serialize_free(&FREE, || next(fd, request, argument))
+    serialize_free(&FREE, Device::of_file(fd), || next(fd, request, argument))
 }
 
 /// Calls the `ioctl` behind ours.

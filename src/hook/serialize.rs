@@ -1,10 +1,13 @@
 //! `serialize()`: the one path that every hooked call takes.
 
 use crate::{
+    device::Device,
     lock::{Admission, CallInfo, Lock},
+    observe,
     operation::{Memory, Operation},
     policy, stats, sys,
     thread::{self, Thread},
+    trace,
 };
 use core::ptr;
 use log::{Level, log_enabled, trace};
@@ -39,7 +42,9 @@ impl Outcome for libc::c_int {
 #[inline]
 pub fn is_part_of_a_call() -> bool {
     thread::with(|thread| {
-        thread.let_through.get() > 0 || thread.is_in_call() && LOCK.is_held_by(&thread.lock)
+        thread.let_through.get() > 0
+            || thread.observed.get() > 0
+            || thread.is_in_call() && LOCK.is_held_by(&thread.lock)
     })
 }
 
@@ -48,6 +53,7 @@ pub fn is_part_of_a_call() -> bool {
 #[inline]
 pub fn serialize<R: Outcome>(
     operation: &'static Operation,
+    device: Device,
     memory: Memory,
     call: impl FnOnce() -> R,
 ) -> R {
@@ -63,41 +69,82 @@ pub fn serialize<R: Outcome>(
         let region = memory.region();
         let info = CallInfo {
             name: &operation.name,
+            device,
             address: region.address,
             length: region.length,
         };
+        if policy::observes() {
+            return observe(thread, operation, &info, call);
+        }
+        let caller = trace::begin(device);
         let admission = LOCK.lock(&thread.lock, &info);
         let is_exclusive = policy::excludes_frees();
         if is_exclusive {
             FREES.lock(&thread.frees, &info);
         }
-        let result = count(operation, &admission, call);
+        let (result, time) = count(operation, &admission, call);
         if is_exclusive {
             FREES.unlock(&thread.frees);
         }
         LOCK.unlock(&thread.lock);
-        trace_call(&info, &admission, &result);
+        trace_call(caller, &info, &admission, time, &result);
         result
     })
 }
 
 /// Frees GPU memory while no registration and no deregistration is under way.
-pub fn serialize_free<R: Outcome>(operation: &'static Operation, call: impl FnOnce() -> R) -> R {
+pub fn serialize_free<R: Outcome>(
+    operation: &'static Operation,
+    device: Device,
+    call: impl FnOnce() -> R,
+) -> R {
     thread::with(|thread| {
         if !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
         let info = CallInfo {
             name: &operation.name,
+            device,
             address: ptr::null(),
             length: 0,
         };
+        if policy::observes() {
+            return observe(thread, operation, &info, call);
+        }
+        let caller = trace::begin(device);
         let admission = FREES.lock(&thread.frees, &info);
-        let result = count(operation, &admission, call);
+        let (result, time) = count(operation, &admission, call);
         FREES.unlock(&thread.frees);
-        trace_call(&info, &admission, &result);
+        trace_call(caller, &info, &admission, time, &result);
         result
     })
+}
+
+/// Makes a call that would have taken the lock, at once; what is called from within it is part of it.
+#[inline(never)]
+fn observe<R: Outcome>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: impl FnOnce() -> R,
+) -> R {
+    if thread.observed.get() > 0 {
+        return call();
+    }
+    if let Some(device) = info.device.name() {
+        observe::count_device(&device);
+    }
+    let caller = trace::begin(info.device);
+    thread.observed.set(1);
+    observe::enter();
+    let since = stats::is_timed().then(sys::now);
+    let result = call();
+    let time = since.map(Time::since);
+    observe::leave();
+    thread.observed.set(0);
+    stats::record_observed(operation, result.failed(), time.map(|time| time.duration));
+    trace_call(caller, info, &None, time, &result);
+    result
 }
 
 /// Makes a call beside all others, and the calls within it.
@@ -109,25 +156,58 @@ fn let_through<R>(thread: &Thread, call: impl FnOnce() -> R) -> R {
     result
 }
 
+/// When a call was made, and how long it took, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Time {
+    since: u64,
+    duration: u64,
+}
+
+impl Time {
+    /// From `since` until now.
+    fn since(since: u64) -> Self {
+        let duration = sys::now().saturating_sub(since);
+        Self { since, duration }
+    }
+}
+
 /// Makes a call, and counts it. The caller holds the operation's lock.
 #[inline(always)]
 fn count<R: Outcome>(
     operation: &'static Operation,
     admission: &Option<Admission>,
     call: impl FnOnce() -> R,
-) -> R {
-    // In a section, the time is the section's.
-    let since = (admission.is_some() && stats::is_timed()).then(sys::now);
+) -> (R, Option<Time>) {
+    let since = stats::is_timed().then(sys::now);
     let result = call();
-    let inside = since.map(|since| sys::now().saturating_sub(since));
+    let time = since.map(Time::since);
+    // In a section, the time is the section's.
+    let inside = time
+        .filter(|_| admission.is_some())
+        .map(|time| time.duration);
     stats::record(operation, admission, result.failed(), inside);
-    result
+    (result, time)
 }
 
 #[inline]
-fn trace_call<R: Outcome>(info: &CallInfo, admission: &Option<Admission>, result: &R) {
+fn trace_call<R: Outcome>(
+    caller: Option<trace::Caller>,
+    info: &CallInfo,
+    admission: &Option<Admission>,
+    time: Option<Time>,
+    result: &R,
+) {
     if log_enabled!(Level::Trace) {
         say(info, admission, result.failed());
+    }
+    if let Some((caller, time)) = caller.zip(time) {
+        let inside = trace::Inside {
+            since: time.since,
+            duration: time.duration,
+            waited: admission.and_then(|admission| admission.waited),
+            failed: result.failed(),
+        };
+        caller.end(info, &inside);
     }
 }
 
@@ -145,6 +225,7 @@ pub fn after_fork() {
     thread::with(|thread| {
         LOCK.after_fork(&thread.lock);
         FREES.after_fork(&thread.frees);
+        observe::after_fork(thread.observed.get() > 0);
         // The section that it is in was counted in the parent.
         thread.section_since.set(0);
     });
