@@ -33,8 +33,8 @@ release:
 
 fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $(FIXTURES)/peers/pthread.so
 
-demo: release $(verbs) $(CLIENTS)/stress
-	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
+demo: release $(verbs)
+	@sh tests/demo.sh $(TARGET)
 
 # The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
 # and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
