@@ -27,20 +27,12 @@ pub fn steps(process: &Process) -> Vec<Step> {
     }
     // At the same time, the one that leaves comes before the one that enters.
     changes.sort_unstable();
-    let mut inside = 0;
-    let mut steps: Vec<Step> = Vec::new();
-    for (time, change) in changes {
-        inside += change;
-        let step = Step {
-            time,
-            inside: usize::try_from(inside).unwrap_or(0),
-        };
-        match steps.last_mut() {
-            Some(last) if last.time == time => *last = step,
-            _ => steps.push(step),
-        }
-    }
-    steps
+    let mut inside = 0_usize;
+    let step = |(time, change)| {
+        inside = inside.saturating_add_signed(change);
+        Step { time, inside }
+    };
+    changes.into_iter().map(step).collect()
 }
 
 /// The slices in which the thread was inside.
