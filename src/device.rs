@@ -111,22 +111,26 @@ mod tests {
     use super::*;
     use std::{fs::File, os::fd::AsRawFd, ptr};
 
-    #[test]
-    fn of_an_object() {
-        let mut device = VerbsDevice {
+    fn name_of_object_of(device: &str) -> Option<Name> {
+        let mut name = [0; NAME_SIZE];
+        name[..device.len()].copy_from_slice(device.as_bytes());
+        let device = VerbsDevice {
             operations: [0; 2],
             node_type: 1,
             transport_type: 0,
-            name: [0; NAME_SIZE],
+            name,
         };
-        device.name[..6].copy_from_slice(b"mlx5_0");
-        let context: *const VerbsDevice = &raw const device;
-        let object: *const *const VerbsDevice = &raw const context;
-        let of = |object: *const *const *const VerbsDevice| Device::of_object(object.cast()).name();
-        let name = of(&raw const object).expect("a name");
+        let context = &raw const device;
+        let object = &raw const context;
+        Device::of_object((&raw const object).cast()).name()
+    }
+
+    #[test]
+    fn of_an_object() {
+        let name = name_of_object_of("mlx5_0").expect("a name");
         assert_eq!(name.as_bytes(), b"mlx5_0");
-        device.name[0] = b'"';
-        assert!(of(&raw const object).is_none(), "no name of a device");
+        assert!(name_of_object_of("mlx5\"").is_none(), "no name of a device");
+        assert!(name_of_object_of("").is_none());
     }
 
     #[test]

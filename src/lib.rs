@@ -52,6 +52,7 @@ mod policy;
 mod report;
 mod resolve;
 mod stats;
+mod status;
 mod stream;
 mod text;
 mod thread;
@@ -66,6 +67,7 @@ ctor::declarative::ctor! {
         log::info!("loaded: {config}");
         hook::verbs::find_next();
         hook::ioctl::find_next();
+        status::publish(hook::operations());
         resolve::run_after_fork(after_fork);
     }
 }

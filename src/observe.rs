@@ -1,6 +1,6 @@
 //! `MRLOCK=observe`: what is counted while nothing is serialized. Calls run at once, so each change is a read-modify-write.
 
-use crate::device;
+use crate::{device, operation::Counter};
 use core::{
     fmt::{self, Write},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -10,14 +10,16 @@ use core::{
 static INSIDE: AtomicU64 = AtomicU64::new(0);
 
 /// The largest number of threads that were inside at once.
-static MOST_INSIDE: AtomicU64 = AtomicU64::new(0);
+static MOST_INSIDE: Counter = Counter::new();
 
-/// Counts a thread in: how many are inside now, with it.
-pub fn enter() -> u64 {
+/// Where it is, for a reader from outside.
+pub const MOST_OBSERVED: &Counter = &MOST_INSIDE;
+
+/// Counts a thread in.
+pub fn enter() {
     // Relaxed, here and below: each number stands for itself, and orders nothing.
     let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
-    MOST_INSIDE.fetch_max(inside, Ordering::Relaxed);
-    inside
+    MOST_INSIDE.raise_to(inside);
 }
 
 /// Counts it out.
@@ -27,7 +29,7 @@ pub fn leave() {
 
 /// The largest number of threads that were inside at once; 0 if no call was observed.
 pub fn most_inside() -> u64 {
-    MOST_INSIDE.load(Ordering::Relaxed)
+    MOST_INSIDE.get()
 }
 
 /// For the one thread that a forked child has, and which may be inside.
@@ -35,7 +37,7 @@ pub fn after_fork(is_inside: bool) {
     // Where nothing was counted, write nothing: a write would make the kernel copy the page for the child.
     if most_inside() > 0 {
         INSIDE.store(is_inside.into(), Ordering::Relaxed);
-        MOST_INSIDE.store(is_inside.into(), Ordering::Relaxed);
+        MOST_INSIDE.set(is_inside.into());
         DEVICES
             .iter()
             .for_each(|slot| slot.calls.store(0, Ordering::Relaxed));

@@ -47,6 +47,9 @@ pub struct Snapshot {
 /// The largest number of threads that were inside or waiting at the same moment.
 static MOST_AT_ONCE: Counter = Counter::new();
 
+/// Where `most_at_once` is, for a reader from outside. While calls are observed, `observe::MOST_INSIDE` is its place.
+pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
+
 /// Whether the program has asked for a snapshot.
 static ASKED: AtomicBool = AtomicBool::new(false);
 

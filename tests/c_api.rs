@@ -35,6 +35,8 @@ holds! {
 fn a_section_excludes_others_with_mrlock_off() {
     // With MRLOCK=off, registrations do not take the lock; sections do.
     holds("sections", ("MRLOCK", "off"));
+    // Nor with MRLOCK=observe, where they are counted.
+    holds("sections", ("MRLOCK", "observe"));
 }
 
 /// A section serializes calls that no hook sees, too.

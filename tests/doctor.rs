@@ -106,7 +106,10 @@ impl Host {
     }
 
     fn doctor(&self) -> Program {
-        mrlock().arg("doctor").arg("--root").arg(&self.0)
+        Program::new(mrlock())
+            .arg("doctor")
+            .arg("--root")
+            .arg(&self.0)
     }
 
     fn examined(&self) -> Outcome {
@@ -434,7 +437,11 @@ fn json_names_the_source_of_each_answer() {
 #[test]
 fn a_directory_that_is_no_host_is_an_error() {
     let missing = scratch("missing");
-    let outcome = mrlock().arg("doctor").arg("--root").arg(&missing).run();
+    let outcome = Program::new(mrlock())
+        .arg("doctor")
+        .arg("--root")
+        .arg(&missing)
+        .run();
     assert_eq!(outcome.status.code(), Some(2));
     let line = outcome.stderr;
     assert!(

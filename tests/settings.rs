@@ -14,13 +14,15 @@ fn quiet_program() -> Program {
 fn a_value_that_is_not_understood() {
     let too_long = "x".repeat(4096);
     for (name, value, accepted) in [
-        ("MRLOCK", "maybe", "on, off"),
+        ("MRLOCK", "maybe", "on, off, observe"),
         ("MRLOCK_MEMORY", "gpu", "any, device"),
         ("MRLOCK_CALLS", "reg,derge", "reg, dereg"),
         ("MRLOCK_HOOKS", "verbs;ioctl", "verbs, ioctl"),
         ("MRLOCK_WARN_AFTER", "30s", "seconds"),
         ("MRLOCK_LOG", "loud", "off, error, warn, info, debug, trace"),
         ("MRLOCK_REPORT", &too_long, "a file name"),
+        ("MRLOCK_TRACE", &too_long, "a file name"),
+        ("MRLOCK_TRACE", "on", "a file name"),
     ] {
         let stress = client("stress").preloaded().env(name, value).run();
         let stress = stress.succeeded("a bad value must leave the process serialized");
@@ -60,6 +62,7 @@ fn empty_means_unset() {
         "MRLOCK_WARN_AFTER",
         "MRLOCK_LOG",
         "MRLOCK_REPORT",
+        "MRLOCK_TRACE",
     ] {
         program = program.env(name, "");
     }
@@ -90,7 +93,7 @@ fn the_log_says_what_its_level_asks_for() {
     assert_eq!(
         lines(
             "info",
-            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off"
+            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off MRLOCK_TRACE=off"
         ),
         1
     );

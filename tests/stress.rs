@@ -7,7 +7,7 @@ use std::{env, fs};
 
 /// On the fake libibverbs, with 20 regions for each of the eight threads.
 fn stress() -> Program {
-    mrlock()
+    Program::new(mrlock())
         .arg("stress")
         .args(["--calls", "20"])
         .libibverbs("lib")
@@ -136,7 +136,7 @@ fn sizes_have_units() {
 
 #[test]
 fn it_ends_when_its_time_is_over() {
-    let program = mrlock()
+    let program = Program::new(mrlock())
         .args(["stress", "--seconds", "0.2"])
         .libibverbs("lib")
         .counting();
@@ -282,7 +282,7 @@ fn it_prints_one_line_and_shows_progress_only_on_a_terminal() {
     let command = format!(
         "env LD_LIBRARY_PATH={} FAKE_IBV_RACE=count {} stress --seconds 1",
         library.display(),
-        mrlock().name().display()
+        mrlock().display()
     );
     let outcome = Program::new("script")
         .args(["-qec", &command, "/dev/null"])

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    Outcome,
+    Outcome, Program,
     machine::{Need, program},
     mrlock, scratch,
 };
@@ -336,7 +336,7 @@ fn errors_name_the_file_and_what_to_do() {
     let mut trace = Trace::new("on");
     let empty = trace.written();
     let line = |input: &Path, output: &Path, status: i32, parts: &[&str]| {
-        let outcome = mrlock()
+        let outcome = Program::new(mrlock())
             .arg("timeline")
             .arg(input)
             .arg("-o")
@@ -466,7 +466,7 @@ impl Trace {
     /// What `mrlock timeline` did, and what it drew.
     fn drawn(&self, kind: &str) -> (Outcome, String) {
         let output = scratch("picture").with_extension(kind);
-        let command = mrlock()
+        let command = Program::new(mrlock())
             .arg("timeline")
             .arg(self.written())
             .arg("-o")

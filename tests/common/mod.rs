@@ -43,18 +43,14 @@ pub fn library() -> &'static Path {
 }
 
 /// The command `mrlock`, built from the sources as they are now.
-pub fn mrlock() -> Program {
+pub fn mrlock() -> &'static Path {
     static MRLOCK: OnceLock<PathBuf> = OnceLock::new();
-    Program::new(MRLOCK.get_or_init(|| {
-        build(Command::new(env!("CARGO")).args([
-            "build",
-            "--release",
-            "--quiet",
-            "-p",
-            "mrlock-cli",
-        ]));
+    MRLOCK.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--release", "--quiet", "--package", "mrlock-cli"]);
+        build(cargo.env_remove("CARGO_BUILD_TARGET"));
         target_dir().join("release/mrlock")
-    }))
+    })
 }
 
 /// The fake libibverbs and the client programs, built with `make fixtures`.
@@ -280,10 +276,9 @@ impl Program {
         &self.command[0]
     }
 
-    /// Runs it to its end. `timeout` ends one that hangs, with status 124.
-    pub fn run(&self) -> Outcome {
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS, "env"]);
+    /// Lets `command` run it, in its environment.
+    fn complete(&self, mut command: Command) -> Command {
+        command.arg("env");
         for (name, value) in &self.environment {
             let mut setting = OsString::from(format!("{name}="));
             setting.push(value);
@@ -298,6 +293,24 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        command
+    }
+
+    /// The command that runs it. `timeout` ends one that hangs, with status 124.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS]);
+        self.complete(command)
+    }
+
+    /// The same without `timeout`: the process is the program itself.
+    pub fn command_alone(&self) -> Command {
+        self.complete(Command::new("env"))
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self) -> Outcome {
+        let mut command = self.command();
         let output = command
             .output()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
