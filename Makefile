@@ -24,8 +24,9 @@ linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plu
 unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,slow_free.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so)
+objects  := $(addprefix $(CLIENTS)/,slow_free.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so)
 rust     := $(CLIENTS)/rust_ioctl
+cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
 .PHONY: release fixtures demo check test test-gpu miri bench peers header clean
@@ -35,10 +36,10 @@ release:
 	$(CARGO) build $(RELEASE)
 	@touch -c $(LIBRARY)
 
-fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURES)/peers/pthread.so
+fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $(FIXTURES)/peers/pthread.so
 
-demo: release $(verbs) $(CLIENTS)/stress
-	@sh tests/demo.sh $(LIBRARY) $(FIXTURES)
+demo: release $(verbs)
+	@sh tests/demo.sh $(TARGET)
 
 # The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
 # and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
@@ -104,7 +105,7 @@ $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 # It calls no function of libibverbs itself.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
-$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so: libs :=
+$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
 $(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so $(CLIENTS)/fake_driver.so: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
@@ -136,6 +137,7 @@ $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
 $(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c
 $(CLIENTS)/wrapped_dlsym.so: tests/clients/wrapped_dlsym.c
 $(CLIENTS)/registering_preload.so: tests/clients/registering_preload.c
+$(CLIENTS)/wrong_region.so: tests/clients/wrong_region.c
 $(CLIENTS)/call_times.so: benches/call_times.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c
 $(objects) $(filter %.so,$(benches)): Makefile | $(verbs)
@@ -148,6 +150,10 @@ $(filter-out %.so,$(gpu)): $(FIXTURES)/gpu/%: tests/gpu/%.c Makefile | $(verbs)
 $(FIXTURES)/gpu/witness.so: tests/gpu/witness.c Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -fPIC -shared $< -o $@ -ldl
+
+$(cuda): tests/fake_libcuda/cuda.c Makefile
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -fvisibility=hidden -shared $< -o $@ -Wl,-soname,$(@F)
 
 $(rust): tests/clients/rust_ioctl.rs Makefile
 	@mkdir -p $(@D)

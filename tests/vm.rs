@@ -50,6 +50,15 @@ fn eight_mooncake_engines_register_one_at_a_time() {
 }
 
 #[test]
+fn mrlock_stress_overlaps_alone_and_registers_one_at_a_time_with_the_library() {
+    needs!(VM, virtual_machine());
+    for scenario in ["stress", "stress_free"] {
+        let (without, with) = is_serialized(scenario);
+        with.writes_to_stderr_what(&without);
+    }
+}
+
+#[test]
 fn a_c_client_gets_the_same_from_every_entry_point_one_at_a_time() {
     needs!(VM, virtual_machine());
     let (without, with) = is_serialized("mr_check");
