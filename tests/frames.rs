@@ -22,11 +22,12 @@ const REGISTRATION: u64 = 2048;
 /// For a registration that has a line to write: the line is 1024 bytes of it.
 const REGISTRATION_WITH_A_LINE: u64 = 4096;
 
-/// They are called where there is something to do: a request of the table, a report.
-const SOMETHING_TO_DO: [&str; 3] = [
+/// They are called where there is something to do: a request of the table, a setting to complain of, a report to write.
+const SOMETHING_TO_DO: [&str; 4] = [
     "mrlock::hook::ioctl::uverbs",
     "mrlock::hook::ioctl::rm_free",
-    "mrlock::report::write_page",
+    "mrlock::config::not_understood",
+    "mrlock::report::write_to",
 ];
 
 /// The log facade calls it through a pointer.
@@ -42,6 +43,9 @@ const NESTED_FORMATS: usize = 3;
 #[test]
 fn no_large_frame_until_there_is_something_to_do() {
     let program = Program::read();
+    for name in SOMETHING_TO_DO {
+        program.symbol(name);
+    }
     let ways = [
         ("a foreign ioctl", vec![program.symbol("ioctl")]),
         ("start", program.pointers(".init_array")),
