@@ -1,4 +1,4 @@
-# The targets: make, make check, make demo, make test, make test-gpu, make miri, make bench, make fixtures,
+# The targets: make, make check, make demo, make test, make test-gpu, make miri, make fuzz, make bench, make fixtures,
 # make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -29,7 +29,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri bench peers header clean
+.PHONY: release fixtures demo check test test-gpu miri fuzz bench peers header clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -64,6 +64,12 @@ miri:
 	cd tests/loom && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
 		$(CARGO) +$(NIGHTLY) miri test --quiet --target-dir $(TARGET)/miri -- $$which || exit; done
 
+# `make test` gives each fuzz target 100,000 inputs; this gives it ten million, with AddressSanitizer, which is not in the
+# stable toolchain.
+FUZZ_INPUTS ?= 10000000
+fuzz:
+	tests/fuzz/run $(FUZZ_INPUTS) $(NIGHTLY)
+
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
@@ -83,8 +89,8 @@ header:
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/scratch \
-		$(dist) $(TARGET)/portable $(TARGET)/$(TRIPLE)
+	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
+		$(TARGET)/scratch $(dist) $(TARGET)/portable $(TARGET)/$(TRIPLE)
 
 # The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
 # without ibv_reg_mr_iova2 (old); a second copy for the same process, under another name; and with ThreadSanitizer (tsan).

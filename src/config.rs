@@ -187,7 +187,9 @@ fn read_once() -> &'static Config {
     CONFIG.call_once(read)
 }
 
-fn read() -> Config {
+/// Reads them from the environment. Called once, but by tests/fuzz.
+#[inline(never)]
+pub fn read() -> Config {
     // The streams and the sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
     stream::remember();
     logger::install(LOG.default.1);
