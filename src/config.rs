@@ -192,21 +192,35 @@ fn read_once() -> &'static Config {
 pub fn read() -> Config {
     // The streams and the sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
     stream::remember();
-    logger::install(LOG.default.1);
-    logger::install(LOG.read(level));
+    install_sink();
     let config = Config {
         mode: MRLOCK.read(mode),
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
-        report: REPORT.read(report).if_allowed(),
-        trace: TRACE
-            .read(trace)
-            .filter(|name| name.is_allowed("MRLOCK_TRACE")),
+        report: read_report(),
+        trace: read_trace(),
     };
     config.warn_of_lone_free();
     config
+}
+
+#[inline(never)]
+fn install_sink() {
+    logger::install(LOG.default.1);
+    logger::install(LOG.read(level));
+}
+
+#[inline(never)]
+fn read_report() -> Report {
+    REPORT.read(report).if_allowed()
+}
+
+#[inline(never)]
+fn read_trace() -> Option<FileName> {
+    let name = TRACE.read(trace);
+    name.filter(|name| name.is_allowed("MRLOCK_TRACE"))
 }
 
 impl Config {
@@ -226,6 +240,7 @@ impl Config {
 }
 
 impl<T> Variable<T> {
+    #[inline(never)]
     fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
         // SAFETY: the name is NUL-terminated, and so is what getenv() returns. As with any getenv(), a host that calls
         // setenv() on another thread at this moment has a race of its own.
