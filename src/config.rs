@@ -91,6 +91,10 @@ pub struct Config {
     pub report: Report,
     /// `MRLOCK_TRACE`: where each call is written to.
     pub trace: Option<FileName>,
+    /// Whether calls are observed or traced: one word to look at, for a call that is neither.
+    pub is_watched: bool,
+    /// Whether the report or the trace needs the time inside.
+    pub is_timed: bool,
 }
 
 /// What is done with the calls that are caught.
@@ -165,6 +169,8 @@ static DEFAULTS: Config = Config {
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
     trace: TRACE.default.1,
+    is_watched: false,
+    is_timed: false,
 };
 
 /// The settings, read from the environment by the first call.
@@ -192,16 +198,20 @@ fn read() -> Config {
     stream::remember();
     logger::install(LOG.default.1);
     logger::install(LOG.read(level));
+    let mode = MRLOCK.read(mode);
+    let report = REPORT.read(report).if_allowed();
+    let trace = TRACE.read(trace);
+    let trace = trace.filter(|name| name.is_allowed("MRLOCK_TRACE"));
     Config {
-        mode: MRLOCK.read(mode),
+        mode,
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
-        report: REPORT.read(report).if_allowed(),
-        trace: TRACE
-            .read(trace)
-            .filter(|name| name.is_allowed("MRLOCK_TRACE")),
+        is_watched: mode == Mode::Observe || trace.is_some(),
+        is_timed: !matches!(report, Report::Off) || trace.is_some(),
+        report,
+        trace,
     }
 }
 
@@ -425,6 +435,8 @@ impl fmt::Display for Config {
             warn_after,
             report,
             trace,
+            is_watched: _,
+            is_timed: _,
         } = self;
         let mode = mode.name();
         write!(formatter, "MRLOCK={mode} MRLOCK_CALLS=")?;

@@ -1,7 +1,7 @@
 //! The counting of calls, and snapshots of the counters for the program.
 
 use crate::{
-    config::{self, Mode, Report},
+    config::{self, Mode},
     lock::Admission,
     observe,
     operation::{Counter, Operation},
@@ -57,8 +57,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 #[inline]
 pub fn is_timed() -> bool {
     // Relaxed: it publishes no other data.
-    let config = config::get();
-    !matches!(config.report, Report::Off) || config.trace.is_some() || ASKED.load(Ordering::Relaxed)
+    config::get().is_timed || ASKED.load(Ordering::Relaxed)
 }
 
 /// Counts one call. `admission` is what the lock returned: `None` if the thread held the lock already. The caller holds the

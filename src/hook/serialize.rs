@@ -1,7 +1,7 @@
 //! `serialize()`: the one path that every hooked call takes.
 
 use crate::{
-    device::Device,
+    device::{Device, Name},
     lock::{Admission, CallInfo, Lock},
     observe,
     operation::{Memory, Operation},
@@ -43,7 +43,7 @@ impl Outcome for libc::c_int {
 pub fn is_part_of_a_call() -> bool {
     thread::with(|thread| {
         thread.let_through.get() > 0
-            || thread.observed.get() > 0
+            || thread.observed.get()
             || thread.is_in_call() && LOCK.is_held_by(&thread.lock)
     })
 }
@@ -73,23 +73,38 @@ pub fn serialize<R: Outcome>(
             address: region.address,
             length: region.length,
         };
-        if policy::observes() {
-            return observe(thread, operation, &info, call);
+        if policy::watches() {
+            watch(thread, operation, &info, call, under_lock)
+        } else {
+            under_lock(thread, operation, &info, call).result
         }
-        let caller = trace::begin(device);
-        let admission = LOCK.lock(&thread.lock, &info);
-        let is_exclusive = policy::excludes_frees();
-        if is_exclusive {
-            FREES.lock(&thread.frees, &info);
-        }
-        let (result, time) = count(operation, &admission, call);
-        if is_exclusive {
-            FREES.unlock(&thread.frees);
-        }
-        LOCK.unlock(&thread.lock);
-        trace_call(caller, &info, &admission, time, &result);
-        result
     })
+}
+
+/// Makes a call alone.
+#[inline(always)]
+fn under_lock<R: Outcome, C: FnOnce() -> R>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: C,
+) -> Called<R> {
+    let admission = LOCK.lock(&thread.lock, info);
+    let is_exclusive = policy::excludes_frees();
+    if is_exclusive {
+        FREES.lock(&thread.frees, info);
+    }
+    let (result, time) = count(operation, &admission, call);
+    if is_exclusive {
+        FREES.unlock(&thread.frees);
+    }
+    LOCK.unlock(&thread.lock);
+    log_call(info, &admission, &result);
+    Called {
+        result,
+        admission,
+        time,
+    }
 }
 
 /// Frees GPU memory while no registration and no deregistration is under way.
@@ -108,43 +123,96 @@ pub fn serialize_free<R: Outcome>(
             address: ptr::null(),
             length: 0,
         };
-        if policy::observes() {
-            return observe(thread, operation, &info, call);
+        if policy::watches() {
+            watch(thread, operation, &info, call, apart_from_registrations)
+        } else {
+            apart_from_registrations(thread, operation, &info, call).result
         }
-        let caller = trace::begin(device);
-        let admission = FREES.lock(&thread.frees, &info);
-        let (result, time) = count(operation, &admission, call);
-        FREES.unlock(&thread.frees);
-        trace_call(caller, &info, &admission, time, &result);
-        result
     })
 }
 
-/// Makes a call that would have taken the lock, at once; what is called from within it is part of it.
-#[inline(never)]
-fn observe<R: Outcome>(
+/// Frees while no other thread does, and no registration is under way.
+#[inline(always)]
+fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
     thread: &Thread,
     operation: &'static Operation,
     info: &CallInfo,
-    call: impl FnOnce() -> R,
+    call: C,
+) -> Called<R> {
+    let admission = FREES.lock(&thread.frees, info);
+    let (result, time) = count(operation, &admission, call);
+    FREES.unlock(&thread.frees);
+    log_call(info, &admission, &result);
+    Called {
+        result,
+        admission,
+        time,
+    }
+}
+
+/// What came of a call.
+struct Called<R> {
+    result: R,
+    /// What the lock returned; `None` if the thread held it already, or the call was only observed.
+    admission: Option<Admission>,
+    time: Option<Time>,
+}
+
+/// Makes a call that is to be traced, or observed in the place of taking the lock.
+#[inline(never)]
+fn watch<R: Outcome, C: FnOnce() -> R>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: C,
+    alone: impl FnOnce(&Thread, &'static Operation, &CallInfo, C) -> Called<R>,
 ) -> R {
-    if thread.observed.get() > 0 {
+    // A call from within a call is part of it.
+    if thread.observed.get() {
         return call();
     }
-    if let Some(device) = info.device.name() {
-        observe::count_device(&device);
+    // Afterwards, the object that it is applied to may be gone.
+    let device = info.device.name();
+    let called = if policy::observes() {
+        observe(thread, operation, &device, call)
+    } else {
+        alone(thread, operation, info, call)
+    };
+    if let Some(Time { since, duration }) = called.time {
+        let inside = trace::Inside {
+            since,
+            duration,
+            waited: called.admission.and_then(|admission| admission.waited),
+            failed: called.result.failed(),
+        };
+        trace::write(info, &device, &inside);
     }
-    let caller = trace::begin(info.device);
-    thread.observed.set(1);
+    called.result
+}
+
+/// Makes a call at once, and counts it beside others.
+fn observe<R: Outcome>(
+    thread: &Thread,
+    operation: &'static Operation,
+    device: &Option<Name>,
+    call: impl FnOnce() -> R,
+) -> Called<R> {
+    if let Some(device) = device {
+        observe::count_device(device);
+    }
+    thread.observed.set(true);
     observe::enter();
     let since = stats::is_timed().then(sys::now);
     let result = call();
     let time = since.map(Time::since);
     observe::leave();
-    thread.observed.set(0);
+    thread.observed.set(false);
     stats::record_observed(operation, result.failed(), time.map(|time| time.duration));
-    trace_call(caller, info, &None, time, &result);
-    result
+    Called {
+        result,
+        admission: None,
+        time,
+    }
 }
 
 /// Makes a call beside all others, and the calls within it.
@@ -190,24 +258,9 @@ fn count<R: Outcome>(
 }
 
 #[inline]
-fn trace_call<R: Outcome>(
-    caller: Option<trace::Caller>,
-    info: &CallInfo,
-    admission: &Option<Admission>,
-    time: Option<Time>,
-    result: &R,
-) {
+fn log_call<R: Outcome>(info: &CallInfo, admission: &Option<Admission>, result: &R) {
     if log_enabled!(Level::Trace) {
         say(info, admission, result.failed());
-    }
-    if let Some((caller, time)) = caller.zip(time) {
-        let inside = trace::Inside {
-            since: time.since,
-            duration: time.duration,
-            waited: admission.and_then(|admission| admission.waited),
-            failed: result.failed(),
-        };
-        caller.end(info, &inside);
     }
 }
 
@@ -225,7 +278,7 @@ pub fn after_fork() {
     thread::with(|thread| {
         LOCK.after_fork(&thread.lock);
         FREES.after_fork(&thread.frees);
-        observe::after_fork(thread.observed.get() > 0);
+        observe::after_fork(thread.observed.get());
         // The section that it is in was counted in the parent.
         thread.section_since.set(0);
     });
