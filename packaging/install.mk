@@ -16,30 +16,26 @@ bad   = $(error $(1)=$($(1)): an absolute path of letters, digits and . _ + / - 
 $(foreach directory,$(if $(PREFIX),PREFIX) BINDIR LIBDIR INCLUDEDIR DATADIR MANDIR,$(call check,$(directory)))
 
 relative  = $(shell realpath -ms --relative-to=$(1) $(2))
-LIBRARY  := $(TARGET)/release/libmrlock.so
-COMMAND  := $(TARGET)/release/mrlock
+COMMAND  := $(TARGET)/$(TRIPLE)/release/mrlock
 # The manual pages of the command, and its completions.
 PAGES    := $(TARGET)/pages
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-
-# Otherwise cargo puts what it builds elsewhere, and the pages are made by a program that may not run here.
-unexport CARGO_BUILD_TARGET
 
 release: $(COMMAND) $(PAGES)
 
 # After `make`, `sudo make install` has nothing to build: root may have no cargo.
 $(LIBRARY): build.rs Cargo.toml Cargo.lock $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
-	$(CARGO) build --release
+	$(CARGO) build $(RELEASE)
 	@touch -c $@
 
 # Apart from the library: cargo would give both the features that either of them needs.
 $(COMMAND): cli/Cargo.toml Cargo.toml Cargo.lock $(shell find cli/src -name '*.rs')
-	$(CARGO) build --release --package mrlock-cli --bin mrlock
+	$(CARGO) build $(RELEASE) --package mrlock-cli --bin mrlock
 	@touch -c $@
 
 $(PAGES): cli/src/arguments.rs cli/Cargo.toml Cargo.toml Cargo.lock $(wildcard cli/examples/*)
 	@rm -rf $@ && mkdir -p $@
-	$(CARGO) run --quiet --package mrlock-cli --example pages -- $@
+	$(CARGO) run --quiet --target $(TRIPLE) --target-dir $(TARGET) --package mrlock-cli --example pages -- $@
 	@touch $@
 
 bindir     = '$(DESTDIR)$(BINDIR)'

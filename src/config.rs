@@ -85,7 +85,7 @@ pub struct Config {
     pub memory: MemoryKind,
     /// `MRLOCK_HOOKS`: where they are caught.
     pub hooks: Hooks,
-    /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter speaks; 0 is for ever.
+    /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter logs a warning; 0 is for ever.
     pub warn_after: u64,
     /// `MRLOCK_REPORT`: where the summary goes at exit.
     pub report: Report,
@@ -202,7 +202,7 @@ fn read() -> Config {
     let report = REPORT.read(report).if_allowed();
     let trace = TRACE.read(trace);
     let trace = trace.filter(|name| name.is_allowed("MRLOCK_TRACE"));
-    Config {
+    let config = Config {
         mode,
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
@@ -212,6 +212,24 @@ fn read() -> Config {
         is_timed: !matches!(report, Report::Off) || trace.is_some(),
         report,
         trace,
+    };
+    config.warn_of_lone_free();
+    config
+}
+
+impl Config {
+    /// A free waits only for the calls that are serialized.
+    #[inline(never)]
+    fn warn_of_lone_free(&self) {
+        let Calls { reg, dereg, free } = self.calls;
+        if free && !(reg && dereg) {
+            warn!(
+                "MRLOCK_CALLS: free is kept apart only from what is in the list; accepted, but reg,dereg,free is what protects"
+            );
+        }
+        if free && !self.hooks.ioctl {
+            warn!("MRLOCK_HOOKS: without ioctl, free in MRLOCK_CALLS has no effect");
+        }
     }
 }
 
@@ -228,21 +246,23 @@ impl<T> Variable<T> {
             return self.default.1;
         };
         parse(given).unwrap_or_else(|| {
-            // The start of a very long value is enough to find it by.
-            let shown = given
-                .to_bytes()
-                .get(..LONGEST_SHOWN)
-                .unwrap_or(given.to_bytes());
-            warn!(
-                "{name}={given}: not understood, taken as {default}; accepted: {accepts}",
-                name = self.name.to_bytes().escape_ascii(),
-                given = shown.escape_ascii(),
-                default = self.default.0,
-                accepts = self.accepts,
-            );
+            not_understood(self.name, given, self.default.0, self.accepts);
             self.default.1
         })
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
+    // The start of a very long value is enough to find it by.
+    let given = given.to_bytes();
+    let shown = given.get(..LONGEST_SHOWN).unwrap_or(given);
+    warn!(
+        "{}={}: not understood, taken as {default}; accepted: {accepts}",
+        name.to_bytes().escape_ascii(),
+        shown.escape_ascii(),
+    );
 }
 
 /// In the spellings that YAML knows, because docker compose and helm write them.
@@ -343,6 +363,7 @@ fn trace(value: &CStr) -> Option<Option<FileName>> {
 }
 
 impl Report {
+    #[inline(never)]
     fn if_allowed(self) -> Self {
         match self {
             Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
@@ -365,6 +386,7 @@ unsafe impl Sync for Name {}
 
 impl FileName {
     /// Copies `name` to `kept`, if it is short enough. Called by `read` only, once for each `Name`.
+    #[inline(never)]
     fn keep(name: &[u8], kept: &'static Name) -> Option<Self> {
         // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
         let kept = unsafe { &mut *kept.0.get() };

@@ -1,4 +1,4 @@
-//! What a process can ask for that pins or unpins memory.
+//! What is serialized: what kind of call it is, where it is caught, and what happened so far.
 
 use core::{
     ffi::c_void,
@@ -77,6 +77,11 @@ pub struct Region {
 }
 
 impl Memory {
+    /// Whether the call does not say what memory it is applied to.
+    pub fn is_unknown(self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+
     /// The region to name in a message: null and empty if there is none.
     pub fn region(self) -> Region {
         match self {
@@ -171,8 +176,8 @@ impl Counter {
         self.set(self.get().wrapping_add(more));
     }
 
-    /// Adds `more`, where no lock orders the threads that do so.
-    pub fn add_shared(&self, more: u64) {
+    /// Adds `more`, whichever threads do so at once.
+    pub fn add_at_once(&self, more: u64) {
         // Relaxed: as in `get`.
         self.0.fetch_add(more, Ordering::Relaxed);
     }

@@ -35,7 +35,7 @@ pub fn observes() -> bool {
     config::get().mode == Mode::Observe
 }
 
-/// Whether a call that is applied to this memory goes on beside all others, because it cannot meet nvidia-peermem.
+/// Whether a call that is applied to this memory goes on beside all others, because nvidia-peermem has no part in it.
 #[inline]
 pub fn lets_through(memory: Memory) -> bool {
     match memory {

@@ -78,8 +78,8 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     for operation in operations {
         let counters = &operation.counters;
         if !policy::serializes(operation.kind, operation.layer) {
-            // Frees are forwarded unless they are asked for: that is no news.
-            if operation.kind == Kind::Free {
+            // By default, frees are not serialized, and no row says so.
+            if operation.kind == Kind::Free && !config::get().calls.free {
                 continue;
             }
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
@@ -106,10 +106,14 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     if lost > 0 {
         writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
     }
+    match stats::let_through() {
+        0 => {}
+        1 => writeln!(page, "One call on host memory was let through.")?,
+        calls => writeln!(page, "{calls} calls on host memory were let through.")?,
+    }
     if policy::observes() {
-        page.write_str("Nothing was serialized. Calls of each device: ")?;
+        page.write_str("Nothing was serialized.")?;
         observe::write_devices(page)?;
-        page.write_str(".\n")?;
         return match observe::most_inside() {
             0 => writeln!(page, "No call was observed."),
             1 => writeln!(page, "No two threads were ever inside at once."),

@@ -50,6 +50,9 @@ static MOST_AT_ONCE: Counter = Counter::new();
 /// Where `most_at_once` is, for a reader from outside. While calls are observed, `observe::MOST_INSIDE` is its place.
 pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
 
+/// Calls that were let through because their memory is host memory.
+static LET_THROUGH: Counter = Counter::new();
+
 /// Whether the program has asked for a snapshot.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -89,10 +92,10 @@ pub fn record(
 /// Counts one call that was observed, beside others.
 pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>) {
     let counters = &operation.counters;
-    counters.calls.add_shared(1);
-    counters.failures.add_shared(failed.into());
+    counters.calls.add_at_once(1);
+    counters.failures.add_at_once(failed.into());
     if let Some(inside) = inside {
-        counters.inside.add_shared(inside);
+        counters.inside.add_at_once(inside);
         counters.longest_inside.raise_to(inside);
     }
 }
@@ -102,6 +105,16 @@ pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>)
 pub fn record_inside(operation: &Operation, inside: u64) {
     operation.counters.inside.add(inside);
     operation.counters.longest_inside.raise_to(inside);
+}
+
+/// Counts a call that is let through.
+pub fn record_let_through() {
+    LET_THROUGH.add_at_once(1);
+}
+
+/// How many calls were let through.
+pub fn let_through() -> u64 {
+    LET_THROUGH.get()
 }
 
 /// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized or observed.
@@ -155,10 +168,11 @@ impl Snapshot {
 /// Sets the counters of `operations` to zero: a forked child reports its own calls only.
 pub fn reset(operations: impl Iterator<Item = &'static Operation>) {
     // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
-    if MOST_AT_ONCE.get() == 0 && observe::most_inside() == 0 {
+    if MOST_AT_ONCE.get() == 0 && observe::most_inside() == 0 && let_through() == 0 {
         return;
     }
     MOST_AT_ONCE.set(0);
+    LET_THROUGH.set(0);
     for operation in operations {
         let counters = operation.counters.all();
         counters.iter().for_each(|counter| counter.set(0));

@@ -1,6 +1,6 @@
 //! The kernel and errno: raw system calls, and the clock.
 //!
-//! Nothing here is a cancellation point, changes errno, or calls a function that another preloaded library may replace.
+//! No system call here is a cancellation point, changes errno, or passes a function that another preloaded library may replace.
 
 use crate::x86_64::system_call;
 use core::{ffi::c_int, fmt, mem::MaybeUninit, ptr};
@@ -188,6 +188,7 @@ pub fn without_signals(body: impl FnOnce()) {
 }
 
 /// The device and the inode number of an open file: no two files have both in common.
+#[inline(never)]
 pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
     status(descriptor).map(|file| [file.st_dev, file.st_ino])
 }
@@ -338,20 +339,16 @@ pub fn copy(address: usize, to: &mut [u8]) -> Result<bool, Errno> {
     }
 }
 
-/// The same for eight bytes at `address`, by a system call that no seccomp profile forbids. (valgrind remarks on it.)
-pub fn is_signal_mask_readable(address: usize) -> bool {
-    const NO_SUCH_HOW: c_int = -1;
-    // The kernel reads a signal mask from there (but takes NULL for none), and only then finds that it does not know what to
-    // do with it: EINVAL.
-    // SAFETY: the kernel checks the address, and nothing is changed.
-    let result = unsafe {
-        syscall!(
-            SYS_rt_sigprocmask,
-            NO_SUCH_HOW,
-            address,
-            ptr::null_mut::<SignalSet>(),
-            size_of::<SignalSet>(),
-        )
+/// The same for the four bytes at `address`, which is a multiple of four, by a system call that every libc needs. (As futex(2)
+/// waits only for memory that can be read, the kernel reads it first: the timeout of zero is all that it may wait for.)
+pub fn is_word_readable(address: usize) -> bool {
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let unlikely = 0x6d72_6c6b;
+    let at_once = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
     };
-    address != 0 && Errno::of(result) != Some(Errno::EFAULT)
+    // SAFETY: the kernel checks the address, and changes nothing there.
+    let result = unsafe { syscall!(SYS_futex, address, operation, unlikely, &raw const at_once,) };
+    Errno::of(result) != Some(Errno::EFAULT)
 }

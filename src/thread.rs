@@ -6,10 +6,12 @@ use core::cell::Cell;
 /// Zeroed when a thread starts; nothing is to be done when it ends.
 #[repr(C)]
 pub struct Thread {
-    /// Where the thread stands with the lock.
+    /// The thread's state in the lock.
     pub lock: ThreadState,
-    /// Where it stands with the lock that keeps frees of GPU memory out.
+    /// Its state in the lock that keeps frees of GPU memory apart.
     pub frees: ThreadState,
+    /// How many serialized calls it is inside, one within the other. A call that waits is not counted.
+    pub calls: Cell<u32>,
     /// How many calls it is in that were let through, one within the other.
     pub let_through: Cell<u32>,
     /// Whether it is in an observed call. All zero: it is not.
@@ -20,14 +22,6 @@ pub struct Thread {
     pub section_since: Cell<u64>,
     /// How long it waited for that, in nanoseconds; 0 if it did not.
     pub section_waited: Cell<u64>,
-}
-
-impl Thread {
-    /// Whether it is in a hooked call: each hold of the lock is either a call's or a section's.
-    #[inline]
-    pub fn is_in_call(&self) -> bool {
-        self.lock.depth() > self.sections.get()
-    }
 }
 
 thread_variable!(this_thread, Thread);

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{client, compile, scratch};
-use std::{collections::BTreeSet, fs};
+use common::{Program, client, compile, scratch};
+use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt};
 
 /// `tests/clients/c_api.c` makes the checks, and prints those that fail.
 fn holds(how: &str, setting: (&str, &str)) {
@@ -28,6 +28,24 @@ holds! {
     a_section_that_begins_or_ends_inside_a_call: "callback"
     a_section_in_a_signal_handler_that_interrupts_the_wait_for_one: "handler"
     a_forked_child_has_the_section_of_its_own_thread_and_no_other: "fork"
+}
+
+/// Python code that holds the lock needs the GIL to go on: a thread that waits for the lock must not keep the GIL.
+#[test]
+fn a_section_of_python_code() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/gil.py");
+    let run = |class: &str, seconds: &str| {
+        let python = Program::new("/usr/bin/python3").args([script, class, seconds]);
+        python.preloaded().run()
+    };
+    const SIGALRM: i32 = 14;
+    let keeps_it = run("PyDLL", "3");
+    assert!(
+        keeps_it.status.signal() == Some(SIGALRM) || keeps_it.status.code() == Some(128 + SIGALRM),
+        "it should hang: {keeps_it:#?}"
+    );
+    let releases_it = run("CDLL", "60").succeeded("with CDLL");
+    assert_eq!((&*releases_it.stdout, &*releases_it.stderr), ("done\n", ""));
 }
 
 /// `mrlock_lock` locks under every setting.

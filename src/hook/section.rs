@@ -1,6 +1,6 @@
 //! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code holds the lock, as a hooked call does.
 
-use super::serialize::LOCK;
+use super::serialize::{LOCK, has_interrupted_a_free};
 use crate::{
     device::Device,
     lock::CallInfo,
@@ -9,6 +9,7 @@ use crate::{
     trace::{self, Inside},
 };
 use core::ptr;
+use libc::c_int;
 
 /// The greatest depth to which sections nest.
 const DEEPEST: u32 = i32::MAX as u32;
@@ -24,12 +25,16 @@ const CALL: CallInfo = CallInfo {
     length: 0,
 };
 
-/// Begins a section; `false` if the thread is in `DEEPEST` sections already.
-pub fn begin() -> bool {
+/// Begins a section. Fails with EAGAIN if the thread is in `DEEPEST` sections already; with EDEADLK in a signal handler that has
+/// interrupted a free.
+pub fn begin() -> Result<(), c_int> {
     thread::with(|thread| {
         let sections = thread.sections.get();
         if sections == DEEPEST {
-            return false;
+            return Err(libc::EAGAIN);
+        }
+        if has_interrupted_a_free(thread) {
+            return Err(libc::EDEADLK);
         }
         let admission = LOCK.lock(&thread.lock, &CALL);
         thread.sections.set(sections + 1);
@@ -39,7 +44,7 @@ pub fn begin() -> bool {
             let since = if stats::is_timed() { sys::now() } else { 0 };
             thread.section_since.set(since);
         }
-        true
+        Ok(())
     })
 }
 
@@ -83,9 +88,9 @@ mod tests {
     #[test]
     fn sections_nest_to_a_limit() {
         assert!(!end());
-        assert!(begin());
+        assert_eq!(begin(), Ok(()));
         thread::with(|thread| thread.sections.set(DEEPEST));
-        assert!(!begin());
+        assert_eq!(begin(), Err(libc::EAGAIN));
         thread::with(|thread| thread.sections.set(1));
         assert!(end());
         assert!(!end());

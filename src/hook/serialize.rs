@@ -37,15 +37,23 @@ impl Outcome for libc::c_int {
     }
 }
 
-/// Whether the calling thread is in a hooked call already. What is called from within a call (libibverbs' own, through its
-/// PLT; then its ioctl) is part of the outer one.
+/// Whether the calling thread is inside a serialized call. What is called from there (libibverbs' own functions, through its
+/// PLT; then its ioctl) is part of that call.
 #[inline]
 pub fn is_part_of_a_call() -> bool {
-    thread::with(|thread| {
-        thread.let_through.get() > 0
-            || thread.observed.get()
-            || thread.is_in_call() && LOCK.is_held_by(&thread.lock)
-    })
+    thread::with(|thread| thread.observed.get() || is_inside(thread))
+}
+
+#[inline]
+fn is_inside(thread: &Thread) -> bool {
+    thread.calls.get() > 0 && (LOCK.is_held_by(&thread.lock) || FREES.is_held_by(&thread.frees))
+}
+
+/// Whether the calling thread is a signal handler's, which has interrupted a free. It must not wait for `LOCK`: the holder may
+/// wait for `FREES`.
+#[inline]
+pub fn has_interrupted_a_free(thread: &Thread) -> bool {
+    FREES.is_held_by(&thread.frees) && !LOCK.is_held_by(&thread.lock)
 }
 
 /// Makes a call, alone if the policy says so. Everything that had to be looked up for it has been. What the call finds and
@@ -58,12 +66,10 @@ pub fn serialize<R: Outcome>(
     call: impl FnOnce() -> R,
 ) -> R {
     thread::with(|thread| {
-        if thread.is_in_call() && LOCK.is_held_by(&thread.lock)
-            || !policy::serializes(operation.kind, operation.layer)
-        {
+        if is_inside(thread) || !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
-        if policy::lets_through(memory) {
+        if policy::lets_through(memory) || thread.let_through.get() > 0 && memory.is_unknown() {
             return let_through(thread, call);
         }
         let region = memory.region();
@@ -89,16 +95,24 @@ fn under_lock<R: Outcome, C: FnOnce() -> R>(
     info: &CallInfo,
     call: C,
 ) -> Called<R> {
-    let admission = LOCK.lock(&thread.lock, info);
-    let is_exclusive = policy::excludes_frees();
-    if is_exclusive {
-        FREES.lock(&thread.frees, info);
+    let excludes_frees = policy::excludes_frees();
+    // Every other call takes `FREES`, too, so that it is enough. (A section of another thread does not.)
+    let takes_both = !(excludes_frees && has_interrupted_a_free(thread));
+    let mut admission = None;
+    if takes_both {
+        admission = LOCK.lock(&thread.lock, info);
     }
-    let (result, time) = count(operation, &admission, call);
-    if is_exclusive {
+    if excludes_frees {
+        let second = FREES.lock(&thread.frees, info);
+        admission = admission.map(|first| first.and(second));
+    }
+    let (result, time) = count(thread, operation, &admission, call);
+    if excludes_frees {
         FREES.unlock(&thread.frees);
     }
-    LOCK.unlock(&thread.lock);
+    if takes_both {
+        LOCK.unlock(&thread.lock);
+    }
     log_call(info, &admission, &result);
     Called {
         result,
@@ -131,7 +145,7 @@ pub fn serialize_free<R: Outcome>(
     })
 }
 
-/// Frees while no other thread does, and no registration is under way.
+/// Frees while no other thread does, and no registration is under way. Calls from within are not part of it.
 #[inline(always)]
 fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
     thread: &Thread,
@@ -140,7 +154,7 @@ fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
     call: C,
 ) -> Called<R> {
     let admission = FREES.lock(&thread.frees, info);
-    let (result, time) = count(operation, &admission, call);
+    let (result, time) = timed(operation, &admission, call);
     FREES.unlock(&thread.frees);
     log_call(info, &admission, &result);
     Called {
@@ -215,12 +229,17 @@ fn observe<R: Outcome>(
     }
 }
 
-/// Makes a call beside all others, and the calls within it.
+/// Makes a call beside all others. The calls within it name the same memory and are let through for the same reason, or carry
+/// a handle only; these are let through while `let_through` says so.
 #[inline(never)]
 fn let_through<R>(thread: &Thread, call: impl FnOnce() -> R) -> R {
-    thread.let_through.set(thread.let_through.get() + 1);
+    let depth = thread.let_through.get();
+    if depth == 0 {
+        stats::record_let_through();
+    }
+    thread.let_through.set(depth + 1);
     let result = call();
-    thread.let_through.set(thread.let_through.get() - 1);
+    thread.let_through.set(depth);
     result
 }
 
@@ -239,9 +258,24 @@ impl Time {
     }
 }
 
-/// Makes a call, and counts it. The caller holds the operation's lock.
+/// Makes a call inside the lock, and counts it.
 #[inline(always)]
 fn count<R: Outcome>(
+    thread: &Thread,
+    operation: &'static Operation,
+    admission: &Option<Admission>,
+    call: impl FnOnce() -> R,
+) -> (R, Option<Time>) {
+    // Only while the thread holds the locks: what a signal handler calls before and after is no part of this call.
+    thread.calls.set(thread.calls.get() + 1);
+    let called = timed(operation, admission, call);
+    thread.calls.set(thread.calls.get() - 1);
+    called
+}
+
+/// The same for a call whose inner calls are not part of it. The caller holds the operation's lock.
+#[inline(always)]
+fn timed<R: Outcome>(
     operation: &'static Operation,
     admission: &Option<Admission>,
     call: impl FnOnce() -> R,

@@ -41,8 +41,8 @@ impl Lock {
         self.try_to_enter(thread, &CALL, &mut waiter)
     }
 
-    fn set(&self, change: impl FnOnce(State) -> State) {
-        assert!(self.replace(self.state(), change(self.state())));
+    fn set(&self, change: impl Fn(State) -> State) {
+        while !self.replace(self.state(), change(self.state())) {}
     }
 
     /// Waits until so many threads wait.

@@ -29,6 +29,9 @@ pub fn target_dir() -> PathBuf {
     PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(default))
 }
 
+/// The target that it is built for.
+pub const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
 /// `libmrlock.so`, built with `cargo build --release` from the sources as they are now; or the one that `MRLOCK_LIBRARY`
 /// names, so that the tests can run with another build.
 pub fn library() -> &'static Path {
@@ -37,8 +40,11 @@ pub fn library() -> &'static Path {
         if let Some(library) = env::var_os("MRLOCK_LIBRARY") {
             return library.into();
         }
-        build(Command::new(env!("CARGO")).args(["build", "--release", "--quiet"]));
-        target_dir().join("release/libmrlock.so")
+        // Whatever cargo's settings say of the target and its directory: as in the Makefile.
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--release", "--quiet", "--target", TRIPLE]);
+        build(cargo.arg("--target-dir").arg(target_dir()));
+        target_dir().join(TRIPLE).join("release/libmrlock.so")
     })
 }
 
@@ -48,8 +54,9 @@ pub fn mrlock() -> &'static Path {
     MRLOCK.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--release", "--quiet", "--package", "mrlock-cli"]);
-        build(cargo.env_remove("CARGO_BUILD_TARGET"));
-        target_dir().join("release/mrlock")
+        cargo.args(["--target", TRIPLE]);
+        build(cargo.arg("--target-dir").arg(target_dir()));
+        target_dir().join(TRIPLE).join("release/mrlock")
     })
 }
 
