@@ -45,9 +45,9 @@ demo: release $(verbs)
 # and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --quiet --all-targets -- --deny warnings
-	$(CARGO) test --quiet --lib --test c_api --test exit --test forwarding --test ioctl_hook --test linked --test serialization \
-		--test settings --test streams --test transparency
+	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	$(CARGO) test --quiet --lib --test c_api --test exit --test forwarding --test ioctl_hook --test linked --test observe \
+		--test serialization --test settings --test status --test streams --test trace --test transparency
 
 test:
 	@tests/run.sh $(TARGET)/test.log

@@ -91,6 +91,10 @@ pub struct Config {
     pub report: Report,
     /// `MRLOCK_TRACE`: where each call is written to.
     pub trace: Option<FileName>,
+    /// Whether calls are observed or traced: one word to look at, for a call that is neither.
+    pub is_watched: bool,
+    /// Whether the report or the trace needs the time inside.
+    pub is_timed: bool,
 }
 
 /// What is done with the calls that are caught.
@@ -165,6 +169,8 @@ static DEFAULTS: Config = Config {
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
     trace: TRACE.default.1,
+    is_watched: false,
+    is_timed: false,
 };
 
 /// The settings, read from the environment by the first call.
@@ -193,14 +199,18 @@ pub fn read() -> Config {
     // The streams and the sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
     stream::remember();
     install_sink();
+    let mode = MRLOCK.read(mode);
+    let (report, trace) = (read_report(), read_trace());
     let config = Config {
-        mode: MRLOCK.read(mode),
+        mode,
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
-        report: read_report(),
-        trace: read_trace(),
+        is_watched: mode == Mode::Observe || trace.is_some(),
+        is_timed: !matches!(report, Report::Off) || trace.is_some(),
+        report,
+        trace,
     };
     config.warn_of_lone_free();
     config
@@ -370,6 +380,7 @@ fn trace(value: &CStr) -> Option<Option<FileName>> {
 }
 
 impl Report {
+    #[inline(never)]
     fn if_allowed(self) -> Self {
         match self {
             Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
@@ -463,6 +474,8 @@ impl fmt::Display for Config {
             warn_after,
             report,
             trace,
+            is_watched: _,
+            is_timed: _,
         } = self;
         let mode = mode.name();
         write!(formatter, "MRLOCK={mode} MRLOCK_CALLS=")?;

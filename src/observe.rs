@@ -107,10 +107,11 @@ impl Slot {
     }
 }
 
-/// Lists the devices that were seen, with the number of calls.
+/// Ends the line with the devices that were seen, and how many calls each had.
 pub fn write_devices(to: &mut impl Write) -> fmt::Result {
-    let mut comma = "";
+    let mut before = " Calls of each device: ";
     for slot in &DEVICES {
+        // Relaxed: as above.
         let calls = slot.calls.load(Ordering::Relaxed);
         let Some(words) = slot.name().filter(|_| calls > 0) else {
             continue;
@@ -120,8 +121,8 @@ pub fn write_devices(to: &mut impl Write) -> fmt::Result {
         bytes
             .filter(|&byte| byte != 0)
             .for_each(|byte| name.push(byte));
-        write!(to, "{comma}{name} {calls}")?;
-        comma = ", ";
+        write!(to, "{before}{name} {calls}")?;
+        before = ", ";
     }
-    Ok(())
+    to.write_char('\n')
 }

@@ -176,8 +176,8 @@ impl Counter {
         self.set(self.get().wrapping_add(more));
     }
 
-    /// Adds `more`, where no lock orders the threads that do so.
-    pub fn add_shared(&self, more: u64) {
+    /// Adds `more`, whichever threads do so at once.
+    pub fn add_at_once(&self, more: u64) {
         // Relaxed: as in `get`.
         self.0.fetch_add(more, Ordering::Relaxed);
     }

@@ -24,8 +24,13 @@ pub fn serializes(kind: Kind, layer: Layer) -> bool {
         }
 }
 
-/// Whether calls that would take the lock are counted and go on at once.
+/// Whether calls that would take the lock are observed or traced.
 #[inline]
+pub fn watches() -> bool {
+    config::get().is_watched
+}
+
+/// Whether calls that would take the lock are counted and go on at once.
 pub fn observes() -> bool {
     config::get().mode == Mode::Observe
 }

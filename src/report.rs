@@ -114,9 +114,8 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
         writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
     }
     if policy::observes() {
-        page.write_str("Nothing was serialized. Calls of each device: ")?;
+        page.write_str("Nothing was serialized.")?;
         observe::write_devices(page)?;
-        page.write_str(".\n")?;
         return match observe::most_inside() {
             0 => writeln!(page, "No call was observed."),
             1 => writeln!(page, "No two threads were ever inside at once."),

@@ -1,7 +1,7 @@
 //! The counting of calls, and snapshots of the counters for the program.
 
 use crate::{
-    config::{self, Mode, Report},
+    config::{self, Mode},
     lock::Admission,
     observe,
     operation::{Counter, Operation},
@@ -47,11 +47,11 @@ pub struct Snapshot {
 /// The largest number of threads that were inside or waiting at the same moment.
 static MOST_AT_ONCE: Counter = Counter::new();
 
-/// Calls that were let through because their memory is host memory.
-static LET_THROUGH: Counter = Counter::new();
-
 /// Where `most_at_once` is, for a reader from outside. While calls are observed, `observe::MOST_INSIDE` is its place.
 pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
+
+/// Calls that were let through because their memory is host memory.
+static LET_THROUGH: Counter = Counter::new();
 
 /// Whether the program has asked for a snapshot.
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -60,8 +60,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 #[inline]
 pub fn is_timed() -> bool {
     // Relaxed: it publishes no other data.
-    let config = config::get();
-    !matches!(config.report, Report::Off) || config.trace.is_some() || ASKED.load(Ordering::Relaxed)
+    config::get().is_timed || ASKED.load(Ordering::Relaxed)
 }
 
 /// Counts one call. `admission` is what the lock returned: `None` if the thread held the lock already. The caller holds the
@@ -93,10 +92,10 @@ pub fn record(
 /// Counts one call that was observed, beside others.
 pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>) {
     let counters = &operation.counters;
-    counters.calls.add_shared(1);
-    counters.failures.add_shared(failed.into());
+    counters.calls.add_at_once(1);
+    counters.failures.add_at_once(failed.into());
     if let Some(inside) = inside {
-        counters.inside.add_shared(inside);
+        counters.inside.add_at_once(inside);
         counters.longest_inside.raise_to(inside);
     }
 }
@@ -110,7 +109,7 @@ pub fn record_inside(operation: &Operation, inside: u64) {
 
 /// Counts a call that is let through.
 pub fn record_let_through() {
-    LET_THROUGH.add_shared(1);
+    LET_THROUGH.add_at_once(1);
 }
 
 /// How many calls were let through.

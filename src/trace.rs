@@ -5,7 +5,7 @@
 
 use crate::{
     config::{self, FileName, Path},
-    device::{Device, Name},
+    device::Name,
     file,
     lock::CallInfo,
     sys,
@@ -20,11 +20,6 @@ use log::error;
 /// More than the events of one call take.
 type Events = Text<1024>;
 
-/// What has to be known before the call: afterwards, the object that it was applied to may be gone.
-pub struct Caller {
-    device: Option<Name>,
-}
-
 /// When something was inside, and what came of it. Times are in nanoseconds.
 pub struct Inside {
     /// When it began, on the clock of `sys::now`.
@@ -37,63 +32,57 @@ pub struct Inside {
     pub failed: bool,
 }
 
-/// For a call that is about to be made: `None` if calls are not traced.
-#[inline]
-pub fn begin(device: Device) -> Option<Caller> {
-    config::get().trace.as_ref().map(|_| Caller {
-        device: device.name(),
-    })
-}
-
-impl Caller {
-    /// Writes the events of a call that is over. Not inside: others would wait for it.
-    #[cold]
-    pub fn end(&self, call: &CallInfo, inside: &Inside) {
-        let Some(name) = &config::get().trace else {
-            return;
-        };
+/// Writes the events of a call that is over, if calls are traced. Not inside: others would wait for it.
+#[cold]
+pub fn write(call: &CallInfo, device: &Option<Name>, inside: &Inside) {
+    if let Some(name) = &config::get().trace {
         let mut events = Events::new();
-        let _ = self.fill(&mut events, call, inside);
+        let _ = fill(&mut events, call, device, inside);
         append(name, &events);
     }
+}
 
-    fn fill(&self, events: &mut Events, call: &CallInfo, inside: &Inside) -> fmt::Result {
-        let (process, thread) = (sys::process_id(), sys::thread_id());
-        if is_first_of(process) {
-            let mode = config::get().mode.name();
-            let program = sys::program_name();
-            writeln!(
-                events,
-                r#"{{"name":"process_name","ph":"M","pid":{process},"tid":{thread},"args":{{"name":"{}","mrlock":"{mode}"}}}},"#,
-                InJson(program.to_bytes())
-            )?;
-        }
-        if let Some(waited) = inside.waited {
-            let since = inside.since.saturating_sub(waited);
-            writeln!(
-                events,
-                r#"{{"name":"waiting","cat":"waiting","ph":"X","ts":{},"dur":{},"pid":{process},"tid":{thread},"args":{{"for":"{}"}}}},"#,
-                Microseconds(since),
-                Microseconds(waited),
-                call.name
-            )?;
-        }
-        write!(
+fn fill(
+    events: &mut Events,
+    call: &CallInfo,
+    device: &Option<Name>,
+    inside: &Inside,
+) -> fmt::Result {
+    let (process, thread) = (sys::process_id(), sys::thread_id());
+    if is_first_of(process) {
+        let mode = config::get().mode.name();
+        let program = sys::program_name();
+        writeln!(
             events,
-            r#"{{"name":"{}","cat":"inside","ph":"X","ts":{},"dur":{},"pid":{process},"tid":{thread},"args":{{"#,
-            call.name,
-            Microseconds(inside.since),
-            Microseconds(inside.duration)
+            r#"{{"name":"process_name","ph":"M","pid":{process},"tid":{thread},"args":{{"name":"{}","mrlock":"{mode}"}}}},"#,
+            InJson(program.to_bytes())
         )?;
-        if let Some(device) = &self.device {
-            write!(events, r#""device":"{device}","#)?;
-        }
-        if !call.address.is_null() {
-            let (address, length) = (call.address, call.length);
-            write!(events, r#""address":"{address:p}","length":{length},"#)?;
-        }
-        writeln!(events, r#""failed":{}}}}},"#, inside.failed)
     }
+    if let Some(waited) = inside.waited {
+        let since = inside.since.saturating_sub(waited);
+        writeln!(
+            events,
+            r#"{{"name":"waiting","cat":"waiting","ph":"X","ts":{},"dur":{},"pid":{process},"tid":{thread},"args":{{"for":"{}"}}}},"#,
+            Microseconds(since),
+            Microseconds(waited),
+            call.name
+        )?;
+    }
+    write!(
+        events,
+        r#"{{"name":"{}","cat":"inside","ph":"X","ts":{},"dur":{},"pid":{process},"tid":{thread},"args":{{"#,
+        call.name,
+        Microseconds(inside.since),
+        Microseconds(inside.duration)
+    )?;
+    if let Some(device) = device {
+        write!(events, r#""device":"{device}","#)?;
+    }
+    if !call.address.is_null() {
+        let (address, length) = (call.address, call.length);
+        write!(events, r#""address":"{address:p}","length":{length},"#)?;
+    }
+    writeln!(events, r#""failed":{}}}}},"#, inside.failed)
 }
 
 /// Whether this process has written nothing yet: a forked child is another.

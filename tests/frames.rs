@@ -33,7 +33,7 @@ const SOMETHING_TO_DO: [&str; 5] = [
 ];
 
 /// It is called with MRLOCK_TRACE only, and takes about 7 KiB more: two texts of it are 5 KiB.
-const TRACE: &str = "mrlock::trace::Caller::end";
+const TRACE: &str = "mrlock::trace::write";
 
 /// The log facade calls it through a pointer.
 const SINK: &str = "<mrlock::logger::StandardError as log::Log>::log";

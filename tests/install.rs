@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    PACKAGE, Program, build, client, fixtures, install, library, listed, machine, make, scratch,
-    unpacked,
+    PACKAGE, Program, TRIPLE, build, client, fixtures, install, library, listed, machine, make,
+    scratch, target_dir, unpacked,
 };
 use std::{
     collections::BTreeSet,
@@ -118,6 +118,36 @@ fn the_command_that_is_installed_is_up_to_date() {
     ] {
         assert_eq!(builds(source), expected, "{source}");
     }
+}
+
+/// A user's setting of cargo: it must not put what is built where make does not look.
+#[test]
+fn a_target_that_the_user_has_set() {
+    let directory = scratch("target");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let (cargo, seen) = (directory.join("cargo"), directory.join("seen"));
+    let script = format!("#!/bin/sh\necho \"$@\" >>{}\n", seen.display());
+    fs::write(&cargo, script).expect("a scratch file");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("ours to set");
+    let mut make = make(["release"]);
+    for (variable, name) in [
+        ("CARGO", "cargo"),
+        ("LIBRARY", "library"),
+        ("COMMAND", "command"),
+        ("PAGES", "pages"),
+    ] {
+        make.arg(format!("{variable}={}", directory.join(name).display()));
+    }
+    build(&mut make);
+    let seen = fs::read_to_string(seen).expect("what cargo was run for");
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(
+        lines.len(),
+        3,
+        "the library, the command and its pages: {seen}"
+    );
+    let target = format!("--target {TRIPLE} --target-dir {}", target_dir().display());
+    assert!(lines.iter().all(|line| line.contains(&target)), "{seen}");
 }
 
 /// A process has the file mapped: it may be replaced, but not written to.

@@ -21,6 +21,8 @@ struct Held {
 impl Held {
     /// Returns when so many processes have said that they are where they wait.
     fn start(program: &Program, processes: usize) -> Self {
+        // Not while the program waits: it gives up after a minute.
+        mrlock();
         let mut command = program.command_alone();
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("it starts");

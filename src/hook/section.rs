@@ -67,9 +67,7 @@ pub fn end() -> bool {
             stats::record_inside(&SECTION, duration);
         }
         LOCK.unlock(&thread.lock);
-        if since != 0
-            && let Some(caller) = trace::begin(CALL.device)
-        {
+        if since != 0 {
             let waited = thread.section_waited.get();
             let inside = Inside {
                 since,
@@ -77,7 +75,7 @@ pub fn end() -> bool {
                 waited: Some(waited).filter(|&waited| waited > 0),
                 failed: false,
             };
-            caller.end(&CALL, &inside);
+            trace::write(&CALL, &None, &inside);
         }
         true
     })

@@ -1,7 +1,7 @@
 //! `serialize()`: the one path that every hooked call takes.
 
 use crate::{
-    device::Device,
+    device::{Device, Name},
     lock::{Admission, CallInfo, Lock},
     observe,
     operation::{Memory, Operation},
@@ -41,7 +41,7 @@ impl Outcome for libc::c_int {
 /// PLT; then its ioctl) is part of that call.
 #[inline]
 pub fn is_part_of_a_call() -> bool {
-    thread::with(|thread| thread.observed.get() > 0 || is_inside(thread))
+    thread::with(|thread| thread.observed.get() || is_inside(thread))
 }
 
 #[inline]
@@ -79,34 +79,46 @@ pub fn serialize<R: Outcome>(
             address: region.address,
             length: region.length,
         };
-        if policy::observes() {
-            return observe(thread, operation, &info, call);
+        if policy::watches() {
+            watch(thread, operation, &info, call, under_lock)
+        } else {
+            under_lock(thread, operation, &info, call).result
         }
-        let caller = trace::begin(device);
-        let excludes_frees = policy::excludes_frees();
-        // Every other call takes `FREES`, too, so that it is enough. (A section of another thread does not.)
-        let takes_both = !(excludes_frees && has_interrupted_a_free(thread));
-        let mut admission = None;
-        if takes_both {
-            admission = LOCK.lock(&thread.lock, &info);
-        }
-        if excludes_frees {
-            let second = FREES.lock(&thread.frees, &info);
-            admission = admission.map(|first| first.and(second));
-        }
-        // Only while the thread holds the locks: what a signal handler calls before and after is no part of this call.
-        thread.calls.set(thread.calls.get() + 1);
-        let (result, time) = count(operation, &admission, call);
-        thread.calls.set(thread.calls.get() - 1);
-        if excludes_frees {
-            FREES.unlock(&thread.frees);
-        }
-        if takes_both {
-            LOCK.unlock(&thread.lock);
-        }
-        trace_call(caller, &info, &admission, time, &result);
-        result
     })
+}
+
+/// Makes a call alone.
+#[inline(always)]
+fn under_lock<R: Outcome, C: FnOnce() -> R>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: C,
+) -> Called<R> {
+    let excludes_frees = policy::excludes_frees();
+    // Every other call takes `FREES`, too, so that it is enough. (A section of another thread does not.)
+    let takes_both = !(excludes_frees && has_interrupted_a_free(thread));
+    let mut admission = None;
+    if takes_both {
+        admission = LOCK.lock(&thread.lock, info);
+    }
+    if excludes_frees {
+        let second = FREES.lock(&thread.frees, info);
+        admission = admission.map(|first| first.and(second));
+    }
+    let (result, time) = count(thread, operation, &admission, call);
+    if excludes_frees {
+        FREES.unlock(&thread.frees);
+    }
+    if takes_both {
+        LOCK.unlock(&thread.lock);
+    }
+    log_call(info, &admission, &result);
+    Called {
+        result,
+        admission,
+        time,
+    }
 }
 
 /// Frees GPU memory while no registration and no deregistration is under way.
@@ -125,43 +137,96 @@ pub fn serialize_free<R: Outcome>(
             address: ptr::null(),
             length: 0,
         };
-        if policy::observes() {
-            return observe(thread, operation, &info, call);
+        if policy::watches() {
+            watch(thread, operation, &info, call, apart_from_registrations)
+        } else {
+            apart_from_registrations(thread, operation, &info, call).result
         }
-        let caller = trace::begin(device);
-        let admission = FREES.lock(&thread.frees, &info);
-        let (result, time) = count(operation, &admission, call);
-        FREES.unlock(&thread.frees);
-        trace_call(caller, &info, &admission, time, &result);
-        result
     })
 }
 
-/// Makes a call that would have taken the lock, at once; what is called from within it is part of it.
-#[inline(never)]
-fn observe<R: Outcome>(
+/// Frees while no other thread does, and no registration is under way. Calls from within are not part of it.
+#[inline(always)]
+fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
     thread: &Thread,
     operation: &'static Operation,
     info: &CallInfo,
-    call: impl FnOnce() -> R,
+    call: C,
+) -> Called<R> {
+    let admission = FREES.lock(&thread.frees, info);
+    let (result, time) = timed(operation, &admission, call);
+    FREES.unlock(&thread.frees);
+    log_call(info, &admission, &result);
+    Called {
+        result,
+        admission,
+        time,
+    }
+}
+
+/// What came of a call.
+struct Called<R> {
+    result: R,
+    /// What the lock returned; `None` if the thread held it already, or the call was only observed.
+    admission: Option<Admission>,
+    time: Option<Time>,
+}
+
+/// Makes a call that is to be traced, or observed in the place of taking the lock.
+#[inline(never)]
+fn watch<R: Outcome, C: FnOnce() -> R>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: C,
+    alone: impl FnOnce(&Thread, &'static Operation, &CallInfo, C) -> Called<R>,
 ) -> R {
-    if thread.observed.get() > 0 {
+    // A call from within a call is part of it.
+    if thread.observed.get() {
         return call();
     }
-    if let Some(device) = info.device.name() {
-        observe::count_device(&device);
+    // Afterwards, the object that it is applied to may be gone.
+    let device = info.device.name();
+    let called = if policy::observes() {
+        observe(thread, operation, &device, call)
+    } else {
+        alone(thread, operation, info, call)
+    };
+    if let Some(Time { since, duration }) = called.time {
+        let inside = trace::Inside {
+            since,
+            duration,
+            waited: called.admission.and_then(|admission| admission.waited),
+            failed: called.result.failed(),
+        };
+        trace::write(info, &device, &inside);
     }
-    let caller = trace::begin(info.device);
-    thread.observed.set(1);
+    called.result
+}
+
+/// Makes a call at once, and counts it beside others.
+fn observe<R: Outcome>(
+    thread: &Thread,
+    operation: &'static Operation,
+    device: &Option<Name>,
+    call: impl FnOnce() -> R,
+) -> Called<R> {
+    if let Some(device) = device {
+        observe::count_device(device);
+    }
+    thread.observed.set(true);
     observe::enter();
     let since = stats::is_timed().then(sys::now);
     let result = call();
     let time = since.map(Time::since);
     observe::leave();
-    thread.observed.set(0);
+    thread.observed.set(false);
     stats::record_observed(operation, result.failed(), time.map(|time| time.duration));
-    trace_call(caller, info, &None, time, &result);
-    result
+    Called {
+        result,
+        admission: None,
+        time,
+    }
 }
 
 /// Makes a call beside all others. The calls within it name the same memory and are let through for the same reason, or carry
@@ -193,9 +258,24 @@ impl Time {
     }
 }
 
-/// Makes a call, and counts it. The caller holds the operation's lock.
+/// Makes a call inside the lock, and counts it.
 #[inline(always)]
 fn count<R: Outcome>(
+    thread: &Thread,
+    operation: &'static Operation,
+    admission: &Option<Admission>,
+    call: impl FnOnce() -> R,
+) -> (R, Option<Time>) {
+    // Only while the thread holds the locks: what a signal handler calls before and after is no part of this call.
+    thread.calls.set(thread.calls.get() + 1);
+    let called = timed(operation, admission, call);
+    thread.calls.set(thread.calls.get() - 1);
+    called
+}
+
+/// The same for a call whose inner calls are not part of it. The caller holds the operation's lock.
+#[inline(always)]
+fn timed<R: Outcome>(
     operation: &'static Operation,
     admission: &Option<Admission>,
     call: impl FnOnce() -> R,
@@ -212,24 +292,9 @@ fn count<R: Outcome>(
 }
 
 #[inline]
-fn trace_call<R: Outcome>(
-    caller: Option<trace::Caller>,
-    info: &CallInfo,
-    admission: &Option<Admission>,
-    time: Option<Time>,
-    result: &R,
-) {
+fn log_call<R: Outcome>(info: &CallInfo, admission: &Option<Admission>, result: &R) {
     if log_enabled!(Level::Trace) {
         say(info, admission, result.failed());
-    }
-    if let Some((caller, time)) = caller.zip(time) {
-        let inside = trace::Inside {
-            since: time.since,
-            duration: time.duration,
-            waited: admission.and_then(|admission| admission.waited),
-            failed: result.failed(),
-        };
-        caller.end(info, &inside);
     }
 }
 
@@ -247,7 +312,7 @@ pub fn after_fork() {
     thread::with(|thread| {
         LOCK.after_fork(&thread.lock);
         FREES.after_fork(&thread.frees);
-        observe::after_fork(thread.observed.get() > 0);
+        observe::after_fork(thread.observed.get());
         // The section that it is in was counted in the parent.
         thread.section_since.set(0);
     });
