@@ -32,10 +32,10 @@ pub unsafe fn raw(number: libc::c_long, given: &[usize]) -> isize {
 pub struct Errno(c_int);
 
 impl Errno {
+    /// "Try again": a futex has another value.
+    pub const EAGAIN: Self = Self(libc::EAGAIN);
     /// "Bad address".
     pub const EFAULT: Self = Self(libc::EFAULT);
-    /// "Interrupted system call".
-    pub const EINTR: Self = Self(libc::EINTR);
     /// "No such process", nor thread.
     pub const ESRCH: Self = Self(libc::ESRCH);
     /// "Connection timed out": a sleep that ended by its deadline.

@@ -6,25 +6,6 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// How a sleep ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wakeup {
-    /// The event was signalled, maybe before the sleep.
-    Signalled,
-    /// A signal handler ran.
-    Interrupted,
-    /// The deadline is past.
-    TimedOut,
-}
-
-/// How many threads a signal is for.
-pub enum Wakes {
-    /// The one that has slept for longest.
-    One,
-    /// All.
-    All,
-}
-
 /// An event count: how often an event was signalled. The kernel compares it before it puts a thread to sleep.
 pub struct EventCount(AtomicU32);
 
@@ -41,8 +22,9 @@ impl EventCount {
     }
 
     /// Sleeps until the next `signal`, but not if there was one since `get` returned `count`, and not past `deadline`, in
-    /// nanoseconds of `sys::now`. The kernel wakes those that sleep here in the order in which they came.
-    pub fn wait(&self, count: u32, deadline: u64) -> Wakeup {
+    /// nanoseconds of `sys::now`. The kernel wakes those that sleep here in the order in which they came. The error says
+    /// what else has ended the sleep: the deadline (ETIMEDOUT), or a signal handler (EINTR).
+    pub fn wait(&self, count: u32, deadline: u64) -> Option<Errno> {
         let deadline = libc::timespec {
             tv_sec: (deadline / NS_PER_S) as libc::time_t,
             tv_nsec: (deadline % NS_PER_S) as libc::c_long,
@@ -59,21 +41,19 @@ impl EventCount {
                 libc::FUTEX_BITSET_MATCH_ANY,
             )
         };
-        match Errno::of(result) {
-            Some(Errno::ETIMEDOUT) => Wakeup::TimedOut,
-            Some(Errno::EINTR) => Wakeup::Interrupted,
-            _ => Wakeup::Signalled,
-        }
+        // The count is another already.
+        Errno::of(result).filter(|&error| error != Errno::EAGAIN)
     }
 
-    /// Wakes threads that sleep here; `false` if none does.
-    pub fn signal(&self, wakes: Wakes) -> bool {
-        let most = match wakes {
-            Wakes::One => 1,
-            Wakes::All => i32::MAX,
-        };
+    /// A thread that is about to sleep here looks again.
+    pub fn count(&self) {
         // Release: see `get`.
         self.0.fetch_add(1, Ordering::Release);
+    }
+
+    /// The same, and wakes so many threads that sleep here, those that have slept for longest; `false` if none does.
+    pub fn signal(&self, most: i32) -> bool {
+        self.count();
         // SAFETY: as in `wait`.
         let woken = unsafe {
             syscall!(

@@ -58,32 +58,37 @@ mod watchdog;
 
 pub use holder::CallInfo;
 
-use crate::sys::now;
+use crate::sys::{Errno, now};
 #[cfg(loom)]
 use crate::{fork, futex, thread_id};
 use core::{cell::Cell, sync::atomic::compiler_fence};
 use fork::ForkMark;
-use futex::{EventCount, Wakes, Wakeup};
+use futex::EventCount;
 use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
-use successor::{Move, Succession};
-use sync::{AtomicBool, AtomicU64, Ordering, yield_now};
+use successor::{Move, Succession, UsualHold};
+use sync::{AtomicU64, HintWord, Ordering, pause};
 use thread_id::ThreadId;
 use watchdog::Watchdog;
 
 /// What the lock is made of: the machine's, or loom's when the model checks the algorithm.
 mod sync {
-    #[cfg(not(loom))]
-    pub use crate::sys::yield_now;
-    // Hints and statistics, which order nothing: one value at a time is all that the model has to try.
-    pub use core::sync::atomic::AtomicBool;
+    // Hints and statistics, which order nothing, and the record, which has a model of its own: one value at a time is all
+    // that the model of the algorithm has to try.
+    pub use core::sync::atomic::{AtomicU64 as HintWord, AtomicU64 as RecordWord};
     #[cfg(not(loom))]
     pub use core::sync::atomic::{AtomicU64, Ordering};
     #[cfg(loom)]
     pub use loom::{
         sync::atomic::{AtomicU64, Ordering},
-        thread::yield_now,
+        thread::yield_now as pause,
     };
+
+    /// About a tenth of a microsecond. The processor is not given away: the kernel may take it for milliseconds.
+    #[cfg(not(loom))]
+    pub fn pause() {
+        (0..8).for_each(|_| core::hint::spin_loop());
+    }
 }
 
 /// A re-entrant lock with bounded bypass. All zero: free.
@@ -97,12 +102,10 @@ pub struct Lock {
     /// Where the successor sleeps.
     successor: CachePadded<EventCount>,
     /// The wait queue: those that have slept in it before, and all others.
-    requeued: EventCount,
-    queued: EventCount,
-    /// What successors have found out: whether calls are long.
-    are_long: AtomicBool,
+    queues: [EventCount; 2],
+    hold: UsualHold,
     /// How many threads wait, at most: one that ends while it waits stays in it.
-    waiters: AtomicU64,
+    waiters: HintWord,
 }
 
 /// A value on a cache line of its own; on two, because processors fetch them in pairs.
@@ -123,6 +126,8 @@ pub struct ThreadState {
     waits: Cell<u64>,
     /// A wake-up may be under way that only this thread can complete.
     is_called: Cell<bool>,
+    /// It has freed the lock, and may not have woken those that wait for it.
+    owes_wake_up: Cell<bool>,
 }
 
 /// What it took to get in.
@@ -154,6 +159,7 @@ impl ThreadState {
             depth: Cell::new(0),
             waits: Cell::new(0),
             is_called: Cell::new(false),
+            owes_wake_up: Cell::new(false),
         }
     }
 
@@ -173,18 +179,17 @@ impl Lock {
             word: CachePadded(AtomicU64::new(0)),
             record: CachePadded(HolderRecord::new()),
             successor: CachePadded(EventCount::new()),
-            requeued: EventCount::new(),
-            queued: EventCount::new(),
-            are_long: AtomicBool::new(false),
-            waiters: AtomicU64::new(0),
+            queues: [const { EventCount::new() }; 2],
+            hold: UsualHold::new(),
+            waiters: HintWord::new(0),
         }
     }
 
     /// A free lock of the model's.
     #[cfg(loom)]
-    pub fn with_long_calls(are_long: bool) -> Self {
+    pub fn with_long_calls() -> Self {
         Self {
-            are_long: AtomicBool::new(are_long),
+            hold: UsualHold::long(),
             ..Self::default()
         }
     }
@@ -201,7 +206,10 @@ impl Lock {
         let (state, me) = self.look(thread);
         if state.holder() == me.id() {
             None
-        } else if state.is_open() && self.take(state, state.taken_by(me.id()), me, call) {
+        } else if state.is_open()
+            && thread.waits.get() == 0
+            && self.take(state, state.taken_by(me.id()), me, call)
+        {
             Some(Admission::AT_ONCE)
         } else {
             Some(self.wait(state, thread, call))
@@ -230,18 +238,21 @@ impl Lock {
             if state.holder() != me.id() {
                 return;
             }
-            let (wakes_successor, wakes_queued) = (state.has(ASLEEP), state.lacks_successor());
+            // A successor that is awake and has reserved the lock is as good as inside: the next one is woken already.
+            let is_left_to_successor = state.has(RESERVED) && !state.has(ASLEEP);
+            let successor = if is_left_to_successor { 0 } else { state.successor() };
+            let wakes_queued = state.succeeded_by(successor).lacks_successor();
             let free = state.released().without(ASLEEP);
             let free = if wakes_queued { free.waking() } else { free };
-            // Before the lock is free: a handler that interrupts the wake-up may wait for it.
-            thread.is_called.set(wakes_queued);
-            if self.replace(state, free) {
-                if wakes_successor {
-                    self.successor.0.signal(Wakes::All);
-                } else if wakes_queued {
-                    self.wake_queued();
-                    thread.is_called.set(false);
-                }
+            let wakes = wakes_queued || state.has(ASLEEP);
+            // Before the lock is free: a handler that interrupts this may wait for it.
+            let owed = thread.owes_wake_up.replace(wakes);
+            let is_free = self.replace(state, free);
+            if is_free && wakes {
+                self.wake(state.has(ASLEEP), wakes_queued);
+            }
+            thread.owes_wake_up.set(owed);
+            if is_free {
                 return;
             }
         }
@@ -250,9 +261,9 @@ impl Lock {
     /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
     #[cfg(not(loom))]
     pub fn after_fork(&self, thread: &ThreadState) {
+        self.fork.unmark();
         // Otherwise there is nothing to change, and no page to copy.
         if thread.id.get().is_known() || !self.state().is_idle() {
-            self.fork.unmark();
             self.fork.mark(|| self.adopt(thread));
         }
     }
@@ -272,6 +283,7 @@ impl Lock {
             self.record.0.rename(new.turn(), me);
         }
         self.word.0.store(new.0, Ordering::Relaxed);
+        self.keep_awake();
     }
 
     /// The state of the lock, and the calling thread.
@@ -320,14 +332,13 @@ impl Lock {
     /// Waits until the lock is this thread's.
     #[cold]
     fn wait(&self, state: State, thread: &ThreadState, call: &CallInfo) -> Admission {
+        if thread.owes_wake_up.get() {
+            self.wake(true, true);
+        }
         let since = now();
-        let mut waiter = Waiter {
-            watchdog: Watchdog::begin(state, since),
-            succession: None,
-            has_slept: false,
-        };
+        let mut waiter = Waiter::begin(state, since);
         thread.waits.set(thread.waits.get() + 1);
-        // Relaxed, and below: a thread that relies on it was woken by one that has seen our change of the word.
+        // Relaxed, and below: a statistic.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
         let holders = u64::from(!self.state().is_free());
         let mut waited = None;
@@ -336,6 +347,10 @@ impl Lock {
         }
         thread.is_called.set(false);
         thread.waits.set(thread.waits.get() - 1);
+        if thread.waits.get() > 0 {
+            // The wait that a handler has interrupted may be about to sleep, with the lock its own.
+            self.keep_awake();
+        }
         Admission {
             waited: waited.map(|_| now().saturating_sub(since)),
             contenders: (others + 1 + holders).max(1 + u64::from(waited.is_some())),
@@ -347,7 +362,11 @@ impl Lock {
     fn try_to_enter(&self, thread: &ThreadState, call: &CallInfo, waiter: &mut Waiter) -> bool {
         let (state, me) = self.look(thread);
         let is_called = thread.is_called.get();
-        let seen = if is_called { self.awoken(state) } else { state };
+        // A thread that was woken has arrived, and does not know whether others are still asleep.
+        let seen = match is_called {
+            true => state.without(WAKING).with(QUEUED),
+            false => state,
+        };
         if state.holder() == me.id() {
             // A signal handler that interrupted this wait has taken it, but not the wake-up, if that was for us.
             let is_done = !is_called || self.replace(state, seen);
@@ -357,35 +376,58 @@ impl Lock {
             return is_done;
         }
         if state.successor() == me.id() {
-            self.succeed(state, me, call, waiter)
-        } else if state.is_open() {
-            self.take_and_wake(state, seen, me, call)
-        } else if state.successor() == 0 && (is_called || !state.has(QUEUED | WAKING)) {
-            // Invariant 3.
+            return self.succeed(state, me, call, waiter);
+        }
+        waiter.succession = None;
+        if state.is_open() {
+            return self.take_and_wake(state, seen, me, call);
+        }
+        if state.successor() == 0 && (is_called || !state.has(QUEUED | WAKING)) {
             if self.replace(state, seen.succeeded_by(me.id())) {
                 thread.is_called.set(false);
             }
-            false
+            return false;
+        }
+        let idle_looks = waiter.idle_looks(state);
+        if self.hold.is_long() || idle_looks == 0 {
+            self.sleep(state, seen, thread, waiter, None);
+        } else if idle_looks < IDLE_LOOKS {
+            pause();
+        } else if idle_looks == IDLE_LOOKS {
+            self.sleep(state, seen, thread, waiter, Some(now() + IDLE_NAP));
         } else {
-            waiter.succession = None;
-            let queue = if waiter.has_slept {
-                &self.requeued
-            } else {
-                &self.queued
-            };
-            // Invariant 4.
-            let count = queue.get();
-            if self.replace(state, state.with(QUEUED)) {
-                // Before the sleep: a handler that interrupts it may find that the kernel has chosen this thread.
+            // It reserves the lock again if it looks.
+            return self.take_and_wake(state, seen.without(RESERVED), me, call);
+        }
+        false
+    }
+
+    /// Sleeps in the wait queue; in order to look at `nap`, if that is given, else until it is woken.
+    fn sleep(
+        &self,
+        state: State,
+        seen: State,
+        thread: &ThreadState,
+        waiter: &mut Waiter,
+        nap: Option<u64>,
+    ) {
+        let queue = &self.queues[usize::from(!waiter.has_slept)];
+        // Invariant 4.
+        let count = queue.get();
+        if !self.replace(state, seen.with(QUEUED)) {
+            return;
+        }
+        // Before the sleep: a handler that interrupts it may find that the kernel has chosen this thread.
+        thread.is_called.set(true);
+        let error = queue.wait(count, nap.unwrap_or(waiter.watchdog.deadline()));
+        thread.is_called.set(error.is_none());
+        if nap.is_none() {
+            waiter.has_slept = true;
+            if error == Some(Errno::ETIMEDOUT) {
+                // It may be that a thread ended that was to wake this one.
                 thread.is_called.set(true);
-                let wakeup = queue.wait(count, waiter.watchdog.deadline());
-                thread.is_called.set(wakeup != Wakeup::Interrupted);
-                waiter.has_slept = true;
-                if wakeup == Wakeup::TimedOut {
-                    waiter.watchdog.check(self, me);
-                }
+                waiter.watchdog.check(self, thread.id.get());
             }
-            false
         }
     }
 
@@ -395,19 +437,19 @@ impl Lock {
         let succession = waiter
             .succession
             .get_or_insert_with(|| Succession::begin(state, now));
-        match succession.next_move(state, now, &self.are_long) {
+        match succession.next_move(state, now, &self.hold) {
             Move::Take => return self.take_and_wake(state, state, me, call),
             Move::Reserve => {
-                self.replace(state, state.with(RESERVED));
+                // The state may be another with every look at the clock.
+                while self.state().successor() == me.id() && !self.reserve() {}
             }
-            Move::Spin => yield_now(),
-            Move::Sleep(until) => {
+            Move::Spin => pause(),
+            Move::Sleep => {
                 // Invariant 4.
                 let count = self.successor.0.get();
                 if self.replace(state, state.with(ASLEEP)) {
-                    let deadline = waiter.watchdog.deadline();
-                    let wakeup = self.successor.0.wait(count, until.min(deadline));
-                    if wakeup == Wakeup::TimedOut && until > deadline {
+                    let error = self.successor.0.wait(count, waiter.watchdog.deadline());
+                    if error == Some(Errno::ETIMEDOUT) {
                         waiter.watchdog.check(self, me);
                     }
                 }
@@ -416,46 +458,45 @@ impl Lock {
         false
     }
 
-    /// What a waiter that was woken makes of the state: no wake-up is under way, and others may still be asleep.
-    fn awoken(&self, state: State) -> State {
-        let state = state.without(WAKING);
-        // Relaxed: see `wait`.
-        match self.waiters.load(Ordering::Relaxed) {
-            1 => state,
-            _ => state.with(QUEUED),
-        }
+    fn reserve(&self) -> bool {
+        let state = self.state();
+        self.replace(state, state.with(RESERVED))
     }
 
     /// `take` for a waiter. Where calls are short, the next successor is awake by the time that this one leaves.
     fn take_and_wake(&self, old: State, seen: State, me: ThreadId, call: &CallInfo) -> bool {
         let taken = seen.taken_by(me.id());
-        // Relaxed: a hint.
-        let wakes_queued = taken.lacks_successor() && !self.are_long.load(Ordering::Relaxed);
+        let wakes_queued = taken.lacks_successor() && !self.hold.is_long();
         let taken = if wakes_queued { taken.waking() } else { taken };
         // Before the attempt: a thread that arrives meanwhile must not count this one as a waiter and as the holder.
-        // Relaxed: see `wait`. A thread that is not counted here is awake.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
         let is_taken = self.take(old, taken, me, call);
         if !is_taken {
             self.waiters.fetch_add(1, Ordering::Relaxed);
         } else if wakes_queued {
-            self.wake_queued();
+            self.wake(false, true);
         }
         is_taken
     }
 
-    /// Wakes a thread of the wait queue. `WAKING` is set.
+    /// Threads that are about to sleep look again.
+    fn keep_awake(&self) {
+        self.successor.0.count();
+        self.queues.iter().for_each(EventCount::count);
+    }
+
+    /// Wakes the successor, or a thread of the wait queue, for which `WAKING` is set.
     #[inline(never)]
-    fn wake_queued(&self) {
-        while !self.requeued.signal(Wakes::One) && !self.queued.signal(Wakes::One) {
-            // None slept. Those that were about to, look again; one that has done so already relies on the wake-up.
+    fn wake(&self, successor: bool, queued: bool) {
+        if successor {
+            self.successor.0.signal(i32::MAX);
+        }
+        while queued && !self.queues.iter().any(|queue| queue.signal(1)) {
+            // None slept. Those that were about to, look again; one that has fallen asleep since relies on the wake-up.
             let state = self.state();
-            let relies = state.is_open() && state.has(QUEUED);
-            if !state.has(WAKING) || !relies && self.replace(state, state.without(WAKING)) {
+            let flag = if state.has(QUEUED) { QUEUED } else { WAKING };
+            if !state.has(WAKING) || self.replace(state, state.without(flag)) && flag == WAKING {
                 return;
-            }
-            if relies {
-                self.replace(state, state.without(QUEUED));
             }
         }
     }
@@ -500,6 +541,11 @@ impl Lock {
     }
 }
 
+/// How often a waiter sees the lock left to a successor that does not take it, before it naps; and for how long, in
+/// nanoseconds, before it takes the lock itself: the successor has lost the processor.
+const IDLE_LOOKS: u32 = if cfg!(loom) { 1 } else { 20 };
+const IDLE_NAP: u64 = 100_000;
+
 /// What a thread knows of its own wait.
 struct Waiter {
     watchdog: Watchdog,
@@ -507,6 +553,27 @@ struct Waiter {
     succession: Option<Succession>,
     /// It has slept in the wait queue.
     has_slept: bool,
+    /// The turn after which it has seen the lock left to the successor, and how often.
+    idle: (u64, u32),
+}
+
+impl Waiter {
+    fn begin(state: State, now: u64) -> Self {
+        Self {
+            watchdog: Watchdog::begin(state, now),
+            succession: None,
+            has_slept: false,
+            idle: (0, 0),
+        }
+    }
+
+    /// How often this waiter has seen that the lock is free since this turn, now included.
+    fn idle_looks(&mut self, state: State) -> u32 {
+        let (turn, looks) = self.idle;
+        let before = if turn == state.turn() { looks } else { 0 };
+        self.idle = (state.turn(), if state.is_free() { before + 1 } else { 0 });
+        self.idle.1
+    }
 }
 
 #[cfg(all(test, not(loom)))]
