@@ -98,7 +98,7 @@ impl HolderRecord {
             address: ptr::with_exposed_provenance(address as usize),
             length: length as usize,
         };
-        let process = process as libc::pid_t;
+        let process = process as i32;
         Some((ThreadId { bits, process }, call))
     }
 }

@@ -67,7 +67,7 @@ use futex::EventCount;
 use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
 use successor::{Move, Succession, UsualHold};
-use sync::{AtomicU64, HintWord, Ordering, pause};
+use sync::{HintWord, Ordering, Word, pause};
 use thread_id::ThreadId;
 use watchdog::Watchdog;
 
@@ -76,13 +76,13 @@ mod sync {
     // Hints and statistics, which order nothing, and the record, which has a model of its own: one value at a time is all
     // that the model of the algorithm has to try.
     pub use core::sync::atomic::{AtomicU64 as HintWord, AtomicU64 as RecordWord};
-    #[cfg(not(loom))]
-    pub use core::sync::atomic::{AtomicU64, Ordering};
     #[cfg(loom)]
-    pub use loom::{
-        sync::atomic::{AtomicU64, Ordering},
-        thread::yield_now as pause,
-    };
+    pub use crate::Word;
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::AtomicU64 as Word;
+    pub use core::sync::atomic::Ordering;
+    #[cfg(loom)]
+    pub use loom::thread::yield_now as pause;
 
     /// About a tenth of a microsecond. The processor is not given away: the kernel may take it for milliseconds.
     #[cfg(not(loom))]
@@ -96,7 +96,7 @@ mod sync {
 pub struct Lock {
     fork: ForkMark,
     /// A `State`.
-    word: CachePadded<AtomicU64>,
+    word: CachePadded<Word>,
     /// The holder and its call.
     record: CachePadded<HolderRecord>,
     /// Where the successor sleeps.
@@ -176,7 +176,7 @@ impl Lock {
     pub const fn new() -> Self {
         Self {
             fork: ForkMark::new(),
-            word: CachePadded(AtomicU64::new(0)),
+            word: CachePadded(Word::new(0)),
             record: CachePadded(HolderRecord::new()),
             successor: CachePadded(EventCount::new()),
             queues: [const { EventCount::new() }; 2],
@@ -340,7 +340,7 @@ impl Lock {
         thread.waits.set(thread.waits.get() + 1);
         // Relaxed, and below: a statistic.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
-        let holders = u64::from(!self.state().is_free());
+        let holders = u64::from(!state.is_free());
         let mut waited = None;
         while !self.try_to_enter(thread, call, &mut waiter) {
             waited = Some(0);

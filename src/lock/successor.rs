@@ -5,7 +5,7 @@ use super::sync::{HintWord, Ordering};
 
 /// For how long the successor lets running threads take the lock before it reserves it, in nanoseconds as all here: where
 /// calls are short, and where they are long (measured: benches/README.md).
-const BYPASS: u64 = 250_000;
+const BYPASS: u64 = if cfg!(loom) { 1 } else { 250_000 };
 const BYPASS_LONG: u64 = 2_000_000;
 
 /// A call is long if it takes longer than a sleep and a wake-up are worth. For so long at most, the successor waits awake
