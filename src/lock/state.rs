@@ -58,9 +58,11 @@ impl State {
         self.is_free() && !self.has(RESERVED)
     }
 
-    /// Whether a thread of the wait queue should become the successor, and none is on its way.
+    /// Whether a thread of the wait queue should become the successor, and none is on its way. (A successor that is awake and
+    /// has reserved the lock is as good as inside: the next one is woken already.)
     pub fn lacks_successor(self) -> bool {
-        self.has(QUEUED) && !self.has(WAKING) && self.successor() == 0
+        let is_leaving = self.has(RESERVED) && !self.has(ASLEEP);
+        self.has(QUEUED) && !self.has(WAKING) && (self.successor() == 0 || is_leaving)
     }
 
     /// Whether only the turn says that the lock was ever used.
@@ -96,9 +98,10 @@ impl State {
         Self(without | thread << SUCCESSOR)
     }
 
-    /// A thread of the wait queue is being woken. It says itself whether others may still be asleep.
-    pub fn waking(self) -> Self {
-        self.without(QUEUED).with(WAKING)
+    /// If so, a thread of the wait queue is being woken. It says itself that others may still be asleep.
+    pub fn waking_if(self, wakes: bool) -> Self {
+        let waking = self.without(QUEUED).with(WAKING);
+        if wakes { waking } else { self }
     }
 
     /// No thread is inside or waiting. A thread that has read an earlier state changes nothing any more.

@@ -86,8 +86,8 @@ impl Succession {
     pub fn next_move(&mut self, state: State, now: u64, hold: &UsualHold) -> Move {
         let turns = state.turns_since(self.turn);
         let is_long = hold.is_long();
-        if turns > 0 {
-            hold.learn(now.saturating_sub(self.turn_since) / turns);
+        if let Some(mean) = now.saturating_sub(self.turn_since).checked_div(turns) {
+            hold.learn(mean);
             (self.turn, self.turn_since, self.looks) = (state.turn(), now, 0);
         }
         if state.is_free() {

@@ -166,8 +166,7 @@ fn a_handler_has_the_place_of_the_wait_that_it_interrupts() {
 fn a_wake_up_is_not_lost_in_a_handler() {
     let lock = used_lock();
     let waiter = ThreadState::of(2);
-    lock.waiters.store(2, Ordering::Relaxed);
-    lock.set(State::waking);
+    lock.set(|state| state.waking_if(true));
     waiter.depth.set(1);
     lock.lock(&waiter, &CALL).expect("it was outside");
     lock.unlock(&waiter);
@@ -447,7 +446,7 @@ fn a_successor_that_makes_nothing_of_its_chance_is_replaced() {
 #[test]
 fn a_thread_that_ends_while_it_is_woken_is_not_waited_for() {
     let lock = used_lock();
-    lock.set(|state| state.taken_by((1 << 22) - 1).waking());
+    lock.set(|state| state.taken_by((1 << 22) - 1).waking_if(true));
     thread::scope(|scope| {
         scope.spawn(|| {
             let thread = new_thread();

@@ -8,7 +8,7 @@ use crate::{
 use core::fmt::Write;
 
 /// A thread, told apart from a later one to which the kernel gives the same id.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct ThreadId {
     /// The low bits are the kernel's id; above them is a moment at which the thread was alive, in hundredths of a second
@@ -22,12 +22,6 @@ pub struct ThreadId {
 const TICK_IN_NS: u64 = 10_000_000;
 
 impl ThreadId {
-    /// No thread.
-    pub const UNKNOWN: Self = Self {
-        bits: 0,
-        process: 0,
-    };
-
     /// The calling thread.
     #[cold]
     pub fn current() -> Self {
@@ -43,7 +37,7 @@ impl ThreadId {
         }
     }
 
-    /// Whether this is a thread.
+    /// Whether this is a thread: the default is none.
     #[inline]
     pub fn is_known(self) -> bool {
         self.bits != 0

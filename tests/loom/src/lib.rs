@@ -148,18 +148,13 @@ mod sys {
 
 mod thread_id {
     /// A thread of the model.
-    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[derive(Clone, Copy, PartialEq, Eq, Default)]
     pub struct ThreadId {
         pub bits: u64,
         pub process: i32,
     }
 
     impl ThreadId {
-        pub const UNKNOWN: Self = Self {
-            bits: 0,
-            process: 0,
-        };
-
         pub fn current() -> Self {
             unreachable!("every thread of the model is given an id")
         }
@@ -249,6 +244,47 @@ impl Guarded {
     }
 }
 
+/// The holder's record, by itself, with atomics of loom's.
+#[path = "."]
+mod record {
+    mod sync {
+        pub use loom::sync::atomic::{AtomicU64 as RecordWord, Ordering};
+    }
+    use crate::thread_id;
+    #[path = "../../../src/lock/holder.rs"]
+    #[allow(dead_code, reason = "forks and the log are not part of the model")]
+    pub mod holder;
+}
+
+#[test]
+fn a_record_is_read_whole_or_not_at_all() {
+    use record::holder::{CallInfo, HolderRecord};
+    let write = |record: &HolderRecord, turn: u64| {
+        let thread = thread_id::ThreadId {
+            bits: turn,
+            process: turn as i32,
+        };
+        let call = CallInfo {
+            name: &"call",
+            address: std::ptr::without_provenance(turn as usize),
+            length: turn as usize,
+        };
+        record.write(turn, thread, &call);
+    };
+    check(None, move || {
+        let record = Arc::new(HolderRecord::default());
+        write(&record, 1);
+        let again = record.clone();
+        let writer = thread::spawn(move || write(&again, 2));
+        if let Some((thread, call)) = record.read(1) {
+            let read = [thread.bits, thread.process as u64, call.length as u64];
+            assert_eq!(read, [1; 3]);
+            assert_eq!(call.address.addr(), 1);
+        }
+        writer.join().unwrap();
+    });
+}
+
 /// What loads see.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Loads {
@@ -332,7 +368,10 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
 /// although it could go on. (Without one, two threads that sleep and enter twice take more than a quarter of an hour.)
 fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = std::env::var("BOUND").ok().map(|it| it.parse().unwrap()).or(preemptions);
+    builder.preemption_bound = std::env::var("BOUND")
+        .ok()
+        .map(|it| it.parse().unwrap())
+        .or(preemptions);
     builder.max_branches = 100_000;
     builder.check(model);
 }
