@@ -39,6 +39,8 @@ mod sys;
 
 mod api;
 mod config;
+mod fork;
+mod futex;
 mod hook;
 mod lock;
 mod logger;
@@ -50,6 +52,7 @@ mod resolve;
 mod stats;
 mod text;
 mod thread;
+mod thread_id;
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in

@@ -1,9 +1,7 @@
 //! Which thread is inside, and what for: written by that thread, read by others at any time.
 
-use super::{
-    sync::{Ordering, RecordWord},
-    thread_id::ThreadId,
-};
+use super::sync::{Ordering, RecordWord};
+use crate::thread_id::ThreadId;
 use core::{ffi::c_void, fmt, ptr};
 
 /// The call that a thread takes the lock for.

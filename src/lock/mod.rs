@@ -51,30 +51,24 @@
 //! 6. A thread that ends anywhere breaks 5 at worst. No sleep is longer than the watchdog's period, and a waiter that has
 //!    slept for so long replaces an ended holder, or a successor that makes nothing of its chance.
 
-#[cfg(not(loom))]
-mod fork;
-#[cfg(not(loom))]
-mod futex;
 mod holder;
 mod state;
 mod successor;
-#[cfg(not(loom))]
-mod thread_id;
 mod watchdog;
 
 pub use holder::CallInfo;
 
-use crate::sys::{Errno, now};
-#[cfg(loom)]
-use crate::{fork, futex, thread_id};
+use crate::{
+    fork::ForkMark,
+    futex::EventCount,
+    sys::{Errno, now},
+    thread_id::ThreadId,
+};
 use core::{cell::Cell, sync::atomic::compiler_fence};
-use fork::ForkMark;
-use futex::EventCount;
 use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
 use successor::{Move, Succession, UsualHold};
 use sync::{HintWord, Ordering, Word, pause};
-use thread_id::ThreadId;
 use watchdog::Watchdog;
 
 /// What the lock is made of: the machine's, or loom's when the model checks the algorithm.

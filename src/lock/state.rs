@@ -1,11 +1,11 @@
 //! The lock's word: everything that has to change in one step.
 
+use crate::thread_id::ID_BITS;
+
 /// From low to high: the holder's thread id, the successor's thread id (0 for none, both), the turn, and the flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct State(pub u64);
 
-/// Enough for any thread id: PID_MAX_LIMIT of the kernel.
-pub const ID_BITS: u32 = 22;
 const TURN_BITS: u32 = 16;
 
 const ANY_ID: u64 = (1 << ID_BITS) - 1;

@@ -1,6 +1,7 @@
 //! The lock by itself, in real threads. The loom model has all interleavings of a few; here are many threads and real time.
 
 use super::*;
+use crate::thread_id::{self, ID_BITS};
 use std::{
     ptr,
     sync::{
@@ -495,7 +496,7 @@ fn an_id_that_is_used_again_is_told_from_a_restored_process() {
     }
     let look = move || {
         let with = |alive_at| ThreadId {
-            bits: alive_at << state::ID_BITS | ThreadId::current().id(),
+            bits: alive_at << ID_BITS | ThreadId::current().id(),
             ..ThreadId::current()
         };
         (with(began + 1).has_ended(), with(began - 1).has_ended())

@@ -1,10 +1,11 @@
 //! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor. A
 //! thread that has ended is replaced; a holder that stays inside for too long is named.
 
-use super::{Lock, holder::CallInfo, state::State, thread_id::ThreadId};
+use super::{Lock, holder::CallInfo, state::State};
 use crate::{
     config,
     sys::{NS_PER_S, now},
+    thread_id::ThreadId,
 };
 use log::{error, warn};
 

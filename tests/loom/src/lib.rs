@@ -147,6 +147,8 @@ mod sys {
 }
 
 mod thread_id {
+    pub const ID_BITS: u32 = 22;
+
     /// A thread of the model.
     #[derive(Clone, Copy, PartialEq, Eq, Default)]
     pub struct ThreadId {
@@ -250,7 +252,6 @@ mod record {
     mod sync {
         pub use loom::sync::atomic::{AtomicU64 as RecordWord, Ordering};
     }
-    use crate::thread_id;
     #[path = "../../../src/lock/holder.rs"]
     #[allow(dead_code, reason = "forks and the log are not part of the model")]
     pub mod holder;
@@ -387,23 +388,23 @@ macro_rules! models {
 
 models! {
     two_that_spin: 2 x 2, Spins, Nothing, Newest, None;
-    two_that_sleep: 2 x 2, Sleeps, Nothing, Newest, None;
+    two_that_sleep: 2 x 2, Sleeps, Nothing, Newest, Some(6);
     two_that_reserve: 2 x 2, Reserves, Nothing, Newest, None;
-    two_that_reserve_asleep: 2 x 2, ReservesAsleep, Nothing, Newest, None;
-    three_that_spin: 3 x 1, Spins, Nothing, Newest, None;
-    three_that_sleep: 3 x 1, Sleeps, Nothing, Newest, None;
-    three_that_reserve: 3 x 1, Reserves, Nothing, Newest, None;
-    three_that_reserve_asleep: 3 x 1, ReservesAsleep, Nothing, Newest, None;
+    two_that_reserve_asleep: 2 x 2, ReservesAsleep, Nothing, Newest, Some(6);
+    three_that_spin: 3 x 1, Spins, Nothing, Newest, Some(4);
+    three_that_sleep: 3 x 1, Sleeps, Nothing, Newest, Some(4);
+    three_that_reserve: 3 x 1, Reserves, Nothing, Newest, Some(4);
+    three_that_reserve_asleep: 3 x 1, ReservesAsleep, Nothing, Newest, Some(4);
     two_that_spin_and_see_old_values: 2 x 1, Spins, Nothing, Any, None;
     two_that_sleep_and_see_old_values: 2 x 1, Sleeps, Nothing, Any, None;
-    two_that_reserve_and_see_old_values: 2 x 2, Reserves, Nothing, Any, None;
-    two_that_reserve_asleep_and_see_old_values: 2 x 2, ReservesAsleep, Nothing, Any, Some(3);
-    three_that_spin_and_see_old_values: 3 x 1, Spins, Nothing, Any, Some(2);
-    three_that_sleep_and_see_old_values: 3 x 1, Sleeps, Nothing, Any, Some(2);
-    three_that_reserve_and_see_old_values: 3 x 1, Reserves, Nothing, Any, Some(2);
+    two_that_reserve_and_see_old_values: 2 x 2, Reserves, Nothing, Any, Some(5);
+    two_that_reserve_asleep_and_see_old_values: 2 x 2, ReservesAsleep, Nothing, Any, Some(5);
+    three_that_spin_and_see_old_values: 3 x 1, Spins, Nothing, Any, Some(3);
+    three_that_sleep_and_see_old_values: 3 x 1, Sleeps, Nothing, Any, Some(3);
+    three_that_reserve_and_see_old_values: 3 x 1, Reserves, Nothing, Any, Some(3);
     two_whose_sleeps_end: 2 x 1, Sleeps, Sleeps, Any, None;
-    three_whose_sleeps_end: 3 x 1, Sleeps, Sleeps, Newest, Some(2);
-    three_that_reserve_and_whose_sleeps_end: 3 x 1, Reserves, Sleeps, Newest, Some(2);
+    three_whose_sleeps_end: 3 x 1, Sleeps, Sleeps, Newest, Some(1);
+    three_that_reserve_and_whose_sleeps_end: 3 x 1, Reserves, Sleeps, Newest, Some(1);
     a_holder_that_has_ended_and_one: 2 x 1, ReservesAsleep, Holder, Any, None;
-    a_holder_that_has_ended_and_two: 3 x 1, ReservesAsleep, Holder, Newest, Some(2);
+    a_holder_that_has_ended_and_two: 3 x 1, ReservesAsleep, Holder, Newest, Some(1);
 }

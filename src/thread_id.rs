@@ -1,6 +1,5 @@
 //! Which thread, and whether it still lives.
 
-use super::state::ID_BITS;
 use crate::{
     sys::{self, Errno},
     text::Text,
@@ -17,6 +16,9 @@ pub struct ThreadId {
     /// The process that the thread was in.
     pub process: libc::pid_t,
 }
+
+/// Enough for any thread id: PID_MAX_LIMIT of the kernel.
+pub const ID_BITS: u32 = 22;
 
 /// What /proc counts a thread's start in: USER_HZ is 100 on every x86_64 kernel.
 const TICK_IN_NS: u64 = 10_000_000;
