@@ -7,18 +7,25 @@ use core::{
 };
 
 /// An event count: how often an event was signalled. The kernel compares it before it puts a thread to sleep.
-pub struct EventCount(AtomicU32);
+pub struct EventCount {
+    count: AtomicU32,
+    /// How many sleep, at most: a thread that ends in its sleep stays in it.
+    sleepers: AtomicU32,
+}
 
 impl EventCount {
     /// Never signalled.
     pub const fn new() -> Self {
-        Self(AtomicU32::new(0))
+        Self {
+            count: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+        }
     }
 
     /// What to pass to `wait`.
     pub fn get(&self) -> u32 {
-        // Acquire pairs with the Release in `signal`: a thread that reads the new count sees what was done before it.
-        self.0.load(Ordering::Acquire)
+        // Acquire pairs with the Release in `count`: a thread that reads the new count sees what was done before it.
+        self.count.load(Ordering::Acquire)
     }
 
     /// Sleeps until the next `signal`, but not if there was one since `get` returned `count`, and not past `deadline`, in
@@ -29,11 +36,13 @@ impl EventCount {
             tv_sec: (deadline / NS_PER_S) as libc::time_t,
             tv_nsec: (deadline % NS_PER_S) as libc::c_long,
         };
+        // SeqCst, as in `count` and `signal`: either `signal` sees this sleeper, or the kernel, which looks later, the new count.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
         // SAFETY: the word is valid and aligned, and the time too.
         let result = unsafe {
             syscall!(
                 SYS_futex,
-                self.0.as_ptr(),
+                self.count.as_ptr(),
                 libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
                 count,
                 &raw const deadline,
@@ -41,24 +50,28 @@ impl EventCount {
                 libc::FUTEX_BITSET_MATCH_ANY,
             )
         };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
         // The count is another already.
         Errno::of(result).filter(|&error| error != Errno::EAGAIN)
     }
 
     /// A thread that is about to sleep here looks again.
     pub fn count(&self) {
-        // Release: see `get`.
-        self.0.fetch_add(1, Ordering::Release);
+        // SeqCst: see `get`, which needs a Release, and `wait`.
+        self.count.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The same, and wakes so many threads that sleep here, those that have slept for longest; `false` if none does.
     pub fn signal(&self, most: i32) -> bool {
         self.count();
+        if self.sleepers.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
         // SAFETY: as in `wait`.
         let woken = unsafe {
             syscall!(
                 SYS_futex,
-                self.0.as_ptr(),
+                self.count.as_ptr(),
                 libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
                 most,
             )

@@ -21,8 +21,8 @@
 //! ```
 //!
 //! The lock is *open* if it is free and not reserved. There is one *successor* at most: the waiter that is next. All others sleep
-//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`); one that has slept there before
-//! comes before all that have not.
+//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`). One that has looked after the others
+//! (`Watchdog`) falls asleep behind those that have slept for as long, and before all others.
 //!
 //! # The bound
 //!
@@ -32,7 +32,7 @@
 //!
 //! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take within `IDLE_NAP`
 //! (0.1 ms), because other programs have the processor, is taken by another waiter. Threads with a real-time priority are
-//! woken before all others. Those that have slept for longer than the watchdog's period sleep again behind each other.
+//! woken before all others, and after 12 s of waiting (`AGES`) the order is that of the last sleep.
 //!
 //! # Invariants
 //!
@@ -101,12 +101,15 @@ pub struct Lock {
     record: CachePadded<HolderRecord>,
     /// Where the successor sleeps.
     successor: CachePadded<EventCount>,
-    /// The wait queue: those that have slept in it before, and all others.
-    queues: [EventCount; 2],
+    /// The wait queue: one for each number of periods of the watchdog that a waiter has slept.
+    queues: [EventCount; AGES],
     hold: UsualHold,
     /// How many threads wait, at most: one that ends while it waits stays in it.
     waiters: HintWord,
 }
+
+/// A waiter that has slept for so many periods of the watchdog gets no older.
+const AGES: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A value on a cache line of its own; on two, because processors fetch them in pairs.
 #[cfg_attr(loom, derive(Default))]
@@ -177,7 +180,7 @@ impl Lock {
             word: CachePadded(Word::new(0)),
             record: CachePadded(HolderRecord::new()),
             successor: CachePadded(EventCount::new()),
-            queues: [const { EventCount::new() }; 2],
+            queues: [const { EventCount::new() }; AGES],
             hold: UsualHold::new(),
             waiters: HintWord::new(0),
         }
@@ -408,7 +411,7 @@ impl Lock {
         waiter: &mut Waiter,
         nap: Option<u64>,
     ) {
-        let queue = &self.queues[usize::from(!waiter.has_slept)];
+        let queue = &self.queues[waiter.age];
         // Invariant 4.
         let count = queue.get();
         if !self.replace(state, seen.with(QUEUED)) {
@@ -418,13 +421,13 @@ impl Lock {
         thread.is_called.set(true);
         let error = queue.wait(count, nap.unwrap_or(waiter.watchdog.deadline()));
         thread.is_called.set(error.is_none());
-        if nap.is_none() {
-            waiter.has_slept = true;
-            if error == Some(Errno::ETIMEDOUT) {
-                // It may be that a thread ended that was to wake this one.
-                thread.is_called.set(true);
-                waiter.watchdog.check(self, thread.id.get());
-            }
+        if nap.is_none() && error == Some(Errno::ETIMEDOUT) {
+            waiter.age = (waiter.age + 1).min(AGES - 1);
+            // It may be that a thread has ended that was to wake this one.
+            let [before, now] =
+                [state, self.state()].map(|it| it.has(WAKING) && it.successor() == 0);
+            thread.is_called.set(before && now);
+            waiter.watchdog.check(self, thread.id.get());
         }
     }
 
@@ -486,7 +489,7 @@ impl Lock {
         if successor {
             self.successor.0.signal(i32::MAX);
         }
-        while queued && !self.queues.iter().any(|queue| queue.signal(1)) {
+        while queued && !self.queues.iter().rev().any(|queue| queue.signal(1)) {
             // None slept. Those that were about to, look again; one that has fallen asleep since relies on the wake-up.
             let state = self.state();
             let flag = if state.has(QUEUED) { QUEUED } else { WAKING };
@@ -546,8 +549,8 @@ struct Waiter {
     watchdog: Watchdog,
     /// Since it is the successor.
     succession: Option<Succession>,
-    /// It has slept in the wait queue.
-    has_slept: bool,
+    /// For how many periods of the watchdog it has slept in the wait queue.
+    age: usize,
     /// How often, just now, it has seen the lock left to the successor.
     idle_looks: u32,
 }
@@ -557,7 +560,7 @@ impl Waiter {
         Self {
             watchdog: Watchdog::begin(state, now),
             succession: None,
-            has_slept: false,
+            age: 0,
             idle_looks: 0,
         }
     }

@@ -273,8 +273,8 @@ fn a_reserved_lock_does_not_stay_free_for_long() {
 fn a_handler_keeps_the_wait_that_it_interrupts_awake() {
     let lock = used_lock();
     let waiter = ThreadState::of(2);
-    let events = [&lock.successor.0, &lock.queues[0], &lock.queues[1]];
-    let before = events.map(EventCount::get);
+    let events: Vec<_> = lock.queues.iter().chain([&lock.successor.0]).collect();
+    let before: Vec<_> = events.iter().map(|it| it.get()).collect();
     waiter.depth.set(1);
     waiter.waits.set(1);
     lock.lock(&waiter, &CALL).expect("it was outside");
@@ -359,6 +359,35 @@ fn every_waiter_is_counted_and_served() {
     let mut counted = counted.into_inner().expect("no thread panicked");
     counted.sort();
     assert_eq!(counted, [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
+}
+
+/// The queue lasts for longer than a waiter sleeps.
+#[test]
+fn a_long_queue_is_served_in_order() {
+    const THREADS: usize = 200;
+    static LOCK: Lock = Lock::new();
+    static TURNS: AtomicU32 = AtomicU32::new(0);
+    let worst: Vec<u32> = thread::scope(|scope| {
+        let work = || {
+            let state = new_thread();
+            let mut worst = 0;
+            for _ in 0..5 {
+                // Relaxed, all: it need not be exact.
+                let arrived = TURNS.load(Ordering::Relaxed);
+                LOCK.lock(&state, &CALL);
+                let entered = TURNS.fetch_add(1, Ordering::Relaxed);
+                worst = worst.max(entered - arrived);
+                thread::sleep(std::time::Duration::from_millis(5));
+                LOCK.unlock(&state);
+            }
+            worst
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let threads = threads.into_iter();
+        threads.map(|it| it.join().expect("it ended")).collect()
+    });
+    let worst = worst.into_iter().max();
+    assert!(worst < Some(3 * THREADS as u32), "{worst:?}");
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor. A
 //! thread that has ended is replaced; a holder that stays inside for too long is named.
 
-use super::{Lock, holder::CallInfo, state::State};
+use super::{
+    Lock,
+    holder::CallInfo,
+    state::{ASLEEP, State},
+};
 use crate::{
     config,
     sys::{NS_PER_S, now},
@@ -52,7 +56,9 @@ impl Watchdog {
             self.since = now;
             self.patience = patience();
         }
-        if state.successor() == me.id() {
+        if state.holder() == me.id() {
+            // A signal handler has taken it for this thread.
+        } else if state.successor() == me.id() {
             if !state.is_free() {
                 self.check_holder(lock, state, now);
             }
@@ -88,7 +94,8 @@ impl Watchdog {
 #[cold]
 pub fn release_of_ended(lock: &Lock, state: State) {
     let (holder, call) = lock.holder(state);
-    if lock.replace(state, state.released()) {
+    if lock.replace(state, state.released().without(ASLEEP)) {
+        lock.wake(state.has(ASLEEP), false);
         report_ended(holder, &call);
     }
 }
