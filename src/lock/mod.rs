@@ -32,7 +32,7 @@
 //!
 //! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take within `IDLE_NAP`
 //! (0.1 ms), because other programs have the processor, is taken by another waiter. Threads with a real-time priority are
-//! woken before all others, and after 12 s of waiting (`AGES`) the order is that of the last sleep.
+//! woken before all others, and after 10 s of waiting (`AGES`) the order is that of the last sleep.
 //!
 //! # Invariants
 //!
@@ -384,33 +384,23 @@ impl Lock {
             }
             return false;
         }
-        waiter.idle_looks = if state.is_free() {
-            waiter.idle_looks + 1
+        waiter.idle_looks = u32::from(state.is_free()) * (waiter.idle_looks + 1);
+        if waiter.idle_looks > IDLE_LOOKS {
+            // The successor reserves the lock again when it looks.
+            return self.take_and_wake(state, seen.without(RESERVED), me, call);
+        }
+        if (1..IDLE_LOOKS).contains(&waiter.idle_looks) && !self.hold.is_long() {
+            pause();
         } else {
-            0
-        };
-        match waiter.idle_looks {
-            0 => self.sleep(state, seen, thread, waiter, None),
-            _ if self.hold.is_long() => self.sleep(state, seen, thread, waiter, None),
-            IDLE_LOOKS => self.sleep(state, seen, thread, waiter, Some(now() + IDLE_NAP)),
-            // It reserves the lock again if it looks.
-            looks if looks > IDLE_LOOKS => {
-                return self.take_and_wake(state, seen.without(RESERVED), me, call);
-            }
-            _ => pause(),
+            self.sleep(state, seen, thread, waiter);
         }
         false
     }
 
-    /// Sleeps in the wait queue; in order to look at `nap`, if that is given, else until it is woken.
-    fn sleep(
-        &self,
-        state: State,
-        seen: State,
-        thread: &ThreadState,
-        waiter: &mut Waiter,
-        nap: Option<u64>,
-    ) {
+    /// Sleeps in the wait queue, or only naps there.
+    fn sleep(&self, state: State, seen: State, thread: &ThreadState, waiter: &mut Waiter) {
+        let naps = waiter.idle_looks == IDLE_LOOKS;
+        let nap = naps.then(|| now() + IDLE_NAP);
         let queue = &self.queues[waiter.age];
         // Invariant 4.
         let count = queue.get();
@@ -421,7 +411,7 @@ impl Lock {
         thread.is_called.set(true);
         let error = queue.wait(count, nap.unwrap_or(waiter.watchdog.deadline()));
         thread.is_called.set(error.is_none());
-        if nap.is_none() && error == Some(Errno::ETIMEDOUT) {
+        if !naps && error == Some(Errno::ETIMEDOUT) {
             waiter.age = (waiter.age + 1).min(AGES - 1);
             // It may be that a thread has ended that was to wake this one.
             let [before, now] =

@@ -177,6 +177,15 @@ fn a_wake_up_is_not_lost_in_a_handler() {
     assert!(lock.state().has(QUEUED), "the other still sleeps");
 }
 
+/// No thread sleeps. One that has fallen asleep meanwhile would rely on either.
+#[test]
+fn a_wake_up_of_no_thread_leaves_nothing_behind() {
+    let lock = used_lock();
+    lock.set(|state| state.with(QUEUED | WAKING));
+    lock.wake(false, true);
+    assert!(lock.state().is_idle());
+}
+
 #[test]
 fn a_reserved_lock_is_for_the_successor() {
     let lock = used_lock();

@@ -13,9 +13,10 @@ use crate::{
 };
 use log::{error, warn};
 
-/// How long a waiter sleeps before it looks, in nanoseconds as all here: a holder that has ended has to be noticed within a
-/// second, by a waiter that may just have fallen asleep.
-const PERIOD: u64 = 400_000_000;
+/// How long a waiter sleeps before it looks, in nanoseconds as all here. A holder that has ended has to be noticed within a
+/// second, and that takes three periods at most: where it was to wake the next successor, one of the queue has to see twice
+/// that there is none.
+const PERIOD: u64 = 300_000_000;
 
 /// What one waiter has seen so far.
 pub struct Watchdog {
