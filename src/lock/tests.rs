@@ -297,18 +297,25 @@ fn a_handler_keeps_the_wait_that_it_interrupts_awake() {
 /// It interrupts `unlock` between the change of the state and the wake-up, and waits.
 #[test]
 fn a_handler_wakes_those_that_the_interrupted_unlock_owes_it() {
-    let lock = used_lock();
-    let thread = ThreadState::of(1);
+    let (lock, thread, is_held) = (used_lock(), new_thread(), Barrier::new(2));
     let before = lock.successor.0.get();
-    lock.set(|state| state.taken_by(2));
     thread.owes_wake_up.set(true);
     thread::scope(|scope| {
         scope.spawn(|| {
-            while lock.successor.0.get() == before {
+            let holder = new_thread();
+            lock.lock(&holder, &CALL);
+            is_held.wait();
+            loop {
+                let is_asleep = lock.state().has(ASLEEP);
+                if lock.successor.0.get() != before {
+                    break;
+                }
+                assert!(!is_asleep, "before it has woken any");
                 thread::yield_now();
             }
-            lock.unlock(&ThreadState::of(2));
+            lock.unlock(&holder);
         });
+        is_held.wait();
         lock.lock(&thread, &CALL).expect("it was outside");
     });
     lock.unlock(&thread);
