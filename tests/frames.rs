@@ -27,13 +27,16 @@ const REGISTRATION_WITH_A_LINE: u64 = 4608;
 const SOMETHING_TO_DO: [&str; 5] = [
     "mrlock::hook::ioctl::uverbs",
     "mrlock::hook::ioctl::rm_free",
-    "mrlock::config::not_understood",
+    COMPLAINT,
     "mrlock::report::write_to",
-    TRACE,
+    WATCHED,
 ];
 
-/// It is called with MRLOCK_TRACE only, and takes about 7 KiB more: two texts of it are 5 KiB.
-const TRACE: &str = "mrlock::trace::write";
+/// It is called with MRLOCK_TRACE or MRLOCK=observe only, and takes up to 7 KiB more: two texts of a trace are 5 KiB.
+const WATCHED: &str = "mrlock::hook::serialize::watch";
+
+/// It writes a line.
+const COMPLAINT: &str = "mrlock::config::not_understood";
 
 /// The log facade calls it through a pointer.
 const SINK: &str = "<mrlock::logger::StandardError as log::Log>::log";
@@ -286,7 +289,7 @@ impl Program {
         let Some(function) = self.functions.get(&address) else {
             return Path::default();
         };
-        if function.name == TRACE {
+        if function.name == WATCHED || !line && function.name == COMPLAINT {
             return Path::default();
         }
         if let Some(path) = known.get(&(address, formats)) {
