@@ -184,7 +184,9 @@ fn read_once() -> &'static Config {
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
         return CONFIG.get().unwrap_or(&DEFAULTS);
     }
-    CONFIG.call_once(read)
+    let config = CONFIG.call_once(read);
+    config.warn_of_lone_free();
+    config
 }
 
 fn read() -> Config {
@@ -192,7 +194,7 @@ fn read() -> Config {
     stream::remember();
     logger::install(LOG.default.1);
     logger::install(LOG.read(level));
-    let config = Config {
+    Config {
         mode: MRLOCK.read(mode),
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
@@ -202,9 +204,7 @@ fn read() -> Config {
         trace: TRACE
             .read(trace)
             .filter(|name| name.is_allowed("MRLOCK_TRACE")),
-    };
-    config.warn_of_lone_free();
-    config
+    }
 }
 
 impl Config {
@@ -224,6 +224,7 @@ impl Config {
 }
 
 impl<T> Variable<T> {
+    #[inline(never)]
     fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
         // SAFETY: the name is NUL-terminated, and so is what getenv() returns. As with any getenv(), a host that calls
         // setenv() on another thread at this moment has a race of its own.
@@ -353,6 +354,7 @@ fn trace(value: &CStr) -> Option<Option<FileName>> {
 }
 
 impl Report {
+    #[inline(never)]
     fn if_allowed(self) -> Self {
         match self {
             Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
@@ -397,6 +399,7 @@ impl FileName {
     }
 
     /// Whether it may be written to: a set-uid process must not be made to write where its caller wants.
+    #[inline(never)]
     fn is_allowed(&self, variable: &str) -> bool {
         // SAFETY: getauxval() has no preconditions.
         let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
