@@ -190,7 +190,9 @@ fn read_once() -> &'static Config {
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
         return CONFIG.get().unwrap_or(&DEFAULTS);
     }
-    CONFIG.call_once(read)
+    let config = CONFIG.call_once(read);
+    config.warn_of_lone_free();
+    config
 }
 
 /// Reads them from the environment. Called once, but by tests/fuzz.
@@ -201,7 +203,7 @@ pub fn read() -> Config {
     install_sink();
     let mode = MRLOCK.read(mode);
     let (report, trace) = (read_report(), read_trace());
-    let config = Config {
+    Config {
         mode,
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
@@ -211,9 +213,7 @@ pub fn read() -> Config {
         is_timed: !matches!(report, Report::Off) || trace.is_some(),
         report,
         trace,
-    };
-    config.warn_of_lone_free();
-    config
+    }
 }
 
 #[inline(never)]
@@ -425,6 +425,7 @@ impl FileName {
     }
 
     /// Whether it may be written to: a set-uid process must not be made to write where its caller wants.
+    #[inline(never)]
     fn is_allowed(&self, variable: &str) -> bool {
         // SAFETY: getauxval() has no preconditions.
         let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
