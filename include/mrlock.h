@@ -54,7 +54,7 @@
 #define MRLOCK_ACTIVE_IOCTL 2
 
 /**
- * What happened in this process so far; in a forked child, since the fork. Later versions add fields at the end.
+ * The counters of this process; in a forked child, since the fork. Later versions add fields at the end.
  */
 struct mrlock_snapshot {
   /**
@@ -70,7 +70,7 @@ struct mrlock_snapshot {
    */
   uint64_t failures;
   /**
-   * How many of them had to wait for another thread.
+   * How many of them waited for another thread.
    */
   uint64_t waits;
   /**
