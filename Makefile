@@ -61,7 +61,7 @@ miri:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
-include packaging/install.mk packaging/dist.mk
+include packaging/install.mk packaging/wheel.mk packaging/dist.mk
 
 # What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
 # rows say so.

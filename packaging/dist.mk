@@ -1,5 +1,5 @@
-# make dist: a library for every x86_64 Linux with glibc 2.17 or newer, packed as it is installed. The debug symbols
-# are in the -debug package.
+# make dist: the library and the command for every x86_64 Linux with glibc 2.17 or newer, as three packages: a tarball, packed
+# as it is installed, with a second one for the debug symbols; a wheel (wheel.mk).
 #
 # Linking for an older glibc takes a linker that knows its symbols: zig's. cargo-zigbuild makes rustc use it.
 
@@ -13,10 +13,11 @@ package  := mrlock-$(VERSION)-x86_64-linux-gnu
 debug    := lib/.debug/$(real).debug
 
 # Filled under another name and renamed when complete, so that an interrupted download does not look complete.
-$(zig):
+$(zig): tools := cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
+$(hatch): tools := hatchling==$(HATCHLING) auditwheel==$(AUDITWHEEL)
+$(zig) $(hatch):
 	rm -rf $@.new
-	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-		--target $@.new cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.new $(tools)
 	mv $@.new $@
 
 with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
@@ -25,19 +26,24 @@ remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME
 # Adapts the links of the README: in the package, their targets are elsewhere, or absent.
 links    = sed -E -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,'
 comma    := ,
+# What the packages give as the time of their files.
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
 	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
 
-.PHONY: dist zig
+.PHONY: dist dist-tools dist-tree tarball
 
 # tests/vm/prepare runs this, so that a missing network is reported there.
-zig: $(zig)
+dist-tools: $(zig) $(hatch)
 
 build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
 	--target x86_64-unknown-linux-gnu.$(GLIBC) --target-dir $(TARGET)
 
-dist: $(PAGES) | $(zig)
+dist: tarball wheel
+	cd $(dist) && sha256sum *.tar.gz *.whl | tee SHA256SUMS
+
+# What is in all packages, built and installed.
+dist-tree: $(PAGES) | $(zig)
 	$(call build,)
 	$(call build,-Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
 	rm -rf $(dist)
@@ -50,5 +56,7 @@ dist: $(PAGES) | $(zig)
 		PC_PREFIX='$$$${pcfiledir}/../..'
 	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(dist)/$(package)
 	@$(links) README.md | install -m 644 /dev/stdin $(dist)/$(package)/README.md
+
+tarball: dist-tree
 	$(call pack,,--exclude=.debug $(package))
 	$(call pack,-debug,$(package)/$(debug))

@@ -66,9 +66,9 @@ pub fn file(path: &str, package: &str) -> Need {
 /// What `make dist` needs is fetched once, into the target directory.
 pub fn make_dist() -> Need {
     static ZIG: OnceLock<Need> = OnceLock::new();
-    ZIG.get_or_init(|| match make(["zig"]).output() {
+    ZIG.get_or_init(|| match make(["dist-tools"]).output() {
         Ok(output) if output.status.success() => Ok(()),
-        _ => Err("`make zig` cannot fetch a linker: run it to see why".into()),
+        _ => Err("`make dist-tools` cannot fetch what `make dist` needs: run it to see why".into()),
     })
     .clone()
 }
