@@ -23,7 +23,7 @@ objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libr
 rust     := $(CLIENTS)/rust_ioctl
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri bench peers header clean
+.PHONY: release fixtures demo check test test-gpu miri bench peers header debian-root clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -61,7 +61,7 @@ miri:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
-include packaging/install.mk packaging/wheel.mk packaging/dist.mk
+include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
 
 # What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
 # rows say so.
@@ -74,6 +74,15 @@ peers:
 # include/mrlock.h, from src/api.rs, src/stats.rs and cbindgen.toml.
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
+
+# A Debian 12 in a directory, for the tests that install packages: they work on copies of it. The namespace is for what
+# debootstrap leaves mounted.
+debian-root: $(TARGET)/debian-12
+$(TARGET)/debian-12:
+	rm -rf $@.new
+	unshare --mount debootstrap --variant=minbase bookworm $@.new >$@.log || { cat $@.log >&2; false; }
+	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log
+	mv $@.new $@
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:

@@ -1,5 +1,5 @@
 # make dist: the library and the command for every x86_64 Linux with glibc 2.17 or newer, as three packages: a tarball, packed
-# as it is installed, with a second one for the debug symbols; a wheel (wheel.mk).
+# as it is installed, with a second one for the debug symbols; a wheel (wheel.mk); and .deb packages (deb.mk).
 #
 # Linking for an older glibc takes a linker that knows its symbols: zig's. cargo-zigbuild makes rustc use it.
 
@@ -39,8 +39,8 @@ dist-tools: $(zig) $(hatch)
 build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
 	--target x86_64-unknown-linux-gnu.$(GLIBC) --target-dir $(TARGET)
 
-dist: tarball wheel
-	cd $(dist) && sha256sum *.tar.gz *.whl | tee SHA256SUMS
+dist: tarball wheel deb
+	cd $(dist) && sha256sum *.tar.gz *.whl *.deb | tee SHA256SUMS
 
 # What is in all packages, built and installed.
 dist-tree: $(PAGES) | $(zig)

@@ -65,12 +65,32 @@ pub fn file(path: &str, package: &str) -> Need {
 
 /// What `make dist` needs is fetched once, into the target directory.
 pub fn make_dist() -> Need {
-    static ZIG: OnceLock<Need> = OnceLock::new();
-    ZIG.get_or_init(|| match make(["dist-tools"]).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => Err("`make dist-tools` cannot fetch what `make dist` needs: run it to see why".into()),
-    })
-    .clone()
+    static TOOLS: OnceLock<Need> = OnceLock::new();
+    TOOLS
+        .get_or_init(|| match make(["dist-tools"]).output() {
+            Ok(output) if output.status.success() => program("dh", "debhelper"),
+            _ => Err(
+                "`make dist-tools` cannot fetch what `make dist` needs: run it to see why".into(),
+            ),
+        })
+        .clone()
+}
+
+/// A Debian 12 in a directory, and the right to change a copy of it.
+pub fn debian_root() -> Need {
+    // SAFETY: it takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err("only root can install packages in a directory".into());
+    }
+    let root = super::target_dir().join("debian-12");
+    if root.exists() {
+        Ok(())
+    } else {
+        Err(format!(
+            "there is no {}: run `make debian-root`",
+            root.display()
+        ))
+    }
 }
 
 /// What `tests/vm/boot` needs, and does not fetch here: `tests/vm/prepare` prints one line with what is missing.

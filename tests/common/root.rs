@@ -1,0 +1,77 @@
+//! A Debian 12 in a directory of its own: a container's root, without a container.
+
+use super::{Outcome, Program, build, client, dist, fixtures, scratch, target_dir};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Removed when it is dropped.
+pub struct Root(PathBuf);
+
+impl Root {
+    /// As debootstrap made it.
+    pub fn new() -> Self {
+        let root = scratch("root");
+        let mut copy = Command::new("cp");
+        copy.args(["--archive", "--reflink=auto"]);
+        build(copy.arg(target_dir().join("debian-12")).arg(&root));
+        Self(root)
+    }
+
+    /// With a client that dies in a race, in /client. It knows nothing of mrlock.
+    pub fn with_client() -> Self {
+        let root = Self::new();
+        root.copy(Path::new(client("stress").name()), "client/stress");
+        let libibverbs = fixtures().join("lib/libibverbs.so.1");
+        root.copy(&libibverbs, "client/libibverbs.so.1");
+        let bare = root.run(CLIENT);
+        assert!(bare.segfaulted(), "it should die alone: {bare:#?}");
+        root
+    }
+
+    /// With the package that `make dist` made, too.
+    pub fn with_client_and_package() -> Self {
+        let root = Self::with_client();
+        root.install("mrlock");
+        root
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn copy(&self, file: &Path, to: &str) {
+        let to = self.0.join(to);
+        fs::create_dir_all(to.parent().expect("it is below the root"))
+            .expect("a scratch directory");
+        fs::copy(file, to).expect("a file to copy");
+    }
+
+    /// Installs a package of `make dist`.
+    pub fn install(&self, name: &str) {
+        let package = format!("{name}_{}_amd64.deb", env!("CARGO_PKG_VERSION"));
+        self.copy(&dist().join(&package), &format!("tmp/{package}"));
+        let dpkg = format!("dpkg --install /tmp/{package} && rm /tmp/{package}");
+        self.run(&dpkg).succeeded("dpkg --install");
+    }
+
+    /// Runs a shell command with this as its root, and with processes of its own.
+    pub fn run(&self, command: &str) -> Outcome {
+        let unshare = Program::new("unshare").args(["--mount", "--pid", "--fork", "--kill-child"]);
+        let unshare = unshare.arg("--root").arg(&self.0).arg("--mount-proc");
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let shell = unshare.args(["env", "-i", path, "DEBIAN_FRONTEND=noninteractive"]);
+        shell.args(["sh", "-c", command]).run()
+    }
+}
+
+/// How the client is run there.
+pub const CLIENT: &str = "export LD_LIBRARY_PATH=/client; exec /client/stress";
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
