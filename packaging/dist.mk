@@ -15,7 +15,8 @@ debug    := lib/.debug/$(real).debug
 # Filled under another name and renamed when complete, so that an interrupted download does not look complete.
 $(zig): tools := cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
 $(hatch): tools := hatchling==$(HATCHLING) auditwheel==$(AUDITWHEEL)
-$(zig) $(hatch):
+$(validator): tools := kubernetes-validate==$(VALIDATOR)
+$(zig) $(hatch) $(validator):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.new $(tools)
 	mv $@.new $@
@@ -42,15 +43,16 @@ build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild
 dist: tarball wheel deb
 	cd $(dist) && sha256sum *.tar.gz *.whl *.deb | tee SHA256SUMS
 
-# What is in all packages, built and installed.
+# What is in all packages, built and installed. The linker strips the command: it makes the build id of what it writes, and the
+# debug information that zig adds names directories of this machine.
 dist-tree: $(PAGES) | $(zig)
 	$(call build,)
-	$(call build,-Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
+	$(call build,-Cstrip=symbols -Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
 	rm -rf $(dist)
 	mkdir -p $(dist)/$(package)/$(dir $(debug))
 	objcopy --only-keep-debug $(built)/libmrlock.so $(dist)/$(package)/$(debug)
 	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built)/libmrlock.so $(dist)/libmrlock.so
-	objcopy --strip-all $(built)/mrlock $(dist)/mrlock
+	cp $(built)/mrlock $(dist)
 	$(MAKE) install LIBRARY=$(dist)/libmrlock.so COMMAND=$(dist)/mrlock \
 		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include DATADIR=/share MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
