@@ -23,7 +23,7 @@ objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libr
 rust     := $(CLIENTS)/rust_ioctl
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri bench peers header debian-root clean
+.PHONY: release fixtures demo check test test-gpu miri bench peers header debian-root validator clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -61,6 +61,9 @@ miri:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
+VALIDATOR := 1.37.0
+validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
+
 include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
 
 # What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
@@ -83,6 +86,10 @@ $(TARGET)/debian-12:
 	unshare --mount debootstrap --variant=minbase bookworm $@.new >$@.log || { cat $@.log >&2; false; }
 	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log
 	mv $@.new $@
+
+# What checks the recipe for Kubernetes; prints where it is. (packaging/dist.mk fetches it, as its own tools.)
+validator: $(validator)
+	@echo $<
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:

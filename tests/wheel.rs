@@ -2,66 +2,11 @@
 
 mod common;
 
-use common::{Program, build, client, dist, machine, scratch};
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
+use common::{
+    Program, build, client, dist, machine, scratch,
+    venv::{environment, install, library, new_environment, pip, python, wheel},
 };
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-fn wheel() -> PathBuf {
-    dist().join(format!(
-        "mrlock-{VERSION}-py3-none-manylinux_2_17_x86_64.whl"
-    ))
-}
-
-/// A new environment, without the wheel.
-fn new_environment() -> PathBuf {
-    let environment = scratch("venv");
-    build(
-        Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&environment),
-    );
-    environment
-}
-
-fn pip(environment: &Path) -> Command {
-    let mut pip = Command::new(environment.join("bin/python"));
-    pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check"]);
-    pip
-}
-
-fn install(environment: &Path) {
-    build(
-        pip(environment)
-            .args(["install", "--no-index"])
-            .arg(wheel()),
-    );
-}
-
-/// An environment with the wheel.
-fn environment() -> &'static Path {
-    static ENVIRONMENT: OnceLock<PathBuf> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let environment = new_environment();
-        install(&environment);
-        environment
-    })
-}
-
-fn library() -> PathBuf {
-    environment().join("lib/libmrlock.so.0")
-}
-
-/// Runs Python of the environment.
-fn python(code: &str) -> Program {
-    Program::new(environment().join("bin/python")).args(["-c", code])
-}
+use std::{collections::BTreeSet, fs, path::Path};
 
 fn files(directory: &Path) -> BTreeSet<String> {
     let files = common::listed(directory, false).into_iter();
@@ -138,7 +83,7 @@ fn a_child_started_with_env_finishes() {
             "import mrlock, os, subprocess, sys\n\
              sys.exit(abs(subprocess.run(sys.argv[1:], env={environment}).returncode))"
         );
-        let program = python(&code).arg(client("stress").name());
+        let program = python().args(["-c", &code]).arg(client("stress").name());
         program.libibverbs("lib").run()
     };
     let bare = start("os.environ");
@@ -150,7 +95,11 @@ fn a_child_started_with_env_finishes() {
 fn what_the_module_says() {
     needs!("tests/wheel.rs", machine::make_dist());
     let code = "import mrlock; print(mrlock.library())";
-    let stdout = python(code).run().succeeded("library()").stdout;
+    let stdout = python()
+        .args(["-c", code])
+        .run()
+        .succeeded("library()")
+        .stdout;
     assert_eq!(stdout.trim_end(), library().to_str().expect("text"));
 
     // All else is as it was, and this process too.
@@ -172,9 +121,11 @@ fn what_the_module_says() {
         (Some(format!("{other}")), format!("{ours}:{other}")),
         (Some(format!("{other} {ours}")), format!("{ours}:{other}")),
     ] {
-        let program = given.iter().fold(python(code), |program, given| {
-            program.env("LD_PRELOAD", given)
-        });
+        let program = given
+            .iter()
+            .fold(python().args(["-c", code]), |program, given| {
+                program.env("LD_PRELOAD", given)
+            });
         let outcome = program.run().succeeded("env()");
         assert_eq!(outcome.stdout.lines().next(), Some(&*expected), "{given:?}");
     }

@@ -49,11 +49,15 @@ impl Root {
         fs::copy(file, to).expect("a file to copy");
     }
 
-    /// Installs a package of `make dist`.
-    pub fn install(&self, name: &str) {
+    /// Puts a package of `make dist` into /tmp.
+    pub fn copy_package(&self, name: &str) {
         let package = format!("{name}_{}_amd64.deb", env!("CARGO_PKG_VERSION"));
         self.copy(&dist().join(&package), &format!("tmp/{package}"));
-        let dpkg = format!("dpkg --install /tmp/{package} && rm /tmp/{package}");
+    }
+
+    pub fn install(&self, name: &str) {
+        self.copy_package(name);
+        let dpkg = format!("dpkg --install /tmp/{name}_*.deb && rm /tmp/{name}_*.deb");
         self.run(&dpkg).succeeded("dpkg --install");
     }
 
@@ -67,8 +71,8 @@ impl Root {
     }
 }
 
-/// How the client is run there.
-pub const CLIENT: &str = "export LD_LIBRARY_PATH=/client; exec /client/stress";
+/// How the client is run there. -g: on memory that mrlock takes for GPU memory.
+pub const CLIENT: &str = "export LD_LIBRARY_PATH=/client; exec /client/stress -g";
 
 impl Drop for Root {
     fn drop(&mut self) {
