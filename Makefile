@@ -2,6 +2,10 @@
 # make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.
+TRIPLE   := x86_64-unknown-linux-gnu
+RELEASE  := --release --target $(TRIPLE) --target-dir $(TARGET)
+LIBRARY  := $(TARGET)/$(TRIPLE)/release/libmrlock.so
 FIXTURES := $(TARGET)/fixtures
 CLIENTS  := $(FIXTURES)/clients
 CARGO    ?= cargo
@@ -15,9 +19,10 @@ second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
 watched  := $(FIXTURES)/tsan/libibverbs.so.1
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plugin_host_linked fork thread_ends slow_holder signals \
-              single_step register_in_destructors many_threads bypass c_api frees_and_registrations)
+              single_step register_in_destructors many_threads bypass c_api frees_and_registrations let_through \
+              drained_stderr reused_descriptor inside_together held)
 unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
-              uverbs_commands raw_syscalls raw_syscalls_static spawn)
+              uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
 objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so)
 rust     := $(CLIENTS)/rust_ioctl
@@ -27,21 +32,21 @@ gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
-	$(CARGO) build --release
+	$(CARGO) build $(RELEASE)
 	@touch -c $(LIBRARY)
 
 fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURES)/peers/pthread.so
 
 demo: release $(verbs) $(CLIENTS)/stress
-	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
+	@sh tests/demo.sh $(LIBRARY) $(FIXTURES)
 
 # The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
 # and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --quiet --all-targets -- --deny warnings
-	$(CARGO) test --quiet --lib --test c_api --test forwarding --test ioctl_hook --test linked --test serialization \
-		--test settings --test transparency
+	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	$(CARGO) test --quiet --lib --test c_api --test exit --test forwarding --test ioctl_hook --test linked --test observe \
+		--test serialization --test settings --test status --test streams --test trace --test transparency
 
 test:
 	@tests/run.sh $(TARGET)/test.log
@@ -94,7 +99,7 @@ validator: $(validator)
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
 	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/scratch \
-		$(dist) $(TARGET)/portable $(TARGET)/x86_64-unknown-linux-gnu
+		$(dist) $(TARGET)/portable $(TARGET)/$(TRIPLE)
 
 # The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
 # without ibv_reg_mr_iova2 (old); a second copy for the same process, under another name; and with ThreadSanitizer (tsan).

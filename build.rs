@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 /// The version nodes of libibverbs that the entry points in `src/hook/verbs.rs` belong to, and our own, named for the release
-/// that a function of `src/api.rs` came with: a program that is linked to it is not started with an older library, and told
+/// that a function of `src/api.rs` came with: a program that is linked to it is not started with an older library, and its user is told
 /// why. The names are attached there by `.symver`; the linker only needs the nodes to exist. Other names are local: rustc says
 /// so in a script of its own, and here it is said again of those in the assembly, because zig's linker takes one script only.
 const VERSION_SCRIPT: &str = "IBVERBS_1.1 { local: mrlock_entry_*; };\nIBVERBS_1.7 { } IBVERBS_1.1;\n\

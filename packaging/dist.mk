@@ -8,7 +8,7 @@ ZIG      := 0.17.1
 ZIGBUILD := 0.24.0
 zig      := $(TARGET)/zig-$(ZIG)-zigbuild-$(ZIGBUILD)
 dist     := $(TARGET)/dist
-built    := $(TARGET)/x86_64-unknown-linux-gnu/portable
+built    := $(TARGET)/$(TRIPLE)/portable
 package  := mrlock-$(VERSION)-x86_64-linux-gnu
 debug    := lib/.debug/$(real).debug
 
@@ -38,7 +38,7 @@ pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode
 dist-tools: $(zig) $(hatch)
 
 build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
-	--target x86_64-unknown-linux-gnu.$(GLIBC) --target-dir $(TARGET)
+	--target $(TRIPLE).$(GLIBC) --target-dir $(TARGET)
 
 dist: tarball wheel deb
 	cd $(dist) && sha256sum *.tar.gz *.whl *.deb | tee SHA256SUMS

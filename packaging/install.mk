@@ -16,30 +16,26 @@ bad   = $(error $(1)=$($(1)): an absolute path of letters, digits and . _ + / - 
 $(foreach directory,$(if $(PREFIX),PREFIX) BINDIR LIBDIR INCLUDEDIR DATADIR MANDIR,$(call check,$(directory)))
 
 relative  = $(shell realpath -ms --relative-to=$(1) $(2))
-LIBRARY  := $(TARGET)/release/libmrlock.so
-COMMAND  := $(TARGET)/release/mrlock
+COMMAND  := $(TARGET)/$(TRIPLE)/release/mrlock
 # The manual pages of the command, and its completions.
 PAGES    := $(TARGET)/pages
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-
-# Otherwise cargo puts what it builds elsewhere, and the pages are made by a program that may not run here.
-unexport CARGO_BUILD_TARGET
 
 release: $(COMMAND) $(PAGES)
 
 # After `make`, `sudo make install` has nothing to build: root may have no cargo.
 $(LIBRARY): build.rs Cargo.toml Cargo.lock $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
-	$(CARGO) build --release
+	$(CARGO) build $(RELEASE)
 	@touch -c $@
 
 # Apart from the library: cargo would give both the features that either of them needs.
 $(COMMAND): cli/Cargo.toml Cargo.toml Cargo.lock $(shell find cli/src -name '*.rs')
-	$(CARGO) build --release --package mrlock-cli --bin mrlock
+	$(CARGO) build $(RELEASE) --package mrlock-cli --bin mrlock
 	@touch -c $@
 
 $(PAGES): cli/src/arguments.rs cli/Cargo.toml Cargo.toml Cargo.lock $(wildcard cli/examples/*)
 	@rm -rf $@ && mkdir -p $@
-	$(CARGO) run --quiet --package mrlock-cli --example pages -- $@
+	$(CARGO) run --quiet --target $(TRIPLE) --target-dir $(TARGET) --package mrlock-cli --example pages -- $@
 	@touch $@
 
 bindir     = '$(DESTDIR)$(BINDIR)'
@@ -47,9 +43,10 @@ libdir     = '$(DESTDIR)$(LIBDIR)'
 includedir = '$(DESTDIR)$(INCLUDEDIR)'
 mandir     = '$(DESTDIR)$(MANDIR)'
 datadir    = '$(DESTDIR)$(DATADIR)'
-# The places that these shells look in, and the names that they want.
-completions = $(datadir)/bash-completion/completions/mrlock $(datadir)/fish/vendor_completions.d/mrlock.fish \
-	$(datadir)/zsh/site-functions/_mrlock
+# The places that these shells look in.
+bash_completions = $(datadir)/bash-completion/completions
+fish_completions = $(datadir)/fish/vendor_completions.d
+zsh_completions  = $(datadir)/zsh/site-functions
 real      := libmrlock.so.$(VERSION)
 
 # The variable `prefix` of mrlock.pc, which the user can override.
@@ -66,7 +63,7 @@ fill_in    = @sed -e 's|@VERSION@|$(VERSION)|' -e 's|@PREFIX@|$(PC_PREFIX)|' \
 # The command finds the library one directory up from its own file, whatever BINDIR and LIBDIR are.
 install: $(LIBRARY) $(COMMAND) $(PAGES)
 	install -d $(bindir) $(libdir)/mrlock $(libdir)/pkgconfig $(libdir)/cmake/mrlock $(includedir) \
-		$(mandir)/man1 $(mandir)/man7 $(dir $(completions))
+		$(mandir)/man1 $(mandir)/man7 $(bash_completions) $(fish_completions) $(zsh_completions)
 	install -m 755 $(LIBRARY) $(libdir)/$(real).new
 	mv -f $(libdir)/$(real).new $(libdir)/$(real)
 	ln -sf $(real) $(libdir)/libmrlock.so.0
@@ -78,9 +75,9 @@ install: $(LIBRARY) $(COMMAND) $(PAGES)
 	install -m 644 include/mrlock.h $(includedir)
 	install -m 644 $(PAGES)/*.1 $(mandir)/man1
 	install -m 644 packaging/mrlock.7 $(mandir)/man7
-	install -m 644 $(PAGES)/mrlock.bash $(word 1,$(completions))
-	install -m 644 $(PAGES)/mrlock.fish $(word 2,$(completions))
-	install -m 644 $(PAGES)/_mrlock $(word 3,$(completions))
+	install -m 644 $(PAGES)/mrlock.bash $(bash_completions)/mrlock
+	install -m 644 $(PAGES)/mrlock.fish $(fish_completions)
+	install -m 644 $(PAGES)/_mrlock $(zsh_completions)
 	$(call fill_in,mrlock.pc,$(libdir)/pkgconfig)
 	$(call fill_in,mrlock-config.cmake,$(libdir)/cmake/mrlock)
 	$(call fill_in,mrlock-config-version.cmake,$(libdir)/cmake/mrlock)
@@ -88,5 +85,6 @@ install: $(LIBRARY) $(COMMAND) $(PAGES)
 uninstall:
 	rm -f $(libdir)/$(real) $(libdir)/libmrlock.so.0 $(libdir)/libmrlock.so $(bindir)/mrlock $(bindir)/mrlock-run \
 		$(includedir)/mrlock.h $(mandir)/man1/mrlock.1 $(mandir)/man1/mrlock-*.1 $(mandir)/man7/mrlock.7 \
-		$(libdir)/pkgconfig/mrlock.pc $(completions)
+		$(libdir)/pkgconfig/mrlock.pc $(bash_completions)/mrlock $(fish_completions)/mrlock.fish \
+		$(zsh_completions)/_mrlock
 	rm -rf $(libdir)/mrlock $(libdir)/cmake/mrlock

@@ -29,20 +29,21 @@ export!(mrlock_version @@ "MRLOCK_0.1");
 /// run at the same time as a registration and that mrlock does not intercept: freeing GPU memory, or a driver's own call.
 ///
 /// Calls may be nested, and the thread that holds the lock may register. The settings decide which registrations take the
-/// lock; this function takes it whatever they say. As with any lock, a thread that holds it must not wait for another thread
-/// that may want it. That includes loading a library, whose constructors may wait.
+/// lock; this function takes it whatever they say, also with MRLOCK=observe. As with any lock, a thread that holds it must not
+/// wait for another thread that may want it. That includes loading a library, whose constructors may wait.
 ///
 /// With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda frees with a
 /// mutex of its own held: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
 ///
-/// @return 0; EAGAIN if it is nested 2147483647 deep.
+/// @return 0; EAGAIN if it is nested 2147483647 deep; EDEADLK in a signal handler that has interrupted the freeing of GPU
+///         memory, with "free" in MRLOCK_CALLS: the lock may never become free then.
 ///
 /// Thread-safe and async-signal-safe. In a signal handler, it nests inside what the signal has interrupted; the handler must
 /// release what it takes. After fork(), the child holds the lock if the thread that forked held it; otherwise the lock is
 /// free. Not for a child of vfork(). If a thread ends while it holds the lock, the lock is freed within about a second, and a
 /// line on stderr says so. Not a cancellation point.
 extern "C" fn mrlock_lock() -> c_int {
-    if section::begin() { 0 } else { libc::EAGAIN }
+    section::begin().err().unwrap_or(0)
 }
 
 /// Undoes one mrlock_lock() of this thread. The call that matches the outermost mrlock_lock() frees the lock.
@@ -78,7 +79,7 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
     };
     let known = size.min(size_of::<Snapshot>());
     let to = stats.cast::<u8>();
-    // SAFETY: the caller answers for `size` bytes at `stats`; `Snapshot` has no padding, so `known` bytes of it are initialized.
+    // SAFETY: the caller guarantees `size` bytes at `stats`; `Snapshot` has no padding, so `known` bytes of it are initialized.
     unsafe {
         ptr::copy_nonoverlapping(ptr::from_ref(&snapshot).cast(), to, known);
         to.add(known).write_bytes(0, size - known);
@@ -104,7 +105,9 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
 /// dlerror() returns NULL.
 extern "C" fn mrlock_active() -> c_int {
     let is_caught = |layer, symbol: &CStr| {
-        policy::serializes(Kind::Registration, layer) && resolve::is_bound_to_us(symbol)
+        policy::serializes(Kind::Registration, layer)
+            && !policy::observes()
+            && resolve::is_bound_to_us(symbol)
     };
     Errno::preserve(|| {
         let mut active = 0;

@@ -17,10 +17,10 @@ struct Variable<T> {
     default: (&'static str, T),
 }
 
-const MRLOCK: Variable<bool> = Variable {
+const MRLOCK: Variable<Mode> = Variable {
     name: c"MRLOCK",
-    accepts: "on, off",
-    default: ("on", true),
+    accepts: "on, off, observe",
+    default: ("on", Mode::On),
 };
 const CALLS: Variable<Calls> = Variable {
     name: c"MRLOCK_CALLS",
@@ -66,23 +66,46 @@ const REPORT: Variable<Report> = Variable {
     default: ("off", Report::Off),
 };
 
+const TRACE: Variable<Option<FileName>> = Variable {
+    name: c"MRLOCK_TRACE",
+    accepts: "off, or a file name of less than 4096 bytes (%p = process id)",
+    default: ("off", None),
+};
+
 /// How many bytes of a value that is not understood are repeated in the line that says so.
 const LONGEST_SHOWN: usize = 200;
 
 /// The settings of this process.
 pub struct Config {
     /// `MRLOCK`: whether anything is serialized at all.
-    pub enabled: bool,
+    pub mode: Mode,
     /// `MRLOCK_CALLS`: which kinds of call are.
     pub calls: Calls,
     /// `MRLOCK_MEMORY`: for which memory.
     pub memory: MemoryKind,
     /// `MRLOCK_HOOKS`: where they are caught.
     pub hooks: Hooks,
-    /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter speaks; 0 is for ever.
+    /// `MRLOCK_WARN_AFTER`: how many seconds a thread may stay inside before a waiter logs a warning; 0 is for ever.
     pub warn_after: u64,
     /// `MRLOCK_REPORT`: where the summary goes at exit.
     pub report: Report,
+    /// `MRLOCK_TRACE`: where each call is written to.
+    pub trace: Option<FileName>,
+    /// Whether calls are observed or traced: one word to look at, for a call that is neither.
+    pub is_watched: bool,
+    /// Whether the report or the trace needs the time inside.
+    pub is_timed: bool,
+}
+
+/// What is done with the calls that are caught.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are serialized.
+    On,
+    /// They are counted, and go on at once.
+    Observe,
+    /// Nothing.
+    Off,
 }
 
 /// The kinds of call that are serialized.
@@ -139,12 +162,15 @@ static CONFIG: Once<Config> = Once::new();
 
 /// The settings as they are without any variable: what a call gets that comes while they are read.
 static DEFAULTS: Config = Config {
-    enabled: MRLOCK.default.1,
+    mode: MRLOCK.default.1,
     calls: CALLS.default.1,
     memory: MEMORY.default.1,
     hooks: HOOKS.default.1,
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
+    trace: TRACE.default.1,
+    is_watched: false,
+    is_timed: false,
 };
 
 /// The settings, read from the environment by the first call.
@@ -172,13 +198,38 @@ fn read() -> Config {
     stream::remember();
     logger::install(LOG.default.1);
     logger::install(LOG.read(level));
-    Config {
-        enabled: MRLOCK.read(switch),
+    let mode = MRLOCK.read(mode);
+    let report = REPORT.read(report).if_allowed();
+    let trace = TRACE.read(trace);
+    let trace = trace.filter(|name| name.is_allowed("MRLOCK_TRACE"));
+    let config = Config {
+        mode,
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
-        report: REPORT.read(report).if_allowed(),
+        is_watched: mode == Mode::Observe || trace.is_some(),
+        is_timed: !matches!(report, Report::Off) || trace.is_some(),
+        report,
+        trace,
+    };
+    config.warn_of_lone_free();
+    config
+}
+
+impl Config {
+    /// A free waits only for the calls that are serialized.
+    #[inline(never)]
+    fn warn_of_lone_free(&self) {
+        let Calls { reg, dereg, free } = self.calls;
+        if free && !(reg && dereg) {
+            warn!(
+                "MRLOCK_CALLS: free is kept apart only from what is in the list; accepted, but reg,dereg,free is what protects"
+            );
+        }
+        if free && !self.hooks.ioctl {
+            warn!("MRLOCK_HOOKS: without ioctl, free in MRLOCK_CALLS has no effect");
+        }
     }
 }
 
@@ -195,21 +246,23 @@ impl<T> Variable<T> {
             return self.default.1;
         };
         parse(given).unwrap_or_else(|| {
-            // The start of a very long value is enough to find it by.
-            let shown = given
-                .to_bytes()
-                .get(..LONGEST_SHOWN)
-                .unwrap_or(given.to_bytes());
-            warn!(
-                "{name}={given}: not understood, taken as {default}; accepted: {accepts}",
-                name = self.name.to_bytes().escape_ascii(),
-                given = shown.escape_ascii(),
-                default = self.default.0,
-                accepts = self.accepts,
-            );
+            not_understood(self.name, given, self.default.0, self.accepts);
             self.default.1
         })
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
+    // The start of a very long value is enough to find it by.
+    let given = given.to_bytes();
+    let shown = given.get(..LONGEST_SHOWN).unwrap_or(given);
+    warn!(
+        "{}={}: not understood, taken as {default}; accepted: {accepts}",
+        name.to_bytes().escape_ascii(),
+        shown.escape_ascii(),
+    );
 }
 
 /// In the spellings that YAML knows, because docker compose and helm write them.
@@ -225,6 +278,14 @@ fn switch(value: &CStr) -> Option<bool> {
         Some(false)
     } else {
         None
+    }
+}
+
+fn mode(value: &CStr) -> Option<Mode> {
+    match switch(value) {
+        Some(true) => Some(Mode::On),
+        Some(false) => Some(Mode::Off),
+        None => (value.to_bytes() == b"observe").then_some(Mode::Observe),
     }
 }
 
@@ -289,29 +350,31 @@ fn report(value: &CStr) -> Option<Report> {
             Some(Report::Stderr)
         }
         (None, b"/dev/stdout" | b"/dev/fd/1" | b"/proc/self/fd/1") => Some(Report::Stdout),
-        (None, name) => FileName::keep(name).map(Report::File),
+        (None, name) => FileName::keep(name, &REPORT_NAME).map(Report::File),
+    }
+}
+
+fn trace(value: &CStr) -> Option<Option<FileName>> {
+    match (switch(value), value.to_bytes()) {
+        (Some(false), _) => Some(None),
+        (Some(true), _) => None,
+        (None, name) => FileName::keep(name, &TRACE_NAME).map(Some),
     }
 }
 
 impl Report {
-    /// A set-uid process must not be made to write where its caller wants.
+    #[inline(never)]
     fn if_allowed(self) -> Self {
-        // SAFETY: getauxval() has no preconditions.
-        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
         match self {
-            Report::File(name) if secure => {
-                warn!(
-                    "MRLOCK_REPORT={name}: ignored, because a set-uid process writes no file on request"
-                );
-                Report::Off
-            }
+            Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
             report => report,
         }
     }
 }
 
-/// The bytes of the one name that is kept, behind those of its directory.
-static NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+/// The bytes of the names that are kept, behind those of their directory.
+static REPORT_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+static TRACE_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
 
 /// How many bytes a file name may have: PATH_MAX has room for the terminating NUL.
 const LONGEST_NAME: usize = libc::PATH_MAX as usize - 1;
@@ -322,10 +385,11 @@ struct Name(UnsafeCell<[u8; LONGEST_NAME]>);
 unsafe impl Sync for Name {}
 
 impl FileName {
-    /// Copies `name`, if it is short enough. Called by `read` only.
-    fn keep(name: &[u8]) -> Option<Self> {
+    /// Copies `name` to `kept`, if it is short enough. Called by `read` only, once for each `Name`.
+    #[inline(never)]
+    fn keep(name: &[u8], kept: &'static Name) -> Option<Self> {
         // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
-        let kept = unsafe { &mut *NAME.0.get() };
+        let kept = unsafe { &mut *kept.0.get() };
         let mut start = 0;
         if name.first() != Some(&b'/') {
             start = sys::working_directory(kept);
@@ -341,6 +405,18 @@ impl FileName {
             .zip(name)
             .for_each(|(to, from)| *to = *from);
         Some(Self { directory, given })
+    }
+
+    /// Whether it may be written to: a set-uid process must not be made to write where its caller wants.
+    fn is_allowed(&self, variable: &str) -> bool {
+        // SAFETY: getauxval() has no preconditions.
+        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+        if secure {
+            warn!(
+                "{variable}={self}: ignored, because a set-uid process writes no file on request"
+            );
+        }
+        !secure
     }
 
     /// Writes the name with `%p` replaced, NUL-terminated, to `path`; `false` if it has become too long for a file name.
@@ -374,15 +450,18 @@ impl fmt::Display for FileName {
 impl fmt::Display for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let Self {
-            enabled,
+            mode,
             calls,
             memory,
             hooks,
             warn_after,
             report,
+            trace,
+            is_watched: _,
+            is_timed: _,
         } = self;
-        let on_off = if *enabled { "on" } else { "off" };
-        write!(formatter, "MRLOCK={on_off} MRLOCK_CALLS=")?;
+        let mode = mode.name();
+        write!(formatter, "MRLOCK={mode} MRLOCK_CALLS=")?;
         write_list(
             formatter,
             [
@@ -403,6 +482,21 @@ impl fmt::Display for Config {
             Report::Stderr => formatter.write_str("stderr"),
             Report::Stdout => formatter.write_str("/dev/stdout"),
             Report::File(name) => write!(formatter, "{name}"),
+        }?;
+        match trace {
+            None => formatter.write_str(" MRLOCK_TRACE=off"),
+            Some(name) => write!(formatter, " MRLOCK_TRACE={name}"),
+        }
+    }
+}
+
+impl Mode {
+    /// The value of `MRLOCK`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Observe => "observe",
+            Self::Off => "off",
         }
     }
 }

@@ -16,7 +16,7 @@
 //! 4. **Lock order.** Symbols are resolved before the lock is taken, never while it is held: a resolver takes the
 //!    loader's lock, and another thread's constructor may hold that one while it waits for ours.
 //! 5. **Nothing borrowed.** No allocation, no pthread lock, no destructor per thread: usable before our constructor has
-//!    run and after our destructor. Being `no_std` without `alloc`, the crate cannot break this by accident.
+//!    run and after our destructor. (But the first look-up of a function that is not in the global scope calls the loader.)
 //! 6. **No cancellation point.** Our own writes and waits are raw system calls, so `pthread_cancel` takes effect exactly
 //!    where it would have without us.
 
@@ -27,7 +27,12 @@
     clippy::undocumented_unsafe_blocks
 )]
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    target_os = "linux",
+    target_env = "gnu"
+)))]
 compile_error!(
     "mrlock supports x86_64 Linux with glibc; what is particular to them lives in src/x86_64.rs"
 );
@@ -40,18 +45,23 @@ mod sys;
 
 mod api;
 mod config;
+mod device;
+mod file;
 mod hook;
 mod lock;
 mod logger;
 mod memory;
+mod observe;
 mod operation;
 mod policy;
 mod report;
 mod resolve;
 mod stats;
+mod status;
 mod stream;
 mod text;
 mod thread;
+mod trace;
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
@@ -62,6 +72,7 @@ ctor::declarative::ctor! {
         log::info!("loaded: {config}");
         hook::verbs::find_next();
         hook::ioctl::find_next();
+        status::publish(hook::operations());
         resolve::run_after_fork(after_fork);
     }
 }
@@ -84,14 +95,14 @@ static REPORT_AT_EXIT: extern "C" fn() = {
 };
 
 /// No code of ours panics: `tests/artefact.rs` checks that the built library contains no such panic. If one is reached
-/// nevertheless, only this thread stops, and the host continues.
+/// nevertheless, this thread stops, and the process is not ended. (If it held the lock, a waiter logs so.)
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(panic: &core::panic::PanicInfo) -> ! {
     log::error!("internal error, this thread stops here; please report it: {panic}");
     loop {
-        // SAFETY: pause() only suspends the calling thread until a signal arrives.
-        unsafe { libc::pause() };
+        // SAFETY: it only suspends the calling thread until a signal arrives.
+        unsafe { syscall!(SYS_pause) };
     }
 }
 

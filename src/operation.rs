@@ -1,4 +1,4 @@
-//! What a process can ask for that pins or unpins memory.
+//! What is serialized: what kind of call it is, where it is caught, and what happened so far.
 
 use core::{
     ffi::c_void,
@@ -77,6 +77,11 @@ pub struct Region {
 }
 
 impl Memory {
+    /// Whether the call does not say what memory it is applied to.
+    pub fn is_unknown(self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+
     /// The region to name in a message: null and empty if there is none.
     pub fn region(self) -> Region {
         match self {
@@ -89,7 +94,8 @@ impl Memory {
     }
 }
 
-/// What is counted for one operation. Times are in nanoseconds.
+/// What is counted for one operation. Times are in nanoseconds. The order is part of what `mrlock status` reads.
+#[repr(C)]
 pub struct Counters {
     /// Calls.
     pub calls: Counter,
@@ -144,6 +150,7 @@ impl Counters {
 }
 
 /// A number that any thread may read. Each operation's are changed by holders of the same lock.
+#[repr(transparent)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
@@ -167,6 +174,12 @@ impl Counter {
     /// Adds `more`.
     pub fn add(&self, more: u64) {
         self.set(self.get().wrapping_add(more));
+    }
+
+    /// Adds `more`, whichever threads do so at once.
+    pub fn add_at_once(&self, more: u64) {
+        // Relaxed: as in `get`.
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 
     /// Makes it at least `value`, whichever thread changes it meanwhile.

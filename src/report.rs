@@ -2,18 +2,14 @@
 
 use crate::{
     config::{self, FileName, Path, Report},
-    logger,
+    file, logger, observe,
     operation::{Counter, Kind, Layer, Operation},
     policy, resolve, stats,
     stream::{STDERR, STDOUT},
-    sys::{self, Errno},
+    sys,
     text::Text,
 };
-use core::{
-    ffi::CStr,
-    fmt::{self, Write},
-};
-use libc::c_int;
+use core::fmt::{self, Write};
 use log::error;
 use spin::Mutex;
 
@@ -72,7 +68,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
         "mrlock {}: process {} ({})",
         env!("CARGO_PKG_VERSION"),
         sys::process_id(),
-        program_name()
+        sys::program_name().to_bytes().escape_ascii()
     )?;
     writeln!(
         page,
@@ -82,8 +78,8 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     for operation in operations {
         let counters = &operation.counters;
         if !policy::serializes(operation.kind, operation.layer) {
-            // Frees are forwarded unless they are asked for: that is no news.
-            if operation.kind == Kind::Free {
+            // By default, frees are not serialized, and no row says so.
+            if operation.kind == Kind::Free && !config::get().calls.free {
                 continue;
             }
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
@@ -109,6 +105,20 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     let lost = logger::lost_lines();
     if lost > 0 {
         writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
+    }
+    match stats::let_through() {
+        0 => {}
+        1 => writeln!(page, "One call on host memory was let through.")?,
+        calls => writeln!(page, "{calls} calls on host memory were let through.")?,
+    }
+    if policy::observes() {
+        page.write_str("Nothing was serialized.")?;
+        observe::write_devices(page)?;
+        return match observe::most_inside() {
+            0 => writeln!(page, "No call was observed."),
+            1 => writeln!(page, "No two threads were ever inside at once."),
+            most => writeln!(page, "Up to {most} threads were inside at once."),
+        };
     }
     match stats::most_at_once() {
         0 => writeln!(page, "No call was serialized."),
@@ -138,57 +148,10 @@ fn duration(nanoseconds: &Counter) -> Text<16> {
     }
 }
 
-/// The name that the kernel has for this program: at most 15 bytes.
-fn program_name() -> Text<16> {
-    let mut name = [0u8; 16];
-    // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
-    unsafe { syscall!(SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr()) };
-    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
-    Text::from(format_args!("{}", name.to_bytes().escape_ascii()))
-}
-
 fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
-    if !name.write_for_process(sys::process_id(), path) {
-        return error!(
-            "MRLOCK_REPORT={name}: longer than a file name may be; the report is not written"
-        );
+    if let Err(failure) = file::append(name, b"", text, path) {
+        error!("MRLOCK_REPORT={name}: the report could not be written ({failure})");
     }
-    let path = path.as_bytes();
-    // In a directory that all may write to, such as /tmp, another user's link could lead to any file of this user. A link of
-    // this user, or of root, cannot be replaced by another user there.
-    let follow = match sys::owner_of_link(path) {
-        None => libc::O_NOFOLLOW,
-        Some(owner) if owner == 0 || owner == sys::effective_user() => 0,
-        Some(owner) => {
-            return error!(
-                "MRLOCK_REPORT={name}: a symbolic link of another user ({owner}); the report is not written"
-            );
-        }
-    };
-    if let Err(error) = append(path, follow, text) {
-        error!("MRLOCK_REPORT={name}: the report could not be written ({error})");
-    }
-}
-
-/// Appends `text` to the file with the NUL-terminated name `path`: several processes may share it. Does not wait for a FIFO's
-/// reader, and does not make a terminal that of the process. `follow` is O_NOFOLLOW or 0.
-fn append(path: &[u8], follow: c_int, text: &[u8]) -> Result<(), Errno> {
-    let flags = libc::O_WRONLY
-        | libc::O_CREAT
-        | libc::O_APPEND
-        | libc::O_CLOEXEC
-        | libc::O_NOCTTY
-        | libc::O_NONBLOCK
-        | follow;
-    // SAFETY: the path is NUL-terminated.
-    let file = unsafe { syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644) };
-    if let Some(error) = Errno::of(file) {
-        return Err(error);
-    }
-    let written = sys::write(file as c_int, text);
-    // SAFETY: the descriptor is ours and open.
-    unsafe { syscall!(SYS_close, file) };
-    written
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The kernel and errno: raw system calls, and the clock.
 //!
-//! Nothing here is a cancellation point, changes errno, or calls a function that another preloaded library may replace.
+//! No system call here is a cancellation point, changes errno, or passes a function that another preloaded library may replace.
 
 use crate::x86_64::system_call;
 use core::{ffi::c_int, fmt, mem::MaybeUninit, ptr};
@@ -112,6 +112,24 @@ pub fn process_id() -> libc::pid_t {
     unsafe { syscall!(SYS_getpid) as libc::pid_t }
 }
 
+/// The name that the kernel has for this program: at most 15 bytes.
+pub fn program_name() -> ProgramName {
+    let mut name = [0u8; 16];
+    // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
+    unsafe { syscall!(SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr()) };
+    ProgramName(name)
+}
+
+/// See `program_name`.
+pub struct ProgramName([u8; 16]);
+
+impl ProgramName {
+    /// Its bytes.
+    pub fn to_bytes(&self) -> &[u8] {
+        self.0.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// The id of the calling thread.
 pub fn thread_id() -> u64 {
     // SAFETY: no preconditions; it cannot fail.
@@ -170,7 +188,12 @@ pub fn without_signals(body: impl FnOnce()) {
 }
 
 /// The device and the inode number of an open file: no two files have both in common.
+#[inline(never)]
 pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
+    status(descriptor).map(|file| [file.st_dev, file.st_ino])
+}
+
+fn status(descriptor: c_int) -> Result<libc::stat, Errno> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` is valid for writing.
     let result = unsafe { syscall!(SYS_fstat, descriptor, status.as_mut_ptr()) };
@@ -178,8 +201,13 @@ pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
         return Err(error);
     }
     // SAFETY: fstat() has succeeded, so it has written all of it.
-    let status = unsafe { status.assume_init() };
-    Ok([status.st_dev, status.st_ino])
+    Ok(unsafe { status.assume_init() })
+}
+
+/// Whether this is an open file of the ordinary kind with nothing in it.
+pub fn is_empty_file(descriptor: c_int) -> bool {
+    status(descriptor)
+        .is_ok_and(|file| file.st_mode & libc::S_IFMT == libc::S_IFREG && file.st_size == 0)
 }
 
 /// The owner of the symbolic link with the NUL-terminated name `path`; `None` if there is no such link.
@@ -198,7 +226,7 @@ pub fn owner_of_link(path: &[u8]) -> Option<libc::uid_t> {
     if Errno::of(result).is_some() {
         return None;
     }
-    // SAFETY: as in `file_id`.
+    // SAFETY: as in `status`.
     let status = unsafe { status.assume_init() };
     (status.st_mode & libc::S_IFMT == libc::S_IFLNK).then_some(status.st_uid)
 }
@@ -278,17 +306,21 @@ pub const PAGE: usize = 4096;
 /// Whether the byte at `address` of this process can be read, without reading it through the pointer. The error says why
 /// the kernel did not answer: EPERM, say, under an old seccomp profile.
 pub fn is_readable(address: usize) -> Result<bool, Errno> {
-    let mut byte = 0u8;
+    copy(address, &mut [0])
+}
+
+/// Copies the bytes at `address` of this process, as `is_readable` would look; `Ok(false)` if they cannot be read.
+pub fn copy(address: usize, to: &mut [u8]) -> Result<bool, Errno> {
     let here = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
+        iov_base: to.as_mut_ptr().cast(),
+        iov_len: to.len(),
     };
     let there = libc::iovec {
         iov_base: core::ptr::without_provenance_mut(address),
-        iov_len: 1,
+        iov_len: to.len(),
     };
     let (one, flags) = (1, 0);
-    // SAFETY: `here` is valid for writing one byte; the kernel checks the address of the other.
+    // SAFETY: `here` is valid for writing; the kernel checks the address of the other.
     let copied = unsafe {
         syscall!(
             SYS_process_vm_readv,
@@ -301,26 +333,22 @@ pub fn is_readable(address: usize) -> Result<bool, Errno> {
         )
     };
     match Errno::of(copied) {
-        None => Ok(copied == 1),
+        None => Ok(usize::try_from(copied) == Ok(to.len())),
         Some(Errno::EFAULT) => Ok(false),
         Some(error) => Err(error),
     }
 }
 
-/// The same for eight bytes at `address`, by a system call that no seccomp profile forbids. (valgrind remarks on it.)
-pub fn is_signal_mask_readable(address: usize) -> bool {
-    const NO_SUCH_HOW: c_int = -1;
-    // The kernel reads a signal mask from there (but takes NULL for none), and only then finds that it does not know what to
-    // do with it: EINVAL.
-    // SAFETY: the kernel checks the address, and nothing is changed.
-    let result = unsafe {
-        syscall!(
-            SYS_rt_sigprocmask,
-            NO_SUCH_HOW,
-            address,
-            ptr::null_mut::<SignalSet>(),
-            size_of::<SignalSet>(),
-        )
+/// The same for the four bytes at `address`, which is a multiple of four, by a system call that every libc needs. (As futex(2)
+/// waits only for memory that can be read, the kernel reads it first: the timeout of zero is all that it may wait for.)
+pub fn is_word_readable(address: usize) -> bool {
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let unlikely = 0x6d72_6c6b;
+    let at_once = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
     };
-    address != 0 && Errno::of(result) != Some(Errno::EFAULT)
+    // SAFETY: the kernel checks the address, and changes nothing there.
+    let result = unsafe { syscall!(SYS_futex, address, operation, unlikely, &raw const at_once,) };
+    Errno::of(result) != Some(Errno::EFAULT)
 }

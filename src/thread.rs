@@ -6,24 +6,22 @@ use core::cell::Cell;
 /// Zeroed when a thread starts; nothing is to be done when it ends.
 #[repr(C)]
 pub struct Thread {
-    /// Where the thread stands with the lock.
+    /// The thread's state in the lock.
     pub lock: ThreadState,
-    /// Where it stands with the lock that keeps frees of GPU memory out.
+    /// Its state in the lock that keeps frees of GPU memory apart.
     pub frees: ThreadState,
+    /// How many serialized calls it is inside, one within the other. A call that waits is not counted.
+    pub calls: Cell<u32>,
     /// How many calls it is in that were let through, one within the other.
     pub let_through: Cell<u32>,
+    /// Whether it is in an observed call. All zero: it is not.
+    pub observed: Cell<bool>,
     /// How many sections it is in: how often it has called `mrlock_lock`, less how often `mrlock_unlock`.
     pub sections: Cell<u32>,
     /// When the outermost section began, in nanoseconds; 0 where the time is not measured.
     pub section_since: Cell<u64>,
-}
-
-impl Thread {
-    /// Whether it is in a hooked call: each hold of the lock is either a call's or a section's.
-    #[inline]
-    pub fn is_in_call(&self) -> bool {
-        self.lock.depth() > self.sections.get()
-    }
+    /// How long it waited for that, in nanoseconds; 0 if it did not.
+    pub section_waited: Cell<u64>,
 }
 
 thread_variable!(this_thread, Thread);

@@ -100,7 +100,7 @@ pub unsafe fn system_call(number: libc::c_long, arguments: [usize; 6]) -> isize 
     let [a, b, c, d, e, f] = arguments;
     let result;
     // SAFETY: the x86-64 Linux ABI: arguments in these registers, the result in rax, rcx and r11 overwritten. The caller
-    // answers for what the call does.
+    // guarantees what the call does.
     unsafe {
         asm!(
             "syscall",

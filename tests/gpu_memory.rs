@@ -71,3 +71,62 @@ fn gpu_memory_is_not_freed_during_a_registration() {
 fn a_free_does_not_wait_for_a_section() {
     assert_eq!(frees(Some("reg,dereg,free"), &["-s"]).stdout, "met: no\n");
 }
+
+/// The interrupted thread frees with libcuda's mutex and our lock of the frees held; a registration of another thread waits for
+/// the latter.
+#[test]
+fn a_signal_handler_that_interrupts_a_free_may_register() {
+    let default = frees(Some("reg,dereg"), &["-f"]).stdout;
+    assert_eq!(default, "sections refused: none\nmet: yes\n");
+    let with = frees(Some("reg,dereg,free"), &["-f"]).stdout;
+    // The free that it has interrupted is its own.
+    assert_eq!(with, "sections refused: some\nmet: yes\n");
+}
+
+/// Also while the interrupted registration waits.
+#[test]
+fn a_signal_handler_that_interrupts_a_registration_meets_no_free() {
+    let default = frees(Some("reg,dereg"), &["-r"]).stdout;
+    assert_eq!(default, "sections refused: none\nmet: yes\n");
+    let with = frees(Some("reg,dereg,free"), &["-r"]).stdout;
+    assert_eq!(with, "sections refused: none\nmet: no\n");
+}
+
+/// What a registration of host memory lets through is its own request, not those of a signal handler, nor what comes after a
+/// siglongjmp() out of it.
+#[test]
+fn only_the_request_of_a_call_that_was_let_through_is_let_through() {
+    let program = client("let_through")
+        .counting()
+        .env("FAKE_IBV_HOLD_US", "10000000");
+    let with = on_device_memory(&program).env("MRLOCK_REPORT", "stderr");
+    let report = with.run().succeeded("let through").stderr;
+    let row = report
+        .lines()
+        .find(|line| line.starts_with("uverbs:MR_REG"));
+    let row = row.unwrap_or_else(|| panic!("no request was serialized: {report}"));
+    assert_eq!(row.split_whitespace().nth(1), Some("20"), "{report}");
+    assert!(
+        report.contains("One call on host memory was let through."),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_setting_under_which_frees_are_not_kept_apart_says_so() {
+    for (name, value, lines) in [
+        ("MRLOCK_CALLS", "free", 1),
+        ("MRLOCK_CALLS", "reg,free", 1),
+        ("MRLOCK_CALLS", "reg,dereg,free", 0),
+    ] {
+        let program = Program::new("true").preloaded();
+        let stderr = program.env(name, value).run().stderr;
+        let said = stderr.matches("kept apart only from what is in the list");
+        assert_eq!(said.count(), lines, "{value}: {stderr}");
+    }
+    let program = Program::new("true").preloaded();
+    let program = program.env("MRLOCK_CALLS", "reg,dereg,free");
+    let stderr = program.env("MRLOCK_HOOKS", "verbs").run().stderr;
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("MRLOCK_HOOKS"), "{stderr}");
+}

@@ -3,13 +3,13 @@
 mod common;
 
 use common::{
-    PACKAGE, Program, build, client, fixtures, install, library, listed, machine, make, scratch,
-    unpacked,
+    PACKAGE, Program, TRIPLE, build, client, fixtures, install, library, listed, machine, make,
+    scratch, target_dir, unpacked,
 };
 use std::{
     collections::BTreeSet,
     env, fs,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     time::UNIX_EPOCH,
@@ -123,10 +123,31 @@ fn the_command_that_is_installed_is_up_to_date() {
 /// A user's setting of cargo: it must not put what is built where make does not look.
 #[test]
 fn a_target_that_the_user_has_set() {
-    let prefix = scratch("prefix");
-    let mut make = make(["install", "-W", "Cargo.lock"]);
-    make.env("CARGO_BUILD_TARGET", "x86_64-unknown-linux-gnu");
-    build(make.arg(format!("PREFIX={}", prefix.display())));
+    let directory = scratch("target");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let (cargo, seen) = (directory.join("cargo"), directory.join("seen"));
+    let script = format!("#!/bin/sh\necho \"$@\" >>{}\n", seen.display());
+    fs::write(&cargo, script).expect("a scratch file");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("ours to set");
+    let mut make = make(["release"]);
+    for (variable, name) in [
+        ("CARGO", "cargo"),
+        ("LIBRARY", "library"),
+        ("COMMAND", "command"),
+        ("PAGES", "pages"),
+    ] {
+        make.arg(format!("{variable}={}", directory.join(name).display()));
+    }
+    build(&mut make);
+    let seen = fs::read_to_string(seen).expect("what cargo was run for");
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(
+        lines.len(),
+        3,
+        "the library, the command and its pages: {seen}"
+    );
+    let target = format!("--target {TRIPLE} --target-dir {}", target_dir().display());
+    assert!(lines.iter().all(|line| line.contains(&target)), "{seen}");
 }
 
 /// A process has the file mapped: it may be replaced, but not written to.
@@ -419,6 +440,6 @@ fn the_manual_page_has_the_settings_of_the_readme() {
         }
         settings += 1;
     }
-    assert_eq!(settings, 7);
+    assert_eq!(settings, 8);
     assert_eq!(manual.matches(".It Ev ").count(), settings);
 }

@@ -85,15 +85,12 @@ fn a_libibverbs_without_ibv_reg_mr_iova2() {
             .contains("iova equal to addr: a region, errno 0"),
         "{with:#?}"
     );
+    // By ibv_reg_mr_iova, which such a libibverbs has.
     assert!(
-        with.stdout.contains("another iova: NULL, errno 38"),
+        with.stdout.contains("another iova: a region, errno 0"),
         "{with:#?}"
     );
-    let lines: Vec<_> = with.stderr.lines().collect();
-    assert!(
-        matches!(lines[..], [line] if line.contains("ibv_reg_mr_iova2@IBVERBS_1.8") && line.contains("ENOSYS")),
-        "one line should name the function: {with:#?}"
-    );
+    assert_eq!(with.stderr, "");
 }
 
 /// No libibverbs at all: every call fails as the real one would, one line for each function says why, and the process

@@ -74,7 +74,24 @@ pub struct Run {
 
 /// Arguments of `mrlock status`.
 #[derive(Args)]
-pub struct Status {}
+#[command(
+    override_usage = "mrlock status [OPTION]... PID | --all",
+    after_help = "Exit status: 0; 1 if there is no such process, or it cannot be looked at."
+)]
+pub struct Status {
+    /// Of this process and its descendants
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// Of all processes with the library, and their descendants
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON, with the counters of each entry point
+    #[arg(long)]
+    pub json: bool,
+    /// Print again each second, until the processes have ended
+    #[arg(long)]
+    pub watch: bool,
+}
 
 /// Arguments of `mrlock doctor`.
 #[derive(Args)]

@@ -11,6 +11,7 @@
 
 mod arguments;
 mod doctor;
+mod elf_file;
 mod failure;
 mod run;
 mod status;
@@ -76,7 +77,10 @@ fn in_one_line(message: &str) -> String {
         .trim_start_matches("error: ")
         .lines()
         .map(str::trim)
+        // It would have the user hand a mistyped option to the command.
+        .filter(|line| !line.starts_with("tip: to pass"))
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join("; ") + "; see mrlock --help"
+    let line = lines.collect::<Vec<_>>().join("; ");
+    line.replace(":; ", ": ") + "; see mrlock --help"
 }

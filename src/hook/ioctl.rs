@@ -5,11 +5,12 @@
 //! verbs hook: NCCL takes its functions from a `dlopen` handle. (An older kernel or rdma-core sends the same commands by
 //! `write()`, which is not hooked: only the verbs hooks catch those.)
 //!
-//! `ioctl` is called from everywhere, signal handlers and vfork children included. Any other request leaves
-//! at once, by two compares and a jump: no lock, no allocation, no look-up, and no need for our constructor to have run.
+//! `ioctl` is called from everywhere, signal handlers and vfork children included. Any other request is
+//! forwarded at once, by two compares and a jump: no lock, no allocation, no look-up, and no need for our constructor to have run.
 
 use super::serialize::{is_part_of_a_call, serialize, serialize_free};
 use crate::{
+    device::Device,
     operation::{Kind, Layer, Memory, Operation, Region},
     policy, resolve, sys,
 };
@@ -75,10 +76,9 @@ struct Attributes {
 
 /// What pins or unpins memory, the header that defines it, and the kernel that it came with.
 ///
-/// Not here: `UVERBS_METHOD_REG_DMABUF_MR` (5.12), which imports the buffer from its exporter and never enters nvidia-peermem,
-/// and the commands that create queues, whose rings are ordinary memory, which does not either. (Exceptions, which are not
-/// covered: rings in GPU memory, as in GPUDirect Async; and the out-of-tree ionic and erdma drivers, which pin rings through
-/// the peer client, too.)
+/// Not here: `UVERBS_METHOD_REG_DMABUF_MR` (5.12), which imports the buffer from its exporter and never enters nvidia-peermem;
+/// and the commands that create queues, whose rings are ordinary memory. (Not covered: rings in GPU memory, as in GPUDirect
+/// Async; and the rings of the out-of-tree ionic and erdma drivers, which are pinned through the peer client.)
 static TABLE: [(Command, Operation); 9] = [
     // <rdma/ib_user_verbs.h>, 5.0: struct ib_uverbs_reg_mr, ib_uverbs_rereg_mr, ib_uverbs_dereg_mr
     row(Write(9, Some([8, 16])), Kind::Registration, "uverbs:REG_MR"),
@@ -139,8 +139,8 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
 
 export_ioctl!(RDMA_VERBS_IOCTL => uverbs, NV_ESC_RM_FREE => rm_free, else NEXT);
 
-/// The `ioctl` that a caller would have reached without us. Until `find_next` has run, the system call itself, which is
-/// all that libc's is.
+/// The `ioctl` that a caller would have reached without us. Until `find_next` has run, the system call, which is all that libc's
+/// is: a call from a constructor that runs before ours passes other preloaded definitions by.
 static NEXT: AtomicPtr<c_void> = AtomicPtr::new(system_call as *mut c_void);
 
 /// Looks up the next definition of `ioctl`: libc's, or that of another preloaded library.
@@ -151,6 +151,7 @@ pub fn find_next() {
     }
 }
 
+/// (Not variadic, which Rust cannot define: on x86_64, the arguments come in the same registers.)
 extern "C" fn system_call(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own arguments, as it would hand them to libc's ioctl.
     unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
@@ -163,22 +164,23 @@ extern "C" fn uverbs(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_in
         return call();
     }
     match recognize(argument) {
-        Some((operation, memory)) => serialize(operation, memory, call),
+        Some((operation, memory)) => serialize(operation, Device::of_file(fd), memory, call),
         None => call(),
     }
 }
 
 extern "C" fn rm_free(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    serialize_free(&FREE, || next(fd, request, argument))
+    serialize_free(&FREE, Device::of_file(fd), || next(fd, request, argument))
 }
 
 /// Calls the `ioctl` behind ours.
 fn next(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // SAFETY: the pointer was made from a function of this type, or is libc's ioctl, which takes the same.
+    // SAFETY: the pointer is `system_call`'s, or that of a definition of ioctl, whose type <sys/ioctl.h> fixes.
     // Relaxed: as in `find_next`.
-    let next: extern "C" fn(c_int, c_ulong, *mut c_void) -> c_int =
+    let next: unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int =
         unsafe { mem::transmute(NEXT.load(Ordering::Relaxed)) };
-    next(fd, request, argument)
+    // SAFETY: the caller's own arguments.
+    unsafe { next(fd, request, argument) }
 }
 
 /// The operation that the request at `argument` asks for, if it is one of the table, and the memory that it names. Reads the
@@ -199,7 +201,7 @@ fn recognize(argument: *const c_void) -> Option<(&'static Operation, Memory)> {
         driver,
         ..
     } = request;
-    // What the kernel insists on before it reads on.
+    // The kernel checks this first.
     let expected = size_of::<Header>() + usize::from(attributes) * size_of::<Attribute>();
     if usize::from(length) != expected || !is_readable(start, expected) {
         return None;
@@ -282,7 +284,8 @@ fn is_readable(start: usize, length: usize) -> bool {
         .all(|page| is_byte_readable(start.max(page * sys::PAGE)))
 }
 
+/// Asks by futex(2): a sandbox may kill a process for process_vm_readv(2), but every libc needs this one. Four aligned bytes are
+/// in one page.
 fn is_byte_readable(address: usize) -> bool {
-    // Where the one system call is forbidden, the other is not: every libc needs it. Eight aligned bytes are in one page.
-    sys::is_readable(address).unwrap_or_else(|_| sys::is_signal_mask_readable(address & !7))
+    sys::is_word_readable(address & !3)
 }

@@ -1,12 +1,15 @@
 //! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code holds the lock, as a hooked call does.
 
-use super::serialize::LOCK;
+use super::serialize::{LOCK, has_interrupted_a_free};
 use crate::{
+    device::Device,
     lock::CallInfo,
     operation::{Kind, Layer, Operation},
     stats, sys, thread,
+    trace::{self, Inside},
 };
 use core::ptr;
+use libc::c_int;
 
 /// The greatest depth to which sections nest.
 const DEEPEST: u32 = i32::MAX as u32;
@@ -14,26 +17,34 @@ const DEEPEST: u32 = i32::MAX as u32;
 /// The operation of all sections, for the report and the log.
 pub static SECTION: Operation = Operation::new("mrlock_lock", Kind::Section, Layer::Program);
 
-/// Begins a section; `false` if the thread is in `DEEPEST` sections already.
-pub fn begin() -> bool {
+/// What a section takes the lock for.
+const CALL: CallInfo = CallInfo {
+    name: &SECTION.name,
+    device: Device::UNKNOWN,
+    address: ptr::null(),
+    length: 0,
+};
+
+/// Begins a section. Fails with EAGAIN if the thread is in `DEEPEST` sections already; with EDEADLK in a signal handler that has
+/// interrupted a free.
+pub fn begin() -> Result<(), c_int> {
     thread::with(|thread| {
         let sections = thread.sections.get();
         if sections == DEEPEST {
-            return false;
+            return Err(libc::EAGAIN);
         }
-        let info = CallInfo {
-            name: &SECTION.name,
-            address: ptr::null(),
-            length: 0,
-        };
-        let admission = LOCK.lock(&thread.lock, &info);
+        if has_interrupted_a_free(thread) {
+            return Err(libc::EDEADLK);
+        }
+        let admission = LOCK.lock(&thread.lock, &CALL);
         thread.sections.set(sections + 1);
-        if admission.is_some() {
+        if let Some(entered) = admission {
             stats::record(&SECTION, &admission, false, None);
+            thread.section_waited.set(entered.waited.unwrap_or(0));
             let since = if stats::is_timed() { sys::now() } else { 0 };
             thread.section_since.set(since);
         }
-        true
+        Ok(())
     })
 }
 
@@ -44,13 +55,28 @@ pub fn end() -> bool {
             return false;
         };
         thread.sections.set(sections);
-        if sections == 0 {
-            let since = thread.section_since.replace(0);
-            if since != 0 {
-                stats::record_inside(&SECTION, sys::now().saturating_sub(since));
-            }
+        let since = match sections {
+            0 => thread.section_since.replace(0),
+            _ => 0,
+        };
+        let duration = match since {
+            0 => 0,
+            _ => sys::now().saturating_sub(since),
+        };
+        if since != 0 {
+            stats::record_inside(&SECTION, duration);
         }
         LOCK.unlock(&thread.lock);
+        if since != 0 {
+            let waited = thread.section_waited.get();
+            let inside = Inside {
+                since,
+                duration,
+                waited: Some(waited).filter(|&waited| waited > 0),
+                failed: false,
+            };
+            trace::write(&CALL, &None, &inside);
+        }
         true
     })
 }
@@ -62,9 +88,9 @@ mod tests {
     #[test]
     fn sections_nest_to_a_limit() {
         assert!(!end());
-        assert!(begin());
+        assert_eq!(begin(), Ok(()));
         thread::with(|thread| thread.sections.set(DEEPEST));
-        assert!(!begin());
+        assert_eq!(begin(), Err(libc::EAGAIN));
         thread::with(|thread| thread.sections.set(1));
         assert!(end());
         assert!(!end());

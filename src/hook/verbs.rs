@@ -5,6 +5,7 @@
 
 use super::serialize::serialize;
 use crate::{
+    device::Device,
     operation::{Kind, Layer, Memory, Operation, Region},
     resolve::{Resolver, Symbol, Target},
     sys::Errno,
@@ -47,9 +48,10 @@ macro_rules! entry_points {
                 type Function = unsafe extern "C" fn(*mut $object_type $(, $type)*) -> $result;
                 // SAFETY: the target is libibverbs' own function of this name and version, so it has this type.
                 let function = unsafe { mem::transmute::<Target, Function>(target) };
-                // SAFETY: the arguments are the caller's, unchanged: it answers for them as it would without us.
+                // SAFETY: the arguments are the caller's, unchanged: it guarantees what the function requires.
                 let call = || unsafe { function($object $(, $argument)*) };
-                serialize(&OPERATIONS[EntryPoint::$name as usize], $memory, call)
+                let device = Device::of_object($object.cast());
+                serialize(&OPERATIONS[EntryPoint::$name as usize], device, $memory, call)
             }
         )*
     };
@@ -169,7 +171,7 @@ const IBV_REREG_MR_ERR_INPUT: c_int = -1;
 const IBV_ACCESS_OPTIONAL_RANGE: u32 = 0x3ff0_0000;
 
 /// For a program whose libibverbs has no `ibv_reg_mr_iova2` (before rdma-core 28). With the preload it sees one, and calls it
-/// where it would have called `ibv_reg_mr`: optional access is dropped, as an old kernel would drop it.
+/// where it would have called an older function: optional access is dropped, as an old kernel would drop it.
 fn reg_mr_without_iova2(
     pd: *mut ibv_pd,
     address: *mut c_void,
@@ -177,16 +179,22 @@ fn reg_mr_without_iova2(
     iova: u64,
     access: u32,
 ) -> *mut ibv_mr {
-    if iova != address as u64 {
+    let access = (access & !IBV_ACCESS_OPTIONAL_RANGE) as c_int;
+    if iova == address as u64 {
+        // SAFETY: the caller's own arguments; it guarantees for them what ibv_reg_mr requires.
+        return unsafe { ibv_reg_mr(pd, address, length, access) };
+    }
+    // Since rdma-core 25.
+    // SAFETY: null or made by libibverbs, as the real function requires.
+    if unsafe { RESOLVER.target(EntryPoint::ibv_reg_mr_iova as usize, pd.cast()) }.is_none() {
         return unavailable(EntryPoint::ibv_reg_mr_iova2, ptr::null_mut());
     }
-    let access = (access & !IBV_ACCESS_OPTIONAL_RANGE) as c_int;
-    // SAFETY: the caller's own arguments; it answers for them as in a call of ibv_reg_mr.
-    unsafe { ibv_reg_mr(pd, address, length, access) }
+    // SAFETY: as for ibv_reg_mr.
+    unsafe { ibv_reg_mr_iova(pd, address, length, iova, access) }
 }
 
 /// For a program whose libibverbs has no `ibv_reg_mr_ex` (before rdma-core 61), which it would have found out by looking for
-/// the function. With the preload it sees one; what the older functions can do, they do.
+/// the function. With the preload it sees one; what the older functions can do, they do. (They cannot register a dma-buf.)
 fn reg_mr_without_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut ibv_mr {
     // SAFETY: null or valid, as the real function requires.
     let attributes = unsafe { attributes.as_ref() };
@@ -207,7 +215,7 @@ fn reg_mr_without_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut
     } else {
         addr as u64
     };
-    // SAFETY: the caller's own arguments; it answers for them as in a call of ibv_reg_mr_iova2.
+    // SAFETY: the caller's own arguments; it guarantees for them what ibv_reg_mr_iova2 requires.
     unsafe { ibv_reg_mr_iova2(pd, addr, length, iova, access as u32) }
 }
 

@@ -4,6 +4,7 @@ use super::{
     sync::{AtomicU64, Ordering},
     thread_id::ThreadId,
 };
+use crate::device::Device;
 use core::{
     ffi::c_void,
     fmt, ptr,
@@ -15,6 +16,8 @@ use core::{
 pub struct CallInfo {
     /// The name of the operation.
     pub name: &'static &'static str,
+    /// Which device it is for.
+    pub device: Device,
     /// What it is applied to.
     pub address: *const c_void,
     /// How much of it.
@@ -25,6 +28,7 @@ impl CallInfo {
     /// No call yet: the thread waits for the lock, or has just got it.
     pub const WAITING: Self = Self {
         name: &"waiting",
+        device: Device::UNKNOWN,
         address: ptr::null(),
         length: 0,
     };
@@ -48,6 +52,7 @@ pub struct HolderRecord {
     thread: AtomicU64,
     process: AtomicI32,
     name: AtomicPtr<&'static str>,
+    device: AtomicUsize,
     address: AtomicPtr<c_void>,
     length: AtomicUsize,
 }
@@ -61,6 +66,7 @@ impl HolderRecord {
             thread: AtomicU64::new(0),
             process: AtomicI32::new(0),
             name: AtomicPtr::new(ptr::null_mut()),
+            device: AtomicUsize::new(0),
             address: AtomicPtr::new(ptr::null_mut()),
             length: AtomicUsize::new(0),
         }
@@ -77,6 +83,7 @@ impl HolderRecord {
         self.process.store(thread.process, Ordering::Release);
         self.name
             .store(ptr::from_ref(call.name).cast_mut(), Ordering::Release);
+        self.device.store(call.device.bits(), Ordering::Release);
         self.address
             .store(call.address.cast_mut(), Ordering::Release);
         self.length.store(call.length, Ordering::Release);
@@ -100,6 +107,7 @@ impl HolderRecord {
         let bits = self.thread.load(Ordering::Acquire);
         let process = self.process.load(Ordering::Acquire);
         let name = self.name.load(Ordering::Acquire);
+        let device = self.device.load(Ordering::Acquire);
         let address = self.address.load(Ordering::Acquire);
         let length = self.length.load(Ordering::Acquire);
         // Relaxed: the Acquires above keep it behind them.
@@ -112,6 +120,7 @@ impl HolderRecord {
             ThreadId { bits, process },
             CallInfo {
                 name,
+                device: Device::from_bits(device),
                 address,
                 length,
             },

@@ -140,6 +140,18 @@ impl Admission {
         waited: None,
         contenders: 1,
     };
+
+    /// Into two locks, one after the other; `second` is `None` if the thread was inside that one already.
+    pub fn and(self, second: Option<Self>) -> Self {
+        let Some(second) = second else { return self };
+        Self {
+            waited: match (self.waited, second.waited) {
+                (Some(first), Some(second)) => Some(first + second),
+                (first, second) => first.or(second),
+            },
+            contenders: self.contenders.max(second.contenders),
+        }
+    }
 }
 
 impl ThreadState {
@@ -155,12 +167,6 @@ impl ThreadState {
             waits: Cell::new(0),
             is_called: Cell::new(false),
         }
-    }
-
-    /// How often the thread has locked and not unlocked.
-    #[inline]
-    pub fn depth(&self) -> u32 {
-        self.depth.get()
     }
 }
 

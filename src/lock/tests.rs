@@ -1,6 +1,7 @@
 //! The lock by itself, in real threads. The loom model has all interleavings of a few; here are many threads and real time.
 
 use super::*;
+use crate::device::Device;
 use std::{
     ptr,
     sync::{
@@ -12,6 +13,7 @@ use std::{
 
 const CALL: CallInfo = CallInfo {
     name: &"call",
+    device: Device::UNKNOWN,
     address: ptr::null(),
     length: 0,
 };
@@ -39,8 +41,8 @@ impl Lock {
         self.try_to_enter(thread, &CALL, &mut waiter)
     }
 
-    fn set(&self, change: impl FnOnce(State) -> State) {
-        assert!(self.replace(self.state(), change(self.state())));
+    fn set(&self, change: impl Fn(State) -> State) {
+        while !self.replace(self.state(), change(self.state())) {}
     }
 
     /// Waits until so many threads wait.

@@ -78,7 +78,18 @@ impl Watchdog {
             return;
         };
         let seconds = ns / NS_PER_S;
-        warn!("{call}: thread {id} has been inside for {seconds} s or more while others wait");
+        // The holder may be leaving, and its device closed: if it is still inside, what was read is the name.
+        let device = call.device.name();
+        let state = lock.state();
+        let is_inside = (state.turn(), state.holder()) == (self.seen.turn(), self.seen.holder());
+        match device.filter(|_| is_inside) {
+            Some(device) => warn!(
+                "{call} on {device}: thread {id} has been inside for {seconds} s or more while others wait"
+            ),
+            None => warn!(
+                "{call}: thread {id} has been inside for {seconds} s or more while others wait"
+            ),
+        }
         self.patience = patience.checked_mul(2);
     }
 }

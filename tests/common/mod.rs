@@ -31,6 +31,9 @@ pub fn target_dir() -> PathBuf {
     PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(default))
 }
 
+/// The target that it is built for.
+pub const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
 /// `libmrlock.so`, built with `cargo build --release` from the sources as they are now; or the one that `MRLOCK_LIBRARY`
 /// names, so that the tests can run with another build.
 pub fn library() -> &'static Path {
@@ -39,8 +42,23 @@ pub fn library() -> &'static Path {
         if let Some(library) = env::var_os("MRLOCK_LIBRARY") {
             return library.into();
         }
-        build(Command::new(env!("CARGO")).args(["build", "--release", "--quiet"]));
-        target_dir().join("release/libmrlock.so")
+        // Whatever cargo's settings say of the target and its directory: as in the Makefile.
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--release", "--quiet", "--target", TRIPLE]);
+        build(cargo.arg("--target-dir").arg(target_dir()));
+        target_dir().join(TRIPLE).join("release/libmrlock.so")
+    })
+}
+
+/// The command `mrlock`, built from the sources as they are now.
+pub fn mrlock() -> &'static Path {
+    static MRLOCK: OnceLock<PathBuf> = OnceLock::new();
+    MRLOCK.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--release", "--quiet", "--package", "mrlock-cli"]);
+        cargo.args(["--target", TRIPLE]);
+        build(cargo.arg("--target-dir").arg(target_dir()));
+        target_dir().join(TRIPLE).join("release/mrlock")
     })
 }
 
@@ -267,10 +285,9 @@ impl Program {
         &self.command[0]
     }
 
-    /// Runs it to its end. `timeout` ends one that hangs, with status 124.
-    pub fn run(&self) -> Outcome {
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS, "env"]);
+    /// Lets `command` run it, in its environment.
+    fn complete(&self, mut command: Command) -> Command {
+        command.arg("env");
         for (name, value) in &self.environment {
             let mut setting = OsString::from(format!("{name}="));
             setting.push(value);
@@ -285,6 +302,24 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        command
+    }
+
+    /// The command that runs it. `timeout` ends one that hangs, with status 124.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS]);
+        self.complete(command)
+    }
+
+    /// The same without `timeout`: the process is the program itself.
+    pub fn command_alone(&self) -> Command {
+        self.complete(Command::new("env"))
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self) -> Outcome {
+        let mut command = self.command();
         let output = command
             .output()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));

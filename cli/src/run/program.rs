@@ -1,13 +1,8 @@
 //! What the command is, and whether it would run with the library.
 
 use super::{cannot_run, refused};
-use crate::failure::Failure;
-use elf::{
-    abi,
-    endian::LittleEndian,
-    file::{Class, FileHeader, parse_ident},
-    segment::{ProgramHeader, SegmentTable},
-};
+use crate::{elf_file, failure::Failure};
+use elf::abi;
 use rustix::{
     fs::{Access, access, getxattr_query},
     process::{getgid, getuid},
@@ -118,78 +113,43 @@ fn look_at_privileges(program: &Path, metadata: &Metadata) -> Result<(), Failure
 /// Refuses `program` if the loader that it asks for cannot load the library.
 fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<(), Failure> {
     let shown = program.display();
-    let Some(header) = header(file) else {
+    if elf_file::header(file).is_none() {
         return Err(refused(format!(
             "{shown}: no 64-bit x86 program: the library cannot be loaded into it"
         )));
-    };
-    let Some(segments) = segments(file, &header) else {
+    }
+    let Some(segments) = elf_file::segments(file) else {
         return Ok(()); // the kernel will not take it either
     };
-    let Some(segment) = segments
-        .iter()
-        .find(|segment| segment.p_type == abi::PT_INTERP)
-    else {
+    let Some(loader) = elf_file::loader(file, &segments) else {
         // An init process for containers, or a loader that is called as a program: only the programs that it runs matter.
         eprintln!(
             "mrlock: warning: {shown}: statically linked: the library is loaded only into what it runs"
         );
         return Ok(());
     };
-    let mut name = vec![0; segment.p_filesz.min(libc::PATH_MAX as u64) as usize];
-    if file.read_exact_at(&mut name, segment.p_offset).is_err() {
-        return Ok(());
-    }
-    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    let loader = Path::new(OsStr::from_bytes(name));
     // glibc's has several names.
-    let file_name = loader.file_name().unwrap_or_default();
-    if file_name.as_bytes().starts_with(b"ld-musl") {
+    let name = loader.file_name().unwrap_or_default();
+    if name.as_bytes().starts_with(b"ld-musl") {
         return Err(refused(format!(
             "{shown}: not a glibc program, its loader is {}",
             loader.display()
         )));
     }
-    if is_ours(loader) {
+    if is_ours(&loader) {
         return Ok(()); // it has loaded the library into this process
     }
-    ask(loader, program, library)
-}
-
-fn header(file: &File) -> Option<FileHeader<LittleEndian>> {
-    let mut bytes = [0; 64];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    let (ident, tail) = bytes.split_at(abi::EI_NIDENT);
-    let ident = parse_ident(ident).ok()?;
-    let header = FileHeader::parse_tail(ident, tail).ok()?;
-    (header.class == Class::ELF64 && header.e_machine == abi::EM_X86_64).then_some(header)
-}
-
-fn segments(file: &File, header: &FileHeader<LittleEndian>) -> Option<Vec<ProgramHeader>> {
-    let length = usize::from(header.e_phnum) * usize::from(header.e_phentsize);
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, header.e_phoff).ok()?;
-    Some(
-        SegmentTable::new(header.endianness, header.class, &bytes)
-            .iter()
-            .collect(),
-    )
+    ask(&loader, program, library)
 }
 
 /// Whether this process was loaded by `loader`, too.
 fn is_ours(loader: &Path) -> bool {
+    let identity = |file: &Path| fs::metadata(file).ok().map(|file| (file.dev(), file.ino()));
     let ours = File::open("/proc/self/exe").ok().and_then(|file| {
-        let segments = segments(&file, &header(&file)?)?;
-        let segment = segments
-            .into_iter()
-            .find(|segment| segment.p_type == abi::PT_INTERP)?;
-        let mut name = vec![0; segment.p_filesz.checked_sub(1)? as usize];
-        file.read_exact_at(&mut name, segment.p_offset).ok()?;
-        fs::metadata(OsStr::from_bytes(&name)).ok()
+        let segments = elf_file::segments(&file)?;
+        elf_file::loader(&file, &segments)
     });
-    let theirs = fs::metadata(loader).ok();
-    let identity = |file: Metadata| (file.dev(), file.ino());
-    ours.map(identity) == theirs.map(identity)
+    ours.is_some_and(|ours| identity(&ours).is_some() && identity(&ours) == identity(loader))
 }
 
 /// Asks a loader that is not ours whether it would load the library: it may belong to a libc that is too old.

@@ -161,6 +161,28 @@ mod config {
     }
 }
 
+mod device {
+    /// Of no interest here.
+    #[derive(Clone, Copy)]
+    pub struct Device;
+
+    impl Device {
+        pub const UNKNOWN: Self = Self;
+
+        pub fn bits(self) -> usize {
+            0
+        }
+
+        pub fn from_bits(_: usize) -> Self {
+            Self
+        }
+
+        pub fn name(self) -> Option<&'static str> {
+            None
+        }
+    }
+}
+
 /// What is so in one run of a model. (Only `is_dead` is for loom to explore.)
 #[derive(Default)]
 struct World {
@@ -184,6 +206,7 @@ fn has_ended(thread: u64) -> bool {
 
 const CALL: CallInfo = CallInfo {
     name: &"call",
+    device: device::Device::UNKNOWN,
     address: std::ptr::null(),
     length: 0,
 };
