@@ -12,6 +12,7 @@ deb: dist-tree
 	sed -e 's|@VERSION@|$(VERSION)|' -e "s|@DATE@|$$(date --utc --rfc-email --date=@$(epoch))|" packaging/debian/changelog.in \
 		> $(deb_tree)/debian/changelog
 	install -m 644 -D --target-directory=$(deb_tree)/documents $(addprefix $(dist)/$(package)/,CHANGELOG.md README.md THIRD-PARTY)
+	cp -R packaging/recipes $(deb_tree)/documents
 	$(MAKE) install LIBRARY=$(dist)/libmrlock.so COMMAND=$(dist)/mrlock DESTDIR=$(deb_tree)/tree \
 		PREFIX=/usr BINDIR=/usr/bin LIBDIR=/usr/lib/x86_64-linux-gnu INCLUDEDIR=/usr/include DATADIR=/usr/share MANDIR=/usr/share/man
 	cd $(deb_tree) && env -u MAKEFLAGS -u MAKEOVERRIDES DH_QUIET=1 SOURCE_DATE_EPOCH=$(epoch) debian/rules --silent binary
