@@ -28,7 +28,7 @@ objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libr
 rust     := $(CLIENTS)/rust_ioctl
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri bench peers header debian-root validator clean
+.PHONY: release fixtures demo check test test-gpu miri bench peers header debian-root validator ray clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -67,7 +67,9 @@ bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
 VALIDATOR := 1.37.0
+RAY       := 2.60.0
 validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
+ray       := $(TARGET)/ray-$(RAY)
 
 include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
 
@@ -92,8 +94,10 @@ $(TARGET)/debian-12:
 	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log
 	mv $@.new $@
 
-# What checks the recipe for Kubernetes; prints where it is. (packaging/dist.mk fetches it, as its own tools.)
+# For the tests of packaging/recipes; each prints where it is. (packaging/dist.mk fetches them as it fetches its own tools.)
 validator: $(validator)
+	@echo $<
+ray: $(ray)
 	@echo $<
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).

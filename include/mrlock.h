@@ -24,7 +24,7 @@
 /* The version of this header. */
 #define MRLOCK_VERSION "0.2.0"
 #define MRLOCK_VERSION_MAJOR 0
-#define MRLOCK_VERSION_MINOR 1
+#define MRLOCK_VERSION_MINOR 2
 #define MRLOCK_VERSION_PATCH 0
 
 #if !defined MRLOCK_WEAK

@@ -16,7 +16,8 @@ debug    := lib/.debug/$(real).debug
 $(zig): tools := cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
 $(hatch): tools := hatchling==$(HATCHLING) auditwheel==$(AUDITWHEEL)
 $(validator): tools := kubernetes-validate==$(VALIDATOR)
-$(zig) $(hatch) $(validator):
+$(ray): tools := ray==$(RAY)
+$(zig) $(hatch) $(validator) $(ray):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.new $(tools)
 	mv $@.new $@
