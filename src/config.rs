@@ -190,19 +190,20 @@ fn read_once() -> &'static Config {
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
         return CONFIG.get().unwrap_or(&DEFAULTS);
     }
-    CONFIG.call_once(read)
+    let config = CONFIG.call_once(read);
+    config.warn_of_lone_free();
+    config
 }
 
-fn read() -> Config {
+/// Reads them from the environment. Called once, but by tests/fuzz.
+#[inline(never)]
+pub fn read() -> Config {
     // The streams and the sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
     stream::remember();
-    logger::install(LOG.default.1);
-    logger::install(LOG.read(level));
+    install_sink();
     let mode = MRLOCK.read(mode);
-    let report = REPORT.read(report).if_allowed();
-    let trace = TRACE.read(trace);
-    let trace = trace.filter(|name| name.is_allowed("MRLOCK_TRACE"));
-    let config = Config {
+    let (report, trace) = (read_report(), read_trace());
+    Config {
         mode,
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
@@ -212,9 +213,24 @@ fn read() -> Config {
         is_timed: !matches!(report, Report::Off) || trace.is_some(),
         report,
         trace,
-    };
-    config.warn_of_lone_free();
-    config
+    }
+}
+
+#[inline(never)]
+fn install_sink() {
+    logger::install(LOG.default.1);
+    logger::install(LOG.read(level));
+}
+
+#[inline(never)]
+fn read_report() -> Report {
+    REPORT.read(report).if_allowed()
+}
+
+#[inline(never)]
+fn read_trace() -> Option<FileName> {
+    let name = TRACE.read(trace);
+    name.filter(|name| name.is_allowed("MRLOCK_TRACE"))
 }
 
 impl Config {
@@ -234,6 +250,7 @@ impl Config {
 }
 
 impl<T> Variable<T> {
+    #[inline(never)]
     fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
         // SAFETY: the name is NUL-terminated, and so is what getenv() returns. As with any getenv(), a host that calls
         // setenv() on another thread at this moment has a race of its own.
@@ -408,6 +425,7 @@ impl FileName {
     }
 
     /// Whether it may be written to: a set-uid process must not be made to write where its caller wants.
+    #[inline(never)]
     fn is_allowed(&self, variable: &str) -> bool {
         // SAFETY: getauxval() has no preconditions.
         let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;

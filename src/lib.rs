@@ -47,6 +47,8 @@ mod api;
 mod config;
 mod device;
 mod file;
+mod fork;
+mod futex;
 mod hook;
 mod lock;
 mod logger;
@@ -61,6 +63,7 @@ mod status;
 mod stream;
 mod text;
 mod thread;
+mod thread_id;
 mod trace;
 
 ctor::declarative::ctor! {

@@ -32,7 +32,9 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
 /// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &config::get().report;
-    if matches!(to, Report::Off) || (stats::most_at_once() == 0 && !resolve::has_libibverbs()) {
+    if matches!(to, Report::Off)
+        || (stats::most_at_once() == 0 && stats::let_through() == 0 && !resolve::has_libibverbs())
+    {
         return;
     }
     // A handler that interrupts a report does not write another one.
@@ -102,14 +104,14 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
             duration(&counters.longest_inside),
         )?;
     }
-    let lost = logger::lost_lines();
-    if lost > 0 {
-        writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
-    }
     match stats::let_through() {
         0 => {}
         1 => writeln!(page, "One call on host memory was let through.")?,
         calls => writeln!(page, "{calls} calls on host memory were let through.")?,
+    }
+    let lost = logger::lost_lines();
+    if lost > 0 {
+        writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
     }
     if policy::observes() {
         page.write_str("Nothing was serialized.")?;

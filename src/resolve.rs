@@ -244,8 +244,9 @@ type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) ->
 
 /// The definition after ours that the loader would take, of whatever version.
 ///
-/// For dlsym(), "next" is next after the caller. A preload library before ours may define dlsym() itself, as those do that
-/// share a GPU. Then it is the caller, and the next definition is ours. libc's own dlsym() has us as the caller.
+/// For dlsym(), "next" is next after its caller. A preload library before ours may define dlsym() itself, as libraries that share
+/// a GPU do, and call libc's. Then that library is the caller, and the next definition is ours. So libc's dlsym() is called
+/// directly.
 pub fn next(symbol: &CStr) -> Option<Target> {
     // SAFETY: the name is NUL-terminated.
     let ask = |dlsym: Dlsym| NonNull::new(unsafe { dlsym(RTLD_NEXT, symbol.as_ptr()) });
@@ -271,8 +272,8 @@ fn find_version(handle: *mut c_void, symbol: &CStr, version: &CStr) -> Option<Ta
     NonNull::new(unsafe { dlvsym(handle, symbol.as_ptr(), version.as_ptr()) })
 }
 
-/// Has `handler` run in each child of fork(), by pthread_atfork(3). In glibc, that function is part of every program and not of
-/// libc.so.6, which has the one that it calls; in musl, it is the other way round.
+/// Lets `handler` run in each child of fork(), as pthread_atfork(3) does. glibc links that function into each program, and its
+/// libc.so.6 has only `__register_atfork`, which it calls. musl's libc has pthread_atfork() alone.
 pub fn run_after_fork(handler: extern "C" fn()) {
     type Handler = Option<extern "C" fn()>;
     // SAFETY: the name is NUL-terminated.

@@ -7,8 +7,11 @@ use crate::{
     policy, resolve, stats,
     text::Text,
 };
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use spin::Once;
+use core::{
+    fmt::Write,
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
+};
+use spin::{Mutex, MutexGuard};
 
 /// A later version of the library may add fields at the end, and then has a larger `size`. If it changes one of these, it has
 /// another `version`. cli/src/status/block.rs reads it.
@@ -69,7 +72,8 @@ static ROWS: [Row; 24] = [const {
     }
 }; 24];
 
-static SETTINGS: Once<Text<1024>> = Once::new();
+/// Filled in place: a text of this size does not belong on the stack of a process that only starts.
+static SETTINGS: Mutex<Text<1024>> = Mutex::new(Text::new());
 
 impl<T> Range<T> {
     const fn empty() -> Self {
@@ -90,8 +94,10 @@ impl<T> Range<T> {
 /// Fills in the rest. Called once by our constructor.
 pub fn publish(operations: impl Iterator<Item = &'static Operation>) {
     let block = &mrlock_status;
-    let settings = SETTINGS.call_once(|| Text::from(format_args!("{}", config::get())));
-    block.settings.set(settings.as_bytes());
+    if let Some(settings) = SETTINGS.try_lock().map(MutexGuard::leak) {
+        let _ = write!(settings, "{}", config::get());
+        block.settings.set(settings.as_bytes());
+    }
     block.library.set(env!("CARGO_PKG_VERSION").as_bytes());
     let mut count = 0;
     for (row, operation) in ROWS.iter().zip(operations) {

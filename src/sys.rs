@@ -38,8 +38,6 @@ impl Errno {
     pub const EBADF: Self = Self(libc::EBADF);
     /// "Bad address".
     pub const EFAULT: Self = Self(libc::EFAULT);
-    /// "Interrupted system call".
-    pub const EINTR: Self = Self(libc::EINTR);
     /// "No such process", nor thread.
     pub const ESRCH: Self = Self(libc::ESRCH);
     /// "Connection timed out": a sleep that ended by its deadline.

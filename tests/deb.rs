@@ -1,4 +1,4 @@
-//! The .deb packages that `make dist` makes, installed, used and purged in a Debian 12 of their own.
+//! The .deb packages that `make dist` makes, installed, used and purged in a Debian of their own.
 
 mod common;
 
@@ -13,7 +13,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PACKAGES: [&str; 2] = ["mrlock", "libmrlock-dev"];
 
 fn can_run() -> machine::Need {
-    machine::make_dist().and(machine::debian_root())
+    machine::make_dist().and(machine::debian_roots())
 }
 
 /// Whether lintian has a word to say, except for what a package says itself that it does on purpose.
@@ -123,6 +123,23 @@ fn a_program_finishes_with_the_package() {
     ] {
         let command = CLIENT.replace("exec", how);
         root.run(&command).succeeded(how);
+    }
+}
+
+/// glibc 2.31, 2.36 and 2.41. (Ubuntu's releases from 20.04 to 24.04 have one of 2.31 to 2.39.)
+#[test]
+fn installs_in_other_releases() {
+    needs!("tests/deb.rs", can_run());
+    for release in ["bullseye", "bookworm", "trixie"] {
+        let root = Root::of(release);
+        let look = "exec grep /libmrlock.so /proc/self/maps";
+        let bare = root.run(look);
+        assert_eq!(bare.status.code(), Some(1), "{release}: {bare:#?}");
+        root.install("mrlock");
+        let with = look.replace("exec", "exec mrlock run --gpu --");
+        let outcome = root.run(&with).succeeded(release);
+        assert_eq!(outcome.stderr, "", "{release}");
+        root.run("dpkg --purge mrlock").succeeded(release);
     }
 }
 

@@ -25,7 +25,7 @@ fn text(name: &str) -> String {
 }
 
 fn has_root() -> machine::Need {
-    machine::make_dist().and(machine::debian_root())
+    machine::make_dist().and(machine::debian_roots())
 }
 
 /// The words of a list in JSON, of words that need no escape.

@@ -19,6 +19,7 @@ check cargo fmt --check
 check cargo clippy --quiet --workspace --all-targets -- --deny warnings
 check make --silent demo
 check cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir "$(dirname "$log")/loom"
+check tests/fuzz/run 100000
 
 {
     cargo test --no-fail-fast 2>&1

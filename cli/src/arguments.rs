@@ -95,18 +95,46 @@ pub struct Status {
 
 /// Arguments of `mrlock doctor`.
 #[derive(Args)]
+#[command(
+    after_help = "Exit status: 0 if mrlock is not needed, 1 if it helps, 2 if the host does not tell, or on an error."
+)]
 pub struct Doctor {
-    /// Print JSON
+    /// Print JSON, with the source of each answer
     #[arg(long)]
     pub json: bool,
-    /// Read the host's files below DIR
+    /// Read proc, sys, etc and usr below DIR
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 }
 
 /// Arguments of `mrlock stress`.
 #[derive(Args)]
-pub struct Stress {}
+#[command(
+    after_help = "Exit status: 0 if every call returned what it should, 1 if one did not, 2 if there is nothing to register with."
+)]
+pub struct Stress {
+    /// How many threads, each with a device context of its own
+    #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one)]
+    pub threads: usize,
+    /// Which devices the threads use in turn, separated by commas [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub devices: Option<Vec<String>>,
+    /// The length of a memory region; K, M and G are understood
+    #[arg(long, value_name = "BYTES", default_value = "64K", value_parser = bytes)]
+    pub size: usize,
+    /// How many regions each thread registers
+    #[arg(long, value_name = "N", default_value = "400")]
+    pub calls: u64,
+    /// How long each thread registers, instead
+    #[arg(long, value_name = "S", conflicts_with = "calls", value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Register GPU memory (libcuda.so.1)
+    #[arg(long)]
+    pub gpu: bool,
+    /// Free the memory of each region before it is deregistered
+    #[arg(long)]
+    pub free: bool,
+}
 
 /// Arguments of `mrlock timeline`.
 #[derive(Args)]
@@ -116,4 +144,32 @@ pub struct Timeline {
     /// Where to draw: a name that ends in .svg or .html
     #[arg(short, long, value_name = "OUT", default_value = "timeline.svg")]
     pub output: PathBuf,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(number) if text.ends_with('K') => (number, 1 << 10),
+        Some(number) if text.ends_with('M') => (number, 1 << 20),
+        Some(number) => (number, 1 << 30),
+        None => (text, 1),
+    };
+    at_least_one(number)?
+        .checked_mul(unit)
+        .ok_or_else(|| "too many bytes for an address".into())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(seconds),
+        Ok(_) => Err("more than 0 is needed".into()),
+        Err(error) => Err(format!("{error}")),
+    }
 }

@@ -1,16 +1,22 @@
 //! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor. A
 //! thread that has ended is replaced; a holder that stays inside for too long is named.
 
-use super::{Lock, holder::CallInfo, state::State, thread_id::ThreadId};
+use super::{
+    Lock,
+    holder::CallInfo,
+    state::{ASLEEP, State},
+};
 use crate::{
     config,
     sys::{NS_PER_S, now},
+    thread_id::ThreadId,
 };
 use log::{error, warn};
 
-/// How long a waiter sleeps before it looks, in nanoseconds as all here: a holder that has ended has to be noticed within a
-/// second, by a waiter that may just have fallen asleep.
-const PERIOD: u64 = 400_000_000;
+/// How long a waiter sleeps before it looks, in nanoseconds as all here. A holder that has ended has to be noticed within a
+/// second, and that takes three periods at most: where it was to wake the next successor, one of the queue has to see twice
+/// that there is none.
+const PERIOD: u64 = 300_000_000;
 
 /// What one waiter has seen so far.
 pub struct Watchdog {
@@ -51,7 +57,9 @@ impl Watchdog {
             self.since = now;
             self.patience = patience();
         }
-        if state.successor() == me.id() {
+        if state.holder() == me.id() {
+            // A signal handler has taken it for this thread.
+        } else if state.successor() == me.id() {
             if !state.is_free() {
                 self.check_holder(lock, state, now);
             }
@@ -98,7 +106,8 @@ impl Watchdog {
 #[cold]
 pub fn release_of_ended(lock: &Lock, state: State) {
     let (holder, call) = lock.holder(state);
-    if lock.replace(state, state.released()) {
+    if lock.replace(state, state.released().without(ASLEEP)) {
+        lock.wake(state.has(ASLEEP), false);
         report_ended(holder, &call);
     }
 }

@@ -18,7 +18,7 @@ int main(int argc, char **argv)
 		return 2;
 	while (write(ends[1], block, sizeof block) > 0)
 		;
-	/* What a host has there waits. */
+	/* A host's standard error waits. */
 	if (fcntl(ends[1], F_SETFL, 0) || dup2(ends[1], 2) < 0)
 		return 2;
 	close(ends[1]);

@@ -85,18 +85,19 @@ pub fn make_dist() -> Need {
         .clone()
 }
 
-/// A Debian 12 in a directory, and the right to change a copy of it.
-pub fn debian_root() -> Need {
+/// Debian's releases in a directory each, and the right to change a copy of them.
+pub fn debian_roots() -> Need {
     // SAFETY: it takes nothing and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
         return Err("only root can install packages in a directory".into());
     }
-    let root = super::target_dir().join("debian-12");
+    // make has fetched it last.
+    let root = super::target_dir().join("debian-trixie");
     if root.exists() {
         Ok(())
     } else {
         Err(format!(
-            "there is no {}: run `make debian-root`",
+            "there is no {}: run `make debian-roots`",
             root.display()
         ))
     }

@@ -42,22 +42,24 @@ pub fn library() -> &'static Path {
         if let Some(library) = env::var_os("MRLOCK_LIBRARY") {
             return library.into();
         }
-        // Whatever cargo's settings say of the target and its directory: as in the Makefile.
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--release", "--quiet", "--target", TRIPLE]);
-        build(cargo.arg("--target-dir").arg(target_dir()));
+        build(&mut cargo_build());
         target_dir().join(TRIPLE).join("release/libmrlock.so")
     })
+}
+
+/// A release build, put where the Makefile has it put, whatever cargo's settings say of the target and its directory.
+fn cargo_build() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--target", TRIPLE]);
+    cargo.arg("--target-dir").arg(target_dir());
+    cargo
 }
 
 /// The command `mrlock`, built from the sources as they are now.
 pub fn mrlock() -> &'static Path {
     static MRLOCK: OnceLock<PathBuf> = OnceLock::new();
     MRLOCK.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--release", "--quiet", "--package", "mrlock-cli"]);
-        cargo.args(["--target", TRIPLE]);
-        build(cargo.arg("--target-dir").arg(target_dir()));
+        build(cargo_build().args(["--package", "mrlock-cli"]));
         target_dir().join(TRIPLE).join("release/mrlock")
     })
 }

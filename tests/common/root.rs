@@ -1,4 +1,4 @@
-//! A Debian 12 in a directory of its own: a container's root, without a container.
+//! A Debian in a directory of its own: a container's root, without a container.
 
 use super::{Outcome, Program, build, client, dist, fixtures, scratch, target_dir};
 use std::{
@@ -11,13 +11,19 @@ use std::{
 pub struct Root(PathBuf);
 
 impl Root {
-    /// As debootstrap made it.
-    pub fn new() -> Self {
+    /// A release, as debootstrap made it.
+    pub fn of(release: &str) -> Self {
         let root = scratch("root");
         let mut copy = Command::new("cp");
         copy.args(["--archive", "--reflink=auto"]);
-        build(copy.arg(target_dir().join("debian-12")).arg(&root));
+        let original = target_dir().join(format!("debian-{release}"));
+        build(copy.arg(original).arg(&root));
         Self(root)
+    }
+
+    /// Debian 12.
+    pub fn new() -> Self {
+        Self::of("bookworm")
     }
 
     /// With a client that dies in a race, in /client. It knows nothing of mrlock.
