@@ -1,4 +1,4 @@
-# The targets: make, make check, make demo, make test, make test-gpu, make miri, make bench, make fixtures,
+# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make miri, make bench, make fixtures,
 # make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -23,7 +23,7 @@ objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libr
 rust     := $(CLIENTS)/rust_ioctl
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri bench peers header clean
+.PHONY: release fixtures demo check test test-clients test-gpu miri bench peers header clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -45,6 +45,11 @@ check:
 
 test:
 	@tests/run.sh $(TARGET)/test.log
+
+# Real programs in the virtual machine: a part of `make test`.
+test-clients:
+	@tests/vm/prepare-programs
+	@MRLOCK_TEST_ALL=1 $(CARGO) test --test clients_vm
 
 # On a machine with an NVIDIA GPU. Not in `make test`. Its last part needs two GPUs, and torch:
 # PARTS="memory frees section" leaves it out.
