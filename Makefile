@@ -1,7 +1,11 @@
-# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make miri, make bench, make fixtures,
-# make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
+# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make miri, make fuzz, make bench,
+# make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.
+TRIPLE   := x86_64-unknown-linux-gnu
+RELEASE  := --release --target $(TRIPLE) --target-dir $(TARGET)
+LIBRARY  := $(TARGET)/$(TRIPLE)/release/libmrlock.so
 FIXTURES := $(TARGET)/fixtures
 CLIENTS  := $(FIXTURES)/clients
 CARGO    ?= cargo
@@ -15,33 +19,35 @@ second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
 watched  := $(FIXTURES)/tsan/libibverbs.so.1
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plugin_host_linked fork thread_ends slow_holder signals \
-              single_step register_in_destructors many_threads bypass c_api frees_and_registrations let_through)
+              single_step register_in_destructors many_threads bypass c_api frees_and_registrations let_through \
+              inside_together held drained_stderr reused_descriptor pairs which_memory)
 unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
-              uverbs_commands raw_syscalls raw_syscalls_static spawn)
+              uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,slow_free.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so registering_preload.so)
+objects  := $(addprefix $(CLIENTS)/,slow_free.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so)
 rust     := $(CLIENTS)/rust_ioctl
+cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-clients test-gpu miri bench peers header clean
+.PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
-	$(CARGO) build --release
+	$(CARGO) build $(RELEASE)
 	@touch -c $(LIBRARY)
 
-fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(FIXTURES)/peers/pthread.so
+fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $(FIXTURES)/peers/pthread.so
 
-demo: release $(verbs) $(CLIENTS)/stress
-	@sh tests/demo.sh $(TARGET)/release/libmrlock.so $(FIXTURES)
+demo: release $(verbs)
+	@sh tests/demo.sh $(TARGET)
 
 # The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
 # and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --quiet --all-targets -- --deny warnings
-	$(CARGO) test --quiet --lib --test c_api --test forwarding --test ioctl_hook --test linked --test serialization \
-		--test settings --test transparency
+	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	$(CARGO) test --quiet --lib --test c_api --test exit --test forwarding --test ioctl_hook --test linked --test observe \
+		--test serialization --test settings --test status --test streams --test trace --test transparency
 
 test:
 	@tests/run.sh $(TARGET)/test.log
@@ -63,6 +69,12 @@ miri:
 	cd tests/loom && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
 		$(CARGO) +$(NIGHTLY) miri test --quiet --target-dir $(TARGET)/miri -- $$which || exit; done
 
+# `make test` gives each fuzz target 100,000 inputs; this gives it ten million, with AddressSanitizer, which is not in the
+# stable toolchain.
+FUZZ_INPUTS ?= 10000000
+fuzz:
+	tests/fuzz/run $(FUZZ_INPUTS) $(NIGHTLY)
+
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
@@ -82,8 +94,8 @@ header:
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/scratch \
-		$(dist) $(TARGET)/portable $(TARGET)/x86_64-unknown-linux-gnu
+	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
+		$(TARGET)/scratch $(dist) $(TARGET)/portable $(TARGET)/$(TRIPLE)
 
 # The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
 # without ibv_reg_mr_iova2 (old); a second copy for the same process, under another name; and with ThreadSanitizer (tsan).
@@ -104,9 +116,9 @@ $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 # It calls no function of libibverbs itself.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
-$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so: libs :=
+$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
-$(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so: libs += -ldl
+$(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so $(CLIENTS)/fake_driver.so: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
 $(CLIENTS)/ioctl_calls: libs := -lutil
 $(CLIENTS)/raw_syscalls_static: libs := -static
@@ -131,9 +143,12 @@ $(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
 $(CLIENTS)/libregister_in_constructor.so: tests/clients/register_in_constructor.c
 $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/slow_free.so: tests/clients/slow_free.c
+$(CLIENTS)/fake_driver.so: tests/clients/fake_driver.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
 $(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c
+$(CLIENTS)/wrapped_dlsym.so: tests/clients/wrapped_dlsym.c
 $(CLIENTS)/registering_preload.so: tests/clients/registering_preload.c
+$(CLIENTS)/wrong_region.so: tests/clients/wrong_region.c
 $(CLIENTS)/call_times.so: benches/call_times.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c
 $(objects) $(filter %.so,$(benches)): Makefile | $(verbs)
@@ -146,6 +161,10 @@ $(filter-out %.so,$(gpu)): $(FIXTURES)/gpu/%: tests/gpu/%.c Makefile | $(verbs)
 $(FIXTURES)/gpu/witness.so: tests/gpu/witness.c Makefile
 	@mkdir -p $(@D)
 	$(COMPILE) -fPIC -shared $< -o $@ -ldl
+
+$(cuda): tests/fake_libcuda/cuda.c Makefile
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -fvisibility=hidden -shared $< -o $@ -Wl,-soname,$(@F)
 
 $(rust): tests/clients/rust_ioctl.rs Makefile
 	@mkdir -p $(@D)

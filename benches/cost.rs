@@ -199,7 +199,7 @@ fn contended() {
     );
     table(
         "Fairness: the longest call of any thread, in mean calls",
-        &|threads, _| threads == 64,
+        &|_, _| true,
         &|found| format!("{:.1}", found.unfairness),
     );
     table(

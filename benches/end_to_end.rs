@@ -22,6 +22,7 @@ fn main() {
     let locks = [
         ("nothing", "nothing"),
         ("mrlock", "mrlock"),
+        ("device", "mrlock with `MRLOCK_MEMORY=device`"),
         ("pthread", "pthread"),
         ("global", "pthread, and libibverbs preloaded with it"),
         ("python", "a Python lock around each call"),

@@ -82,7 +82,8 @@ struct mrlock_snapshot {
    */
   uint64_t longest_wait_ns;
   /**
-   * How long the lock was held, in nanoseconds. Measured if MRLOCK_REPORT is set, and from the first mrlock_stats() on.
+   * How long the lock was held, in nanoseconds. Measured if MRLOCK_REPORT or MRLOCK_TRACE is set, and from the first
+   * mrlock_stats() on.
    * The time of a call between mrlock_lock() and mrlock_unlock() counts for "mrlock_lock" alone.
    */
   uint64_t inside_ns;
@@ -92,7 +93,8 @@ struct mrlock_snapshot {
   uint64_t longest_inside_ns;
   /**
    * The largest number of threads that were inside or waiting at the same moment: without mrlock, up to so many would
-   * have been inside. The number is that of the whole process, for every entry point.
+   * have been inside. With MRLOCK=observe, the largest number that were inside. The number is that of the whole process,
+   * for every entry point.
    */
   uint64_t most_at_once;
 };
@@ -107,8 +109,8 @@ extern "C" {
  * run at the same time as a registration and that mrlock does not intercept: freeing GPU memory, or a driver's own call.
  *
  * Calls may be nested, and the thread that holds the lock may register. The settings decide which registrations take the
- * lock; this function takes it whatever they say. As with any lock, a thread that holds it must not wait for another thread
- * that may want it. That includes loading a library, whose constructors may wait.
+ * lock; this function takes it whatever they say, also with MRLOCK=observe. As with any lock, a thread that holds it must not
+ * wait for another thread that may want it. That includes loading a library, whose constructors may wait.
  *
  * With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda frees with a
  * mutex of its own held: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.

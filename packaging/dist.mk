@@ -8,7 +8,7 @@ ZIG      := 0.17.1
 ZIGBUILD := 0.24.0
 zig      := $(TARGET)/zig-$(ZIG)-zigbuild-$(ZIGBUILD)
 dist     := $(TARGET)/dist
-built    := $(TARGET)/x86_64-unknown-linux-gnu/portable/libmrlock.so
+built    := $(TARGET)/$(TRIPLE)/portable
 package  := mrlock-$(VERSION)-x86_64-linux-gnu
 debug    := lib/.debug/$(real).debug
 
@@ -23,7 +23,8 @@ with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CA
 # The files contain no path of the machine that built them, and the same sources give the same file.
 remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 # Adapts the links of the README: in the package, their targets are elsewhere, or absent.
-links    = sed -E -e 's,\(packaging/(mrlock-run.1)\),(share/man/man1/\1),' -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,'
+links    = sed -E -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,'
+comma    := ,
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
 	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
@@ -33,17 +34,19 @@ pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode
 # tests/vm/prepare runs this, so that a missing network is reported there.
 zig: $(zig)
 
-dist: | $(zig)
-	$(with_zig) RUSTFLAGS='$(remap)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
-		--target x86_64-unknown-linux-gnu.$(GLIBC) --target-dir $(TARGET)
+build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
+	--target $(TRIPLE).$(GLIBC) --target-dir $(TARGET)
+
+dist: $(PAGES) | $(zig)
+	$(call build,)
+	$(call build,-Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
 	rm -rf $(dist)
 	mkdir -p $(dist)/$(package)/$(dir $(debug))
-	objcopy --only-keep-debug $(built) $(dist)/$(package)/$(debug)
-	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built) $(dist)/libmrlock.so
-	$(with_zig) $(MAKE) install LIBRARY=$(dist)/libmrlock.so LAUNCHER=$(dist)/mrlock-run \
-		CC='$(zig)/ziglang/zig cc -target x86_64-linux-gnu.$(GLIBC)' CPPFLAGS= \
-		CFLAGS='-O2 -fPIE' LDFLAGS='-s -pie -Wl,--build-id=sha1' \
-		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include MANDIR=/share/man \
+	objcopy --only-keep-debug $(built)/libmrlock.so $(dist)/$(package)/$(debug)
+	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built)/libmrlock.so $(dist)/libmrlock.so
+	objcopy --strip-all $(built)/mrlock $(dist)/mrlock
+	$(MAKE) install LIBRARY=$(dist)/libmrlock.so COMMAND=$(dist)/mrlock \
+		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include DATADIR=/share MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
 	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(dist)/$(package)
 	@$(links) README.md | install -m 644 /dev/stdin $(dist)/$(package)/README.md

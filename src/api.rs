@@ -29,8 +29,8 @@ export!(mrlock_version @@ "MRLOCK_0.1");
 /// run at the same time as a registration and that mrlock does not intercept: freeing GPU memory, or a driver's own call.
 ///
 /// Calls may be nested, and the thread that holds the lock may register. The settings decide which registrations take the
-/// lock; this function takes it whatever they say. As with any lock, a thread that holds it must not wait for another thread
-/// that may want it. That includes loading a library, whose constructors may wait.
+/// lock; this function takes it whatever they say, also with MRLOCK=observe. As with any lock, a thread that holds it must not
+/// wait for another thread that may want it. That includes loading a library, whose constructors may wait.
 ///
 /// With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda frees with a
 /// mutex of its own held: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
@@ -105,7 +105,9 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
 /// dlerror() returns NULL.
 extern "C" fn mrlock_active() -> c_int {
     let is_caught = |layer, symbol: &CStr| {
-        policy::serializes(Kind::Registration, layer) && resolve::is_bound_to_us(symbol)
+        policy::serializes(Kind::Registration, layer)
+            && !policy::observes()
+            && resolve::is_bound_to_us(symbol)
     };
     Errno::preserve(|| {
         let mut active = 0;

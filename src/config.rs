@@ -1,11 +1,10 @@
 //! The `MRLOCK_*` environment variables: one table, read once.
 
-use crate::{logger, text::Text};
+use crate::{logger, stream, sys, text::Text};
 use core::{
     cell::UnsafeCell,
     ffi::CStr,
     fmt::{self, Write},
-    ptr, slice,
     sync::atomic::{AtomicBool, Ordering},
 };
 use log::{LevelFilter, warn};
@@ -18,10 +17,10 @@ struct Variable<T> {
     default: (&'static str, T),
 }
 
-const MRLOCK: Variable<bool> = Variable {
+const MRLOCK: Variable<Mode> = Variable {
     name: c"MRLOCK",
-    accepts: "on, off",
-    default: ("on", true),
+    accepts: "on, off, observe",
+    default: ("on", Mode::On),
 };
 const CALLS: Variable<Calls> = Variable {
     name: c"MRLOCK_CALLS",
@@ -67,13 +66,19 @@ const REPORT: Variable<Report> = Variable {
     default: ("off", Report::Off),
 };
 
+const TRACE: Variable<Option<FileName>> = Variable {
+    name: c"MRLOCK_TRACE",
+    accepts: "off, or a file name of less than 4096 bytes (%p = process id)",
+    default: ("off", None),
+};
+
 /// How many bytes of a value that is not understood are repeated in the line that says so.
 const LONGEST_SHOWN: usize = 200;
 
 /// The settings of this process.
 pub struct Config {
     /// `MRLOCK`: whether anything is serialized at all.
-    pub enabled: bool,
+    pub mode: Mode,
     /// `MRLOCK_CALLS`: which kinds of call are.
     pub calls: Calls,
     /// `MRLOCK_MEMORY`: for which memory.
@@ -84,6 +89,23 @@ pub struct Config {
     pub warn_after: u64,
     /// `MRLOCK_REPORT`: where the summary goes at exit.
     pub report: Report,
+    /// `MRLOCK_TRACE`: where each call is written to.
+    pub trace: Option<FileName>,
+    /// Whether calls are observed or traced: one word to look at, for a call that is neither.
+    pub is_watched: bool,
+    /// Whether the report or the trace needs the time inside.
+    pub is_timed: bool,
+}
+
+/// What is done with the calls that are caught.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are serialized.
+    On,
+    /// They are counted, and go on at once.
+    Observe,
+    /// Nothing.
+    Off,
 }
 
 /// The kinds of call that are serialized.
@@ -119,23 +141,36 @@ pub enum Report {
     Off,
     /// To standard error.
     Stderr,
+    /// To standard output.
+    Stdout,
     /// To a file.
     File(FileName),
 }
 
-/// A file name as it was given: a copy, because a host may overwrite its environment before it exits. `%p` is still in it.
-pub struct FileName(&'static [u8]);
+/// A complete file name, with the terminating NUL.
+pub type Path = Text<{ libc::PATH_MAX as usize }>;
+
+/// A file name: a copy, because a host may overwrite its environment before it exits.
+pub struct FileName {
+    /// The working directory when the settings were read, where the name is a relative one: a host may change to another one.
+    directory: &'static [u8],
+    /// The name as it was given. `%p` is still in it.
+    given: &'static [u8],
+}
 
 static CONFIG: Once<Config> = Once::new();
 
 /// The settings as they are without any variable: what a call gets that comes while they are read.
 static DEFAULTS: Config = Config {
-    enabled: MRLOCK.default.1,
+    mode: MRLOCK.default.1,
     calls: CALLS.default.1,
     memory: MEMORY.default.1,
     hooks: HOOKS.default.1,
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
+    trace: TRACE.default.1,
+    is_watched: false,
+    is_timed: false,
 };
 
 /// The settings, read from the environment by the first call.
@@ -155,27 +190,52 @@ fn read_once() -> &'static Config {
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
         return CONFIG.get().unwrap_or(&DEFAULTS);
     }
-    CONFIG.call_once(read)
-}
-
-fn read() -> Config {
-    // The sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
-    logger::install(LOG.default.1);
-    logger::install(LOG.read(level));
-    let config = Config {
-        enabled: MRLOCK.read(switch),
-        calls: CALLS.read(calls),
-        memory: MEMORY.read(memory),
-        hooks: HOOKS.read(hooks),
-        warn_after: WARN_AFTER.read(seconds),
-        report: REPORT.read(report).if_allowed(),
-    };
+    let config = CONFIG.call_once(read);
     config.warn_of_lone_free();
     config
 }
 
+/// Reads them from the environment. Called once, but by tests/fuzz.
+#[inline(never)]
+pub fn read() -> Config {
+    // The streams and the sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
+    stream::remember();
+    install_sink();
+    let mode = MRLOCK.read(mode);
+    let (report, trace) = (read_report(), read_trace());
+    Config {
+        mode,
+        calls: CALLS.read(calls),
+        memory: MEMORY.read(memory),
+        hooks: HOOKS.read(hooks),
+        warn_after: WARN_AFTER.read(seconds),
+        is_watched: mode == Mode::Observe || trace.is_some(),
+        is_timed: !matches!(report, Report::Off) || trace.is_some(),
+        report,
+        trace,
+    }
+}
+
+#[inline(never)]
+fn install_sink() {
+    logger::install(LOG.default.1);
+    logger::install(LOG.read(level));
+}
+
+#[inline(never)]
+fn read_report() -> Report {
+    REPORT.read(report).if_allowed()
+}
+
+#[inline(never)]
+fn read_trace() -> Option<FileName> {
+    let name = TRACE.read(trace);
+    name.filter(|name| name.is_allowed("MRLOCK_TRACE"))
+}
+
 impl Config {
     /// A free waits only for the calls that are serialized.
+    #[inline(never)]
     fn warn_of_lone_free(&self) {
         let Calls { reg, dereg, free } = self.calls;
         if free && !(reg && dereg) {
@@ -190,6 +250,7 @@ impl Config {
 }
 
 impl<T> Variable<T> {
+    #[inline(never)]
     fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
         // SAFETY: the name is NUL-terminated, and so is what getenv() returns. As with any getenv(), a host that calls
         // setenv() on another thread at this moment has a race of its own.
@@ -202,21 +263,23 @@ impl<T> Variable<T> {
             return self.default.1;
         };
         parse(given).unwrap_or_else(|| {
-            // The start of a very long value is enough to find it by.
-            let shown = given
-                .to_bytes()
-                .get(..LONGEST_SHOWN)
-                .unwrap_or(given.to_bytes());
-            warn!(
-                "{name}={given}: not understood, taken as {default}; accepted: {accepts}",
-                name = self.name.to_bytes().escape_ascii(),
-                given = shown.escape_ascii(),
-                default = self.default.0,
-                accepts = self.accepts,
-            );
+            not_understood(self.name, given, self.default.0, self.accepts);
             self.default.1
         })
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
+    // The start of a very long value is enough to find it by.
+    let given = given.to_bytes();
+    let shown = given.get(..LONGEST_SHOWN).unwrap_or(given);
+    warn!(
+        "{}={}: not understood, taken as {default}; accepted: {accepts}",
+        name.to_bytes().escape_ascii(),
+        shown.escape_ascii(),
+    );
 }
 
 /// In the spellings that YAML knows, because docker compose and helm write them.
@@ -232,6 +295,14 @@ fn switch(value: &CStr) -> Option<bool> {
         Some(false)
     } else {
         None
+    }
+}
+
+fn mode(value: &CStr) -> Option<Mode> {
+    match switch(value) {
+        Some(true) => Some(Mode::On),
+        Some(false) => Some(Mode::Off),
+        None => (value.to_bytes() == b"observe").then_some(Mode::Observe),
     }
 }
 
@@ -287,33 +358,40 @@ fn seconds(value: &CStr) -> Option<u64> {
         .filter(|&seconds: &u64| seconds <= u32::MAX.into())
 }
 
+/// The names of the streams are not opened: a socket cannot be, and a file would be written to at another position.
 fn report(value: &CStr) -> Option<Report> {
-    match value.to_bytes() {
-        b"off" => Some(Report::Off),
-        b"stderr" => Some(Report::Stderr),
-        name => FileName::keep(name).map(Report::File),
+    match (switch(value), value.to_bytes()) {
+        (Some(true), _) => Some(Report::Stderr),
+        (Some(false), _) => Some(Report::Off),
+        (None, b"stderr" | b"/dev/stderr" | b"/dev/fd/2" | b"/proc/self/fd/2") => {
+            Some(Report::Stderr)
+        }
+        (None, b"/dev/stdout" | b"/dev/fd/1" | b"/proc/self/fd/1") => Some(Report::Stdout),
+        (None, name) => FileName::keep(name, &REPORT_NAME).map(Report::File),
+    }
+}
+
+fn trace(value: &CStr) -> Option<Option<FileName>> {
+    match (switch(value), value.to_bytes()) {
+        (Some(false), _) => Some(None),
+        (Some(true), _) => None,
+        (None, name) => FileName::keep(name, &TRACE_NAME).map(Some),
     }
 }
 
 impl Report {
-    /// A set-uid process must not be made to write where its caller wants.
+    #[inline(never)]
     fn if_allowed(self) -> Self {
-        // SAFETY: getauxval() has no preconditions.
-        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
         match self {
-            Report::File(name) if secure => {
-                warn!(
-                    "MRLOCK_REPORT={name}: ignored, because a set-uid process writes no file on request"
-                );
-                Report::Off
-            }
+            Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
             report => report,
         }
     }
 }
 
-/// The bytes of the one name that is kept.
-static NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+/// The bytes of the names that are kept, behind those of their directory.
+static REPORT_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+static TRACE_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
 
 /// How many bytes a file name may have: PATH_MAX has room for the terminating NUL.
 const LONGEST_NAME: usize = libc::PATH_MAX as usize - 1;
@@ -324,60 +402,84 @@ struct Name(UnsafeCell<[u8; LONGEST_NAME]>);
 unsafe impl Sync for Name {}
 
 impl FileName {
-    /// Copies `name`, if it is short enough. Called by `read` only.
-    fn keep(name: &[u8]) -> Option<Self> {
-        if name.len() > LONGEST_NAME {
-            return None;
+    /// Copies `name` to `kept`, if it is short enough. Called by `read` only, once for each `Name`.
+    #[inline(never)]
+    fn keep(name: &[u8], kept: &'static Name) -> Option<Self> {
+        // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
+        let kept = unsafe { &mut *kept.0.get() };
+        let mut start = 0;
+        if name.first() != Some(&b'/') {
+            start = sys::working_directory(kept);
+            if start > 0 {
+                *kept.get_mut(start)? = b'/';
+                start += 1;
+            }
         }
-        // SAFETY: the destination has room, as just seen, and is not the environment. Nothing refers to it yet: `read_once`
-        // lets one thread come here, once.
-        let kept = unsafe {
-            let kept = NAME.0.get().cast::<u8>();
-            ptr::copy_nonoverlapping(name.as_ptr(), kept, name.len());
-            slice::from_raw_parts(kept, name.len())
-        };
-        Some(Self(kept))
+        let (directory, rest) = kept.split_at_mut_checked(start)?;
+        let (given, _) = rest.split_at_mut_checked(name.len())?;
+        given
+            .iter_mut()
+            .zip(name)
+            .for_each(|(to, from)| *to = *from);
+        Some(Self { directory, given })
     }
 
-    /// The name with `%p` replaced, NUL-terminated; `None` if it has become too long for a file name.
-    pub fn for_process(&self, process: libc::pid_t) -> Option<Text<{ libc::PATH_MAX as usize }>> {
-        let mut name = Text::new();
-        let mut rest = self.0;
+    /// Whether it may be written to: a set-uid process must not be made to write where its caller wants.
+    #[inline(never)]
+    fn is_allowed(&self, variable: &str) -> bool {
+        // SAFETY: getauxval() has no preconditions.
+        let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+        if secure {
+            warn!(
+                "{variable}={self}: ignored, because a set-uid process writes no file on request"
+            );
+        }
+        !secure
+    }
+
+    /// Writes the name with `%p` replaced, NUL-terminated, to `path`; `false` if it has become too long for a file name.
+    pub fn write_for_process(&self, process: libc::pid_t, path: &mut Path) -> bool {
+        path.clear();
+        self.directory.iter().for_each(|&byte| path.push(byte));
+        let mut rest = self.given;
         while let Some((&byte, after)) = rest.split_first() {
             rest = match after.split_first() {
                 Some((b'p', after)) if byte == b'%' => {
-                    let _ = write!(name, "{process}");
+                    let _ = write!(path, "{process}");
                     after
                 }
                 _ => {
-                    name.push(byte);
+                    path.push(byte);
                     after
                 }
             };
         }
-        name.push(0);
-        name.is_complete().then_some(name)
+        path.push(0);
+        path.is_complete()
     }
 }
 
 impl fmt::Display for FileName {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        write!(formatter, "{}", self.0.escape_ascii())
+        write!(formatter, "{}", self.given.escape_ascii())
     }
 }
 
 impl fmt::Display for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let Self {
-            enabled,
+            mode,
             calls,
             memory,
             hooks,
             warn_after,
             report,
+            trace,
+            is_watched: _,
+            is_timed: _,
         } = self;
-        let on_off = if *enabled { "on" } else { "off" };
-        write!(formatter, "MRLOCK={on_off} MRLOCK_CALLS=")?;
+        let mode = mode.name();
+        write!(formatter, "MRLOCK={mode} MRLOCK_CALLS=")?;
         write_list(
             formatter,
             [
@@ -396,7 +498,23 @@ impl fmt::Display for Config {
         match report {
             Report::Off => formatter.write_str("off"),
             Report::Stderr => formatter.write_str("stderr"),
+            Report::Stdout => formatter.write_str("/dev/stdout"),
             Report::File(name) => write!(formatter, "{name}"),
+        }?;
+        match trace {
+            None => formatter.write_str(" MRLOCK_TRACE=off"),
+            Some(name) => write!(formatter, " MRLOCK_TRACE={name}"),
+        }
+    }
+}
+
+impl Mode {
+    /// The value of `MRLOCK`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Observe => "observe",
+            Self::Off => "off",
         }
     }
 }
@@ -417,24 +535,31 @@ fn write_list<const N: usize>(
 mod tests {
     use super::*;
 
+    fn for_process(directory: &'static [u8], given: &'static [u8]) -> Option<Vec<u8>> {
+        let mut path = Path::new();
+        let is_complete = FileName { directory, given }.write_for_process(1234, &mut path);
+        is_complete.then(|| path.as_bytes().to_owned())
+    }
+
     #[test]
     fn a_process_id_in_a_file_name() {
-        let name = FileName(b"/tmp/%p/100%/%%p.%p")
-            .for_process(42)
-            .expect("short enough");
-        assert_eq!(name.as_bytes(), b"/tmp/42/100%/%42.42\0");
+        let expected = b"/tmp/1234/100%/%1234.1234\0".to_vec();
+        assert_eq!(for_process(b"", b"/tmp/%p/100%/%%p.%p"), Some(expected));
+        let expected = b"/100%p/report-1234\0".to_vec();
+        assert_eq!(for_process(b"/100%p/", b"report-%p"), Some(expected));
     }
 
     #[test]
     fn a_file_name_that_grows_too_long() {
         static LONGEST: [u8; LONGEST_NAME] = [b'x'; LONGEST_NAME];
-        assert!(FileName(&LONGEST).for_process(42).is_some());
+        assert!(for_process(b"", &LONGEST).is_some());
+        assert!(for_process(b"/", &LONGEST).is_none());
         static GROWS: [u8; LONGEST_NAME] = {
             let mut name = LONGEST;
             name[0] = b'%';
             name[1] = b'p';
             name
         };
-        assert!(FileName(&GROWS).for_process(1234).is_none());
+        assert!(for_process(b"", &GROWS).is_none());
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! 1. **Transparent.** Return value, errno, out-parameters, symbol binding and stdout are what they would have been.
 //! 2. **Never make it worse.** No panic, abort or exit crosses into the host. A bad setting falls back to serializing.
-//! 3. **Quiet.** Nothing on stderr unless something is wrong or was asked for; nothing on stdout, ever.
+//! 3. **Quiet.** Nothing on stderr unless something is wrong or was asked for; nothing into a file that has become descriptor
+//!    2 since; nothing that would wait for a reader. Nothing on stdout, unless `MRLOCK_REPORT` names it.
 //! 4. **Lock order.** Symbols are resolved before the lock is taken, never while it is held: a resolver takes the
 //!    loader's lock, and another thread's constructor may hold that one while it waits for ours.
 //! 5. **Nothing borrowed.** No allocation, no pthread lock, no destructor per thread: usable before our constructor has
@@ -44,17 +45,26 @@ mod sys;
 
 mod api;
 mod config;
+mod device;
+mod file;
+mod fork;
+mod futex;
 mod hook;
 mod lock;
 mod logger;
 mod memory;
+mod observe;
 mod operation;
 mod policy;
 mod report;
 mod resolve;
 mod stats;
+mod status;
+mod stream;
 mod text;
 mod thread;
+mod thread_id;
+mod trace;
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
@@ -65,8 +75,8 @@ ctor::declarative::ctor! {
         log::info!("loaded: {config}");
         hook::verbs::find_next();
         hook::ioctl::find_next();
-        // SAFETY: `after_fork` may run in any child: it neither allocates nor waits. The library is never unloaded.
-        unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
+        status::publish(hook::operations());
+        resolve::run_after_fork(after_fork);
     }
 }
 

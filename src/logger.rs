@@ -1,11 +1,23 @@
 //! The sink of the `log` facade: one line, one write(2), standard error.
 
-use crate::{sys, text::Text};
-use core::fmt::Write;
+use crate::{stream::STDERR, sys, text::Text};
+use core::{
+    fmt::{self, Write},
+    sync::atomic::{AtomicU64, Ordering},
+};
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// Longer lines are cut. Below PIPE_BUF, which is 4096, a write to a pipe is not mixed with those of other processes.
 const LONGEST_LINE: usize = 1024;
+
+/// How many lines were not written, and were not mentioned since.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines were lost, since a line has said so.
+pub fn lost_lines() -> u64 {
+    // Relaxed, here and below: a count that orders nothing.
+    LOST.load(Ordering::Relaxed)
+}
 
 struct StandardError;
 
@@ -22,14 +34,31 @@ impl Log for StandardError {
             log::Level::Debug => "debug",
             log::Level::Trace => "trace",
         };
-        let process = sys::process_id();
-        let mut line = Text::<LONGEST_LINE>::new();
-        let _ = write!(line, "mrlock[{process}]: {level}: {}", record.args());
-        line.end_line();
-        let _ = sys::write(libc::STDERR_FILENO, line.as_bytes());
+        if !write_line(level, record.args()) {
+            LOST.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let lost = LOST.swap(0, Ordering::Relaxed);
+        if lost > 0
+            && !write_line(
+                "warning",
+                &format_args!("{lost} lines before this were lost"),
+            )
+        {
+            LOST.fetch_add(lost, Ordering::Relaxed);
+        }
     }
 
     fn flush(&self) {}
+}
+
+/// Writes one line, if it can be written at once; `false` if not.
+fn write_line(level: &str, text: &fmt::Arguments) -> bool {
+    let process = sys::process_id();
+    let mut line = Text::<LONGEST_LINE>::new();
+    let _ = write!(line, "mrlock[{process}]: {level}: {text}");
+    line.end_line();
+    STDERR.write(line.as_bytes()).is_ok()
 }
 
 /// Makes this the sink, for messages up to `level`.

@@ -94,7 +94,8 @@ impl Memory {
     }
 }
 
-/// What is counted for one operation. Times are in nanoseconds.
+/// What is counted for one operation. Times are in nanoseconds. The order is part of what `mrlock status` reads.
+#[repr(C)]
 pub struct Counters {
     /// Calls.
     pub calls: Counter,
@@ -149,6 +150,7 @@ impl Counters {
 }
 
 /// A number that any thread may read. Each operation's are changed by holders of the same lock.
+#[repr(transparent)]
 pub struct Counter(AtomicU64);
 
 impl Counter {

@@ -1,7 +1,7 @@
 //! Which calls are serialized.
 
 use crate::{
-    config::{self, Config, MemoryKind},
+    config::{self, Config, MemoryKind, Mode},
     memory,
     operation::{Kind, Layer, Memory},
 };
@@ -11,7 +11,7 @@ pub fn catches(layer: Layer) -> bool {
     catches_under(config::get(), layer)
 }
 
-/// Whether calls of this kind that are caught at this layer take the lock in this process.
+/// Whether calls of this kind that are caught at this layer take the lock in this process, or are observed.
 #[inline]
 pub fn serializes(kind: Kind, layer: Layer) -> bool {
     let config = config::get();
@@ -22,6 +22,17 @@ pub fn serializes(kind: Kind, layer: Layer) -> bool {
             Kind::Free => config.calls.free,
             Kind::Section => true,
         }
+}
+
+/// Whether calls that would take the lock are observed or traced.
+#[inline]
+pub fn watches() -> bool {
+    config::get().is_watched
+}
+
+/// Whether calls that would take the lock are counted and go on at once.
+pub fn observes() -> bool {
+    config::get().mode == Mode::Observe
 }
 
 /// Whether a call that is applied to this memory goes on beside all others, because nvidia-peermem has no part in it.
@@ -45,8 +56,8 @@ pub fn excludes_frees() -> bool {
 #[inline]
 fn catches_under(config: &Config, layer: Layer) -> bool {
     match layer {
-        Layer::Verbs => config.enabled && config.hooks.verbs,
-        Layer::Ioctl => config.enabled && config.hooks.ioctl,
+        Layer::Verbs => config.mode != Mode::Off && config.hooks.verbs,
+        Layer::Ioctl => config.mode != Mode::Off && config.hooks.ioctl,
         // mrlock_lock() locks whatever the settings say: a lock that does not lock would be a trap.
         Layer::Program => true,
     }

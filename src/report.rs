@@ -1,40 +1,66 @@
 //! The summary at exit.
 
 use crate::{
-    config::{self, FileName, Report},
+    config::{self, FileName, Path, Report},
+    file, logger, observe,
     operation::{Counter, Kind, Layer, Operation},
     policy, resolve, stats,
-    sys::{self, Errno},
+    stream::{STDERR, STDOUT},
+    sys,
     text::Text,
 };
-use core::{
-    ffi::CStr,
-    fmt::{self, Write},
-};
-use libc::c_int;
+use core::fmt::{self, Write};
 use log::error;
+use spin::Mutex;
 
-/// Larger than any report.
+/// Larger than any report. A pipe takes as much at once.
 type Page = Text<4096>;
 
-/// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and libibverbs is not loaded.
+/// What a report is made in. Not on the stack, which is small where a signal handler calls exit().
+struct Buffers {
+    page: Page,
+    path: Path,
+}
+
+static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
+    page: Page::new(),
+    path: Path::new(),
+});
+
+/// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and there is no libibverbs.
+///
+/// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &config::get().report;
     if matches!(to, Report::Off)
-        || (stats::most_at_once() == 0
-            && stats::let_through() == 0
-            && !resolve::is_libibverbs_loaded())
+        || (stats::most_at_once() == 0 && stats::let_through() == 0 && !resolve::has_libibverbs())
     {
         return;
     }
-    let mut page = Page::new();
-    let _ = fill(&mut page, operations);
+    // A handler that interrupts a report does not write another one.
+    if let Some(mut buffers) = BUFFERS.try_lock() {
+        write_to(to, operations, &mut buffers);
+    }
+}
+
+#[inline(never)]
+fn write_to(
+    to: &Report,
+    operations: impl Iterator<Item = &'static Operation>,
+    Buffers { page, path }: &mut Buffers,
+) {
+    page.clear();
+    let _ = fill(page, operations);
+    // Where a stream does not take the report, there is no other place to say so.
     match to {
         Report::Off => {}
         Report::Stderr => {
-            let _ = sys::write(libc::STDERR_FILENO, page.as_bytes());
+            let _ = STDERR.write(page.as_bytes());
         }
-        Report::File(name) => write_file(name, &page),
+        Report::Stdout => {
+            let _ = STDOUT.write(page.as_bytes());
+        }
+        Report::File(name) => write_file(name, page.as_bytes(), path),
     }
 }
 
@@ -44,7 +70,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
         "mrlock {}: process {} ({})",
         env!("CARGO_PKG_VERSION"),
         sys::process_id(),
-        program_name()
+        sys::program_name().to_bytes().escape_ascii()
     )?;
     writeln!(
         page,
@@ -83,6 +109,19 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
         1 => writeln!(page, "One call on host memory was let through.")?,
         calls => writeln!(page, "{calls} calls on host memory were let through.")?,
     }
+    let lost = logger::lost_lines();
+    if lost > 0 {
+        writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
+    }
+    if policy::observes() {
+        page.write_str("Nothing was serialized.")?;
+        observe::write_devices(page)?;
+        return match observe::most_inside() {
+            0 => writeln!(page, "No call was observed."),
+            1 => writeln!(page, "No two threads were ever inside at once."),
+            most => writeln!(page, "Up to {most} threads were inside at once."),
+        };
+    }
     match stats::most_at_once() {
         0 => writeln!(page, "No call was serialized."),
         1 => writeln!(page, "No two threads were ever inside or waiting at once."),
@@ -111,44 +150,10 @@ fn duration(nanoseconds: &Counter) -> Text<16> {
     }
 }
 
-/// The name that the kernel has for this program: at most 15 bytes.
-fn program_name() -> Text<16> {
-    let mut name = [0u8; 16];
-    // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
-    Text::from(format_args!("{}", name.to_bytes().escape_ascii()))
-}
-
-fn write_file(name: &FileName, page: &Page) {
-    let Some(path) = name.for_process(sys::process_id()) else {
-        return error!(
-            "MRLOCK_REPORT={name}: longer than a file name may be; the report is not written"
-        );
-    };
-    if let Err(error) = append(path.as_bytes(), page.as_bytes()) {
-        error!("MRLOCK_REPORT={name}: the report could not be written ({error})");
+fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
+    if let Err(failure) = file::append(name, b"", text, path) {
+        error!("MRLOCK_REPORT={name}: the report could not be written ({failure})");
     }
-}
-
-/// Appends `text` to the file with the NUL-terminated name `path`: several processes may share it. Follows no symbolic link,
-/// and does not wait for a FIFO's reader.
-fn append(path: &[u8], text: &[u8]) -> Result<(), Errno> {
-    let flags = libc::O_WRONLY
-        | libc::O_CREAT
-        | libc::O_APPEND
-        | libc::O_CLOEXEC
-        | libc::O_NOFOLLOW
-        | libc::O_NONBLOCK;
-    // SAFETY: the path is NUL-terminated.
-    let file = unsafe { syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644) };
-    if let Some(error) = Errno::of(file) {
-        return Err(error);
-    }
-    let written = sys::write(file as c_int, text);
-    // SAFETY: the descriptor is ours and open.
-    unsafe { syscall!(SYS_close, file) };
-    written
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use core::{
     fmt,
     mem::{self, MaybeUninit},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
-use libc::{RTLD_DEFAULT, RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, c_int};
+use libc::{Dl_info, RTLD_DEFAULT, RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, c_int};
 use log::debug;
 
 /// The address of a function to forward to.
@@ -188,6 +188,7 @@ impl<const N: usize> Resolver<N> {
     fn set(&self, targets: &Targets<N>, found: &[Option<Target>; N]) {
         for ((symbol, slot), found) in self.symbols.iter().zip(&targets.0).zip(found) {
             if let Some(target) = found {
+                note_libibverbs();
                 debug!("{symbol}: calls go to {}", Location(*target));
                 // Relaxed: as in `get`.
                 slot.store(target.as_ptr(), Ordering::Relaxed);
@@ -206,21 +207,31 @@ fn forget_failures() {
 /// Its soname. The loader knows a loaded library by this name, whatever its path.
 const LIBIBVERBS: &CStr = c"libibverbs.so.1";
 
-/// Whether this process has loaded the system's libibverbs.
-pub fn is_libibverbs_loaded() -> bool {
-    Module::loaded(LIBIBVERBS).is_some()
+/// Whether a libibverbs was noticed in this process.
+static NOTICED: AtomicBool = AtomicBool::new(false);
+
+/// Remembers that this process has a libibverbs.
+pub fn note_libibverbs() {
+    // Relaxed: nothing else depends on it. Read first: a store would take the cache line from the other processors.
+    if !NOTICED.load(Ordering::Relaxed) {
+        NOTICED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether this process was linked to a libibverbs or has used one. Does not ask the loader, which takes a lock.
+pub fn has_libibverbs() -> bool {
+    // Relaxed: see `note_libibverbs`.
+    NOTICED.load(Ordering::Relaxed)
 }
 
 /// Whether a call of this function, from a module in the same scope as ours, reaches our definition. Calls the loader.
 pub fn is_bound_to_us(symbol: &CStr) -> bool {
     // SAFETY: the name is NUL-terminated.
     let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
-    // SAFETY: as above.
-    let is_before_another = || !unsafe { libc::dlsym(RTLD_NEXT, symbol.as_ptr()) }.is_null();
     let ours = match describe(first) {
         // The main program. If it is not position-independent and takes the function's address, it has a stub of that name,
         // which jumps to the first real definition. That is ours, unless there is none after ours.
-        Some(module) if module.file.is_empty() => is_before_another(),
+        Some(module) if module.file.is_empty() => next(symbol).is_some(),
         Some(module) => Some(module.base) == our_base(),
         None => false,
     };
@@ -228,17 +239,65 @@ pub fn is_bound_to_us(symbol: &CStr) -> bool {
     ours
 }
 
+type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
+type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut c_void;
+
+/// The definition after ours that the loader would take, of whatever version.
+///
+/// For dlsym(), "next" is next after its caller. A preload library before ours may define dlsym() itself, as libraries that share
+/// a GPU do, and call libc's. Then that library is the caller, and the next definition is ours. So libc's dlsym() is called
+/// directly.
+pub fn next(symbol: &CStr) -> Option<Target> {
+    // SAFETY: the name is NUL-terminated.
+    let ask = |dlsym: Dlsym| NonNull::new(unsafe { dlsym(RTLD_NEXT, symbol.as_ptr()) });
+    let is_ours = |&target: &Target| base(target) == our_base();
+    match ask(libc::dlsym) {
+        Some(found) if is_ours(&found) => {
+            let original = find_version(RTLD_NEXT, c"dlsym", c"GLIBC_2.2.5")?;
+            // SAFETY: this version of dlsym() has this type.
+            let original = unsafe { mem::transmute::<Target, Dlsym>(original) };
+            ask(original).filter(|target| !is_ours(target))
+        }
+        found => found,
+    }
+}
+
+/// dlvsym(3), where the process has it: musl's loader knows no versions.
+fn find_version(handle: *mut c_void, symbol: &CStr, version: &CStr) -> Option<Target> {
+    // SAFETY: the name is NUL-terminated.
+    let dlvsym = NonNull::new(unsafe { libc::dlsym(RTLD_DEFAULT, c"dlvsym".as_ptr()) })?;
+    // SAFETY: the function of this name has this type.
+    let dlvsym = unsafe { mem::transmute::<Target, Dlvsym>(dlvsym) };
+    // SAFETY: the handle is open, or RTLD_NEXT; both strings are NUL-terminated.
+    NonNull::new(unsafe { dlvsym(handle, symbol.as_ptr(), version.as_ptr()) })
+}
+
+/// Lets `handler` run in each child of fork(), as pthread_atfork(3) does. glibc links that function into each program, and its
+/// libc.so.6 has only `__register_atfork`, which it calls. musl's libc has pthread_atfork() alone.
+pub fn run_after_fork(handler: extern "C" fn()) {
+    type Handler = Option<extern "C" fn()>;
+    // SAFETY: the name is NUL-terminated.
+    let find = |name: &CStr| NonNull::new(unsafe { libc::dlsym(RTLD_DEFAULT, name.as_ptr()) });
+    if let Some(function) = find(c"__register_atfork") {
+        type Function = unsafe extern "C" fn(Handler, Handler, Handler, *mut c_void) -> c_int;
+        // SAFETY: the function of this name has this type. NULL: the handler belongs to a library that is never unloaded.
+        unsafe {
+            mem::transmute::<Target, Function>(function)(None, None, Some(handler), ptr::null_mut())
+        };
+    } else if let Some(function) = find(c"pthread_atfork") {
+        type Function = unsafe extern "C" fn(Handler, Handler, Handler) -> c_int;
+        // SAFETY: the function of this name has this type.
+        unsafe { mem::transmute::<Target, Function>(function)(None, None, Some(handler)) };
+    }
+}
+
 /// The next definition after ours. Neither function of the loader is enough. Another library that replaces libibverbs may
 /// define the symbol without a version, which dlvsym() does not find. Of several versions in one module, dlsym() takes the
 /// oldest, before glibc 2.36.
 fn next_in_global_scope(symbol: Symbol) -> Option<Target> {
-    let (symbol, version) = (symbol.name.as_ptr(), symbol.version.as_ptr());
-    // SAFETY: the name is NUL-terminated.
-    let first = NonNull::new(unsafe { libc::dlsym(RTLD_NEXT, symbol) })?;
-    // SAFETY: both strings are NUL-terminated.
-    let ours = NonNull::new(unsafe { libc::dlvsym(RTLD_NEXT, symbol, version) });
-    let module = |target: Target| describe(target.as_ptr()).map(|module| module.base);
-    let found = ours.filter(|&ours| module(ours) == module(first));
+    let first = next(symbol.name)?;
+    let versioned = find_version(RTLD_NEXT, symbol.name, symbol.version);
+    let found = versioned.filter(|&versioned| base(versioned) == base(first));
     Some(keep_loaded(found.unwrap_or(first)))
 }
 
@@ -254,13 +313,11 @@ impl Module {
     /// The first definition in this module and its dependencies, unless that is our own. It may lack a version: a module with
     /// libibverbs built in may define the functions without versions.
     fn find(&self, symbol: Symbol) -> Option<Target> {
-        let (handle, name) = (self.0.as_ptr(), symbol.name.as_ptr());
-        // SAFETY: the handle is open; both strings are NUL-terminated.
-        let versioned =
-            NonNull::new(unsafe { libc::dlvsym(handle, name, symbol.version.as_ptr()) });
-        // SAFETY: as above.
-        let found = versioned.or_else(|| NonNull::new(unsafe { libc::dlsym(handle, name) }))?;
-        (describe(found.as_ptr())?.base != our_base()?).then_some(found)
+        let handle = self.0.as_ptr();
+        // SAFETY: the handle is open; the name is NUL-terminated.
+        let any = || NonNull::new(unsafe { libc::dlsym(handle, symbol.name.as_ptr()) });
+        let found = find_version(handle, symbol.name, symbol.version).or_else(any)?;
+        (base(found)? != our_base()?).then_some(found)
     }
 }
 
@@ -293,40 +350,45 @@ struct Description {
     file: &'static CStr,
 }
 
-/// `struct link_map` of `<link.h>`, as far as we read it.
-#[repr(C)]
-struct LinkMap {
-    base: usize,
-    name: *const c_char,
+/// Describes the module that contains `address`. Valid while the module is loaded: the caller knows that it is in use.
+fn describe(address: *const c_void) -> Option<Description> {
+    let Dl_info {
+        dli_fbase,
+        dli_fname,
+        ..
+    } = look_up(address)?;
+    // SAFETY: getauxval() has no preconditions.
+    let program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
+    let program = look_up(ptr::with_exposed_provenance(program));
+    let file = if program.is_some_and(|program| program.dli_fbase == dli_fbase) {
+        c""
+    } else {
+        // SAFETY: dladdr() has succeeded: this is NUL-terminated, and lives as long as the module.
+        unsafe { CStr::from_ptr(dli_fname) }
+    };
+    Some(Description {
+        base: dli_fbase as usize,
+        file,
+    })
 }
 
-unsafe extern "C" {
-    /// dladdr(3), with the module's `struct link_map` for `RTLD_DL_LINKMAP`.
-    safe fn dladdr1(
-        address: *const c_void,
-        info: &mut MaybeUninit<libc::Dl_info>,
-        extra: &mut *const LinkMap,
-        flags: c_int,
-    ) -> c_int;
+/// dladdr(3).
+fn look_up(address: *const c_void) -> Option<Dl_info> {
+    let mut info = MaybeUninit::uninit();
+    // SAFETY: `info` is valid for writing, and any address may be asked about.
+    let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
+    // SAFETY: dladdr() has succeeded, so it has written all of it.
+    found.then(|| unsafe { info.assume_init() })
 }
-const RTLD_DL_LINKMAP: c_int = 2;
+
+/// Where the module that contains `target` is loaded.
+fn base(target: Target) -> Option<usize> {
+    look_up(target.as_ptr()).map(|info| info.dli_fbase as usize)
+}
 
 /// Where we are loaded.
 fn our_base() -> Option<usize> {
-    describe(our_base as *const c_void).map(|module| module.base)
-}
-
-/// Describes the module that contains `address`. Valid while the module is loaded: the caller knows that it is in use.
-fn describe(address: *const c_void) -> Option<Description> {
-    let (mut info, mut module) = (MaybeUninit::uninit(), ptr::null());
-    if dladdr1(address, &mut info, &mut module, RTLD_DL_LINKMAP) == 0 {
-        return None;
-    }
-    // SAFETY: dladdr1() has succeeded, so this points to the loader's own record of the module.
-    let LinkMap { base, name } = unsafe { module.read() };
-    // SAFETY: NUL-terminated, and it lives as long as the module.
-    let file = unsafe { CStr::from_ptr(name) };
-    Some(Description { base, file })
+    look_up(our_base as *const c_void).map(|info| info.dli_fbase as usize)
 }
 
 /// For the log: the module that a function is in.

@@ -1,8 +1,9 @@
 //! The counting of calls, and snapshots of the counters for the program.
 
 use crate::{
-    config::{self, Report},
+    config::{self, Mode},
     lock::Admission,
+    observe,
     operation::{Counter, Operation},
 };
 use core::{
@@ -31,18 +32,23 @@ pub struct Snapshot {
     pub wait_ns: u64,
     /// The longest wait.
     pub longest_wait_ns: u64,
-    /// How long the lock was held, in nanoseconds. Measured if MRLOCK_REPORT is set, and from the first mrlock_stats() on.
+    /// How long the lock was held, in nanoseconds. Measured if MRLOCK_REPORT or MRLOCK_TRACE is set, and from the first
+    /// mrlock_stats() on.
     /// The time of a call between mrlock_lock() and mrlock_unlock() counts for "mrlock_lock" alone.
     pub inside_ns: u64,
     /// The longest time that the lock was held.
     pub longest_inside_ns: u64,
     /// The largest number of threads that were inside or waiting at the same moment: without mrlock, up to so many would
-    /// have been inside. The number is that of the whole process, for every entry point.
+    /// have been inside. With MRLOCK=observe, the largest number that were inside. The number is that of the whole process,
+    /// for every entry point.
     pub most_at_once: u64,
 }
 
 /// The largest number of threads that were inside or waiting at the same moment.
 static MOST_AT_ONCE: Counter = Counter::new();
+
+/// Where `most_at_once` is, for a reader from outside. While calls are observed, `observe::MOST_INSIDE` is its place.
+pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
 
 /// Calls that were let through because their memory is host memory.
 static LET_THROUGH: Counter = Counter::new();
@@ -54,7 +60,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 #[inline]
 pub fn is_timed() -> bool {
     // Relaxed: it publishes no other data.
-    !matches!(config::get().report, Report::Off) || ASKED.load(Ordering::Relaxed)
+    config::get().is_timed || ASKED.load(Ordering::Relaxed)
 }
 
 /// Counts one call. `admission` is what the lock returned: `None` if the thread held the lock already. The caller holds the
@@ -83,6 +89,17 @@ pub fn record(
     MOST_AT_ONCE.raise_to(at_once);
 }
 
+/// Counts one call that was observed, beside others.
+pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>) {
+    let counters = &operation.counters;
+    counters.calls.add_at_once(1);
+    counters.failures.add_at_once(failed.into());
+    if let Some(inside) = inside {
+        counters.inside.add_at_once(inside);
+        counters.longest_inside.raise_to(inside);
+    }
+}
+
 /// Adds to the time that the operation was inside. The caller holds the lock.
 #[inline]
 pub fn record_inside(operation: &Operation, inside: u64) {
@@ -100,9 +117,14 @@ pub fn let_through() -> u64 {
     LET_THROUGH.get()
 }
 
-/// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized.
+/// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized or observed.
+/// While calls are observed, those that wait for mrlock_lock() are not part of it.
 pub fn most_at_once() -> u64 {
-    MOST_AT_ONCE.get()
+    if config::get().mode == Mode::Observe {
+        observe::most_inside()
+    } else {
+        MOST_AT_ONCE.get()
+    }
 }
 
 /// The counters of all `operations`, or of one; `entry_point` is as in `mrlock_stats`.
@@ -146,7 +168,7 @@ impl Snapshot {
 /// Sets the counters of `operations` to zero: a forked child reports its own calls only.
 pub fn reset(operations: impl Iterator<Item = &'static Operation>) {
     // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
-    if most_at_once() == 0 && let_through() == 0 {
+    if MOST_AT_ONCE.get() == 0 && observe::most_inside() == 0 && let_through() == 0 {
         return;
     }
     MOST_AT_ONCE.set(0);

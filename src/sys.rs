@@ -3,7 +3,7 @@
 //! No system call here is a cancellation point, changes errno, or passes a function that another preloaded library may replace.
 
 use crate::x86_64::system_call;
-use core::{ffi::c_int, fmt, ptr};
+use core::{ffi::c_int, fmt, mem::MaybeUninit, ptr};
 
 /// `syscall!(NAME, argument, ...)`: the system call of that name; see `x86_64::system_call`.
 macro_rules! syscall {
@@ -32,10 +32,12 @@ pub unsafe fn raw(number: libc::c_long, given: &[usize]) -> isize {
 pub struct Errno(c_int);
 
 impl Errno {
+    /// "Resource temporarily unavailable".
+    pub const EAGAIN: Self = Self(libc::EAGAIN);
+    /// "Bad file descriptor".
+    pub const EBADF: Self = Self(libc::EBADF);
     /// "Bad address".
     pub const EFAULT: Self = Self(libc::EFAULT);
-    /// "Interrupted system call".
-    pub const EINTR: Self = Self(libc::EINTR);
     /// "No such process", nor thread.
     pub const ESRCH: Self = Self(libc::ESRCH);
     /// "Connection timed out": a sleep that ended by its deadline.
@@ -108,6 +110,24 @@ pub fn process_id() -> libc::pid_t {
     unsafe { syscall!(SYS_getpid) as libc::pid_t }
 }
 
+/// The name that the kernel has for this program: at most 15 bytes.
+pub fn program_name() -> ProgramName {
+    let mut name = [0u8; 16];
+    // SAFETY: PR_GET_NAME writes at most 16 bytes, the last of them NUL.
+    unsafe { syscall!(SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr()) };
+    ProgramName(name)
+}
+
+/// See `program_name`.
+pub struct ProgramName([u8; 16]);
+
+impl ProgramName {
+    /// Its bytes.
+    pub fn to_bytes(&self) -> &[u8] {
+        self.0.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// The id of the calling thread.
 pub fn thread_id() -> u64 {
     // SAFETY: no preconditions; it cannot fail.
@@ -165,6 +185,80 @@ pub fn without_signals(body: impl FnOnce()) {
     change_signal_mask(libc::SIG_SETMASK, before);
 }
 
+/// The device and the inode number of an open file: no two files have both in common.
+#[inline(never)]
+pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
+    status(descriptor).map(|file| [file.st_dev, file.st_ino])
+}
+
+fn status(descriptor: c_int) -> Result<libc::stat, Errno> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `status` is valid for writing.
+    let result = unsafe { syscall!(SYS_fstat, descriptor, status.as_mut_ptr()) };
+    if let Some(error) = Errno::of(result) {
+        return Err(error);
+    }
+    // SAFETY: fstat() has succeeded, so it has written all of it.
+    Ok(unsafe { status.assume_init() })
+}
+
+/// Whether this is an open file of the ordinary kind with nothing in it.
+pub fn is_empty_file(descriptor: c_int) -> bool {
+    status(descriptor)
+        .is_ok_and(|file| file.st_mode & libc::S_IFMT == libc::S_IFREG && file.st_size == 0)
+}
+
+/// The owner of the symbolic link with the NUL-terminated name `path`; `None` if there is no such link.
+pub fn owner_of_link(path: &[u8]) -> Option<libc::uid_t> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path is NUL-terminated, and `status` is valid for writing.
+    let result = unsafe {
+        syscall!(
+            SYS_newfstatat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            status.as_mut_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    };
+    if Errno::of(result).is_some() {
+        return None;
+    }
+    // SAFETY: as in `status`.
+    let status = unsafe { status.assume_init() };
+    (status.st_mode & libc::S_IFMT == libc::S_IFLNK).then_some(status.st_uid)
+}
+
+/// The user whose permissions this process has.
+pub fn effective_user() -> libc::uid_t {
+    // SAFETY: no preconditions; it cannot fail.
+    unsafe { syscall!(SYS_geteuid) as libc::uid_t }
+}
+
+/// Writes the path of the working directory to `buffer`, without a NUL. Returns its length; 0 if it has none, or a longer one.
+pub fn working_directory(buffer: &mut [u8]) -> usize {
+    // SAFETY: the buffer is valid for writing, and has this length.
+    let length = unsafe { syscall!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    // The length includes a NUL. The path of a directory that cannot be reached from the root begins with "(unreachable)".
+    match usize::try_from(length) {
+        Ok(length @ 2..) if buffer.first() == Some(&b'/') => length - 1,
+        _ => 0,
+    }
+}
+
+/// Whether `descriptor` would take some bytes at once: a page, if it is a pipe.
+pub fn can_write_now(descriptor: c_int) -> bool {
+    let mut poll = libc::pollfd {
+        fd: descriptor,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    let (one, at_once) = (1, 0);
+    // SAFETY: `poll` is valid for reading and writing.
+    let ready = unsafe { syscall!(SYS_poll, &raw mut poll, one, at_once) };
+    ready == 1 && poll.revents & libc::POLLOUT != 0
+}
+
 /// Writes `bytes` to `descriptor` in one piece. The error is that of write(2), or ENOSPC if only a part was written.
 ///
 /// The host gets no SIGPIPE if the pipe has no reader, and no SIGXFSZ if the file has reached its size limit.
@@ -210,17 +304,21 @@ pub const PAGE: usize = 4096;
 /// Whether the byte at `address` of this process can be read, without reading it through the pointer. The error says why
 /// the kernel did not answer: EPERM, say, under an old seccomp profile.
 pub fn is_readable(address: usize) -> Result<bool, Errno> {
-    let mut byte = 0u8;
+    copy(address, &mut [0])
+}
+
+/// Copies the bytes at `address` of this process, as `is_readable` would look; `Ok(false)` if they cannot be read.
+pub fn copy(address: usize, to: &mut [u8]) -> Result<bool, Errno> {
     let here = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
+        iov_base: to.as_mut_ptr().cast(),
+        iov_len: to.len(),
     };
     let there = libc::iovec {
         iov_base: core::ptr::without_provenance_mut(address),
-        iov_len: 1,
+        iov_len: to.len(),
     };
     let (one, flags) = (1, 0);
-    // SAFETY: `here` is valid for writing one byte; the kernel checks the address of the other.
+    // SAFETY: `here` is valid for writing; the kernel checks the address of the other.
     let copied = unsafe {
         syscall!(
             SYS_process_vm_readv,
@@ -233,7 +331,7 @@ pub fn is_readable(address: usize) -> Result<bool, Errno> {
         )
     };
     match Errno::of(copied) {
-        None => Ok(copied == 1),
+        None => Ok(usize::try_from(copied) == Ok(to.len())),
         Some(Errno::EFAULT) => Ok(false),
         Some(error) => Err(error),
     }

@@ -26,6 +26,12 @@ impl<const N: usize> Text<N> {
         text
     }
 
+    /// Removes all text.
+    pub fn clear(&mut self) {
+        self.length = 0;
+        self.complete = true;
+    }
+
     /// Adds one byte.
     pub fn push(&mut self, byte: u8) {
         match self.bytes.get_mut(self.length) {

@@ -14,10 +14,14 @@ pub struct Thread {
     pub calls: Cell<u32>,
     /// How many calls it is in that were let through, one within the other.
     pub let_through: Cell<u32>,
+    /// Whether it is in an observed call. All zero: it is not.
+    pub observed: Cell<bool>,
     /// How many sections it is in: how often it has called `mrlock_lock`, less how often `mrlock_unlock`.
     pub sections: Cell<u32>,
     /// When the outermost section began, in nanoseconds; 0 where the time is not measured.
     pub section_since: Cell<u64>,
+    /// How long it waited for that, in nanoseconds; 0 if it did not.
+    pub section_waited: Cell<u64>,
 }
 
 thread_variable!(this_thread, Thread);

@@ -1,4 +1,4 @@
-//! What is particular to x86_64 (System V ABI): exported symbols, weak references, a thread's own variables and the system
+//! What is particular to x86_64 (System V ABI): exported symbols, a thread's own variables and the system
 //! call instruction. A port to another architecture replaces this file.
 
 use core::arch::asm;

@@ -115,6 +115,7 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
         "mrlock_active@@MRLOCK_0.1",
         "mrlock_lock@@MRLOCK_0.1",
         "mrlock_stats@@MRLOCK_0.1",
+        "mrlock_status",
         "mrlock_unlock@@MRLOCK_0.1",
         "mrlock_version@@MRLOCK_0.1",
     ];
@@ -143,7 +144,7 @@ fn needs_libc_and_nothing_else() {
 #[test]
 fn what_make_dist_makes_needs_nothing_newer_than_glibc_2_17() {
     needs!("the glibc versions of `make dist`", machine::make_dist());
-    for file in ["lib/libmrlock.so.0", "bin/mrlock-run"] {
+    for file in ["lib/libmrlock.so.0", "bin/mrlock"] {
         let bytes = read(&dist().join(PACKAGE).join(file));
         let newest = needed_versions(&parse(&bytes)).into_iter().max();
         let newest = newest.expect("it needs some version of glibc");
@@ -178,11 +179,10 @@ fn is_hardened() {
     builds().iter().for_each(|bytes| hardened(&parse(bytes)));
 }
 
-/// Debian's compiler hardens by default; the compiler of `make dist` does not.
 #[test]
-fn the_packed_launcher_is_hardened() {
-    needs!("the launcher of `make dist`", machine::make_dist());
-    let bytes = read(&dist().join(PACKAGE).join("bin/mrlock-run"));
+fn the_packed_command_is_hardened() {
+    needs!("the command of `make dist`", machine::make_dist());
+    let bytes = read(&dist().join(PACKAGE).join("bin/mrlock"));
     let file = parse(&bytes);
     hardened(&file);
     assert_eq!(file.ehdr.e_type, abi::ET_DYN, "always at the same address");

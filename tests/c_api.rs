@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{client, compile, scratch};
-use std::{collections::BTreeSet, fs};
+use common::{Program, client, compile, scratch};
+use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt};
 
 /// `tests/clients/c_api.c` makes the checks, and prints those that fail.
 fn holds(how: &str, setting: (&str, &str)) {
@@ -30,11 +30,31 @@ holds! {
     a_forked_child_has_the_section_of_its_own_thread_and_no_other: "fork"
 }
 
+/// Python code that holds the lock needs the GIL to go on: a thread that waits for the lock must not keep the GIL.
+#[test]
+fn a_section_of_python_code() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/gil.py");
+    let run = |class: &str, seconds: &str| {
+        let python = Program::new("/usr/bin/python3").args([script, class, seconds]);
+        python.preloaded().run()
+    };
+    const SIGALRM: i32 = 14;
+    let keeps_it = run("PyDLL", "3");
+    assert!(
+        keeps_it.status.signal() == Some(SIGALRM) || keeps_it.status.code() == Some(128 + SIGALRM),
+        "it should hang: {keeps_it:#?}"
+    );
+    let releases_it = run("CDLL", "60").succeeded("with CDLL");
+    assert_eq!((&*releases_it.stdout, &*releases_it.stderr), ("done\n", ""));
+}
+
 /// `mrlock_lock` locks under every setting.
 #[test]
 fn a_section_excludes_others_with_mrlock_off() {
     // With MRLOCK=off, registrations do not take the lock; sections do.
     holds("sections", ("MRLOCK", "off"));
+    // Nor with MRLOCK=observe, where they are counted.
+    holds("sections", ("MRLOCK", "observe"));
 }
 
 /// A section serializes calls that no hook sees, too.

@@ -1,46 +1,75 @@
 #!/bin/sh
-# demo.sh LIBMRLOCK FIXTURES
+# demo.sh TARGET
 #
-# The same program twice, on a libibverbs in software that dies when two threads
-# register memory at once: alone, then with LIBMRLOCK preloaded. Exit status 0:
-# the first died of SIGSEGV and the second finished.
+# `mrlock stress` three times, on a libibverbs in software: alone, where it dies when two
+# threads register memory at once; observed, where the library counts and serializes nothing;
+# and serialized. Exit status 0: the first died of SIGSEGV, in the second several were inside
+# at once, and the third finished. Pictures of these two are left in TARGET.
 set -u
-library=$1
-fixtures=$2
+target=$1
 wrong=0
 
 ulimit -c 0 # the first run is expected to crash: no core file
 for name in LD_PRELOAD $(env | sed -n 's/^\(\(FAKE_IBV\|MRLOCK\)[A-Z_]*\)=.*/\1/p'); do
     unset "$name"
 done
-export LD_LIBRARY_PATH="$fixtures/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="$target/fixtures/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export FAKE_IBV_HOLD_US=1000
+PATH=$target/x86_64-unknown-linux-gnu/release:$PATH
+observed=$target/demo-observed serialized=$target/demo-serialized
+rm -f "$observed".* "$serialized".*
 
-# run STATUS MEANING [NAME=VALUE...]: run the program, hold its exit status against STATUS.
-run() {
-    wanted=$1 meaning=$2
-    shift 2
-    env "$@" "$fixtures/clients/stress"
-    status=$?
-    if [ "$status" -eq "$wanted" ]; then
-        echo "=> exit status $status, as it should: $meaning"
+# judge MEANING COMMAND...: whether the command says that all went well.
+judge() {
+    meaning=$1
+    shift
+    if "$@"; then
+        echo "=> as it should: $meaning"
     else
-        echo "=> exit status $status, WRONG: it should be $wanted"
+        echo "=> WRONG. It should be: $meaning"
         wrong=1
     fi
+}
+
+# show COMMAND...: say what is run, and run it.
+show() {
+    echo "\$ $*" | sed "s|$target/||g"
+    "$@"
 }
 
 echo
 echo "8 threads register memory on 4 devices, each thread on a device context of its own."
 echo "The verbs library is a fake one that stands for the kernel's race: two threads inside at once kill the process."
 echo
-echo "1. Alone: stress"
-run 139 "two were inside at once; killed by SIGSEGV"
+echo "1. Alone"
+show mrlock stress
+judge "two were inside at once; killed by SIGSEGV" [ $? -eq 139 ]
 echo
-echo "2. With mrlock: LD_PRELOAD=libmrlock.so MRLOCK_REPORT=stderr stress"
-run 0 "one inside at a time; finished" "LD_PRELOAD=$library" MRLOCK_REPORT=stderr
+echo "2. Observed: mrlock counts, and serializes nothing (here, the fake library counts too, and kills nothing)"
+export FAKE_IBV_RACE=count FAKE_IBV_WITNESS="$observed.witness"
+show mrlock run --observe --report="$observed.txt" --trace "$observed.json" mrlock stress --calls 4
+judge "finished" [ $? -eq 0 ]
+cat "$observed.txt"
+number=$(sed -n 's/^together peak //p' "$observed.witness")
+counted=$(sed -n 's/^Up to \([0-9]*\) threads were inside at once.*/\1/p' "$observed.txt")
+judge "several were inside at once: the fake library saw $number" [ "$number" -gt 1 ]
+# A thread is in mrlock a little longer than in the fake library.
+judge "mrlock saw no fewer: $counted" [ "$counted" -ge "$number" ]
+unset FAKE_IBV_RACE FAKE_IBV_WITNESS
+echo
+echo "3. Serialized"
+show mrlock run --report="$serialized.txt" --trace "$serialized.json" mrlock stress --calls 4
+judge "one inside at a time; finished" [ $? -eq 0 ]
+cat "$serialized.txt"
+echo
+echo "4. Pictures of 2 and 3"
+for run in "$observed" "$serialized"; do
+    show mrlock timeline "$run.json" -o "$run.svg"
+    judge "$run.svg" [ -s "$run.svg" ]
+done
 echo
 if [ "$wrong" -eq 0 ]; then
-    echo "demo: passed: it dies alone, it finishes with mrlock"
+    echo "demo: passed: it dies alone, overlaps when observed, and finishes with mrlock"
 else
     echo "demo: FAILED"
 fi

@@ -67,6 +67,30 @@ fn a_glibc_before_2_36() {
     program.preloaded().run().succeeded("with the library");
 }
 
+/// A preload library before ours that defines dlsym(): what is next after it is our own function.
+#[test]
+fn a_library_before_ours_that_wraps_dlsym() {
+    let wrapper = clients("wrapped_dlsym.so");
+    let mut both = wrapper.clone().into_os_string();
+    both.push(":");
+    both.push(library());
+    let linked = client("outcomes");
+    let loaded_later = client("plugin_host").arg(plugin()).counting();
+    for program in [client("ioctl_calls"), linked, loaded_later] {
+        let without = program.clone().env("LD_PRELOAD", &wrapper).run();
+        let without = without.succeeded("with the wrapper");
+        let with = program
+            .env("LD_PRELOAD", &both)
+            .run()
+            .succeeded("with both");
+        assert_eq!((with.stdout, with.stderr), (without.stdout, without.stderr));
+    }
+    let race = client("stress").env("LD_PRELOAD", &wrapper).run();
+    assert!(race.segfaulted(), "it should die of the race: {race:#?}");
+    let stress = client("stress").env("LD_PRELOAD", &both);
+    stress.run().succeeded("with both");
+}
+
 /// The dynamic linker looks in the global scope first, so the plugin never sees the copy that it is linked to.
 #[test]
 fn a_libibverbs_in_the_global_scope_comes_first() {

@@ -42,7 +42,121 @@ fn gpu_memory_is_serialized() {
     assert_eq!(with.stdout, without.stdout);
 }
 
-/// Behind mrlock stands a library whose free and whose registration take a millisecond, and which sees whether they meet.
+/// The real library's request to the kernel is part of a call, also where it carries a handle only.
+#[test]
+fn a_call_that_is_let_through_is_let_through_on_its_way_into_the_kernel() {
+    let program = stress(&["-t", "4"]).env("FAKE_IBV_IOCTL", "1");
+    let report = |memory| {
+        let program = program.preloaded().env("MRLOCK_REPORT", "stderr");
+        let program = program.env("MRLOCK_MEMORY", memory);
+        program.run().succeeded(memory).stderr
+    };
+    // The same requests, where no verbs hook is before them.
+    let requests = program.preloaded().env("MRLOCK_HOOKS", "ioctl");
+    let requests = requests.env("MRLOCK_REPORT", "stderr").run().stderr;
+    for name in ["uverbs:REG_MR", "uverbs:DEREG_MR"] {
+        assert!(requests.contains(name), "{requests}");
+        assert!(!report("any").contains(name));
+    }
+    let through = report("device");
+    assert!(through.contains("No call was serialized."), "{through}");
+    // Four threads with 20 calls each, of which every fourth also re-registers, and 20 deregistrations.
+    let calls = 4 * (20 + 5 + 20);
+    let line = format!("{calls} calls on host memory were let through.");
+    assert!(through.contains(&line), "{through}");
+}
+
+/// The first page and the last page decide. A region of which nothing can be learned is serialized.
+#[test]
+fn the_settings_decide_which_memory_takes_the_lock() {
+    let counts = |memory| {
+        let program = client("which_memory").preloaded();
+        let outcome = program.env("MRLOCK_MEMORY", memory).run();
+        let lines = outcome.succeeded(memory).stdout;
+        lines.lines().map(String::from).collect::<Vec<_>>()
+    };
+    let any = [
+        "host memory: 2 of 2",
+        "one byte of it: 2 of 2",
+        "GPU memory: 2 of 2",
+        "one byte of it: 2 of 2",
+        "host, GPU: 2 of 2",
+        "GPU, host: 2 of 2",
+        "host, GPU, host: 2 of 2",
+        "from host to host: 1 of 1",
+        "from host to GPU: 1 of 1",
+        "from GPU to host: 1 of 1",
+        "no length: 1 of 1",
+        "beyond the last address: 1 of 1",
+        "implicit on-demand: 2 of 2",
+    ];
+    assert_eq!(counts("any"), any);
+    let mut device = any;
+    device[0] = "host memory: 0 of 2";
+    device[1] = "one byte of it: 0 of 2";
+    device[6] = "host, GPU, host: 0 of 2";
+    device[7] = "from host to host: 0 of 1";
+    assert_eq!(counts("device"), device);
+}
+
+/// The calls that race in nvidia-peermem. There the fake libibverbs kills the process, and only there.
+#[test]
+fn each_pair_of_calls_that_kills_a_process_is_harmless_with_the_library() {
+    let pair = |calls: &[&str]| {
+        let driver = fixtures().join("clients/fake_driver.so");
+        let program = client("pairs").env("LD_PRELOAD", driver);
+        let program = program.env("FAKE_IBV_RACE", "device");
+        let program = program.env("FAKE_IBV_HOLD_US", "1000");
+        calls
+            .iter()
+            .fold(program, |program, argument| program.arg(argument))
+    };
+    let calls = |name| match name {
+        "reg" => "ibv_reg_mr",
+        "dereg" => "ibv_dereg_mr",
+        _ => "fake_gpu_free",
+    };
+    for [first, second] in [
+        ["reg", "reg"],
+        ["reg", "dereg"],
+        ["dereg", "dereg"],
+        ["reg", "free"],
+        ["dereg", "free"],
+    ] {
+        let program = pair(&[first, second]);
+        let without = program.run();
+        assert!(without.segfaulted(), "{first}, {second}: {without:#?}");
+        let (came_in, was_inside) = without
+            .stderr
+            .split_once(" came in while ")
+            .unwrap_or_else(|| panic!("{first}, {second}: not of the race: {without:#?}"));
+        let [a, b] = [first, second].map(calls);
+        assert!(
+            came_in.contains(a) && was_inside.contains(b)
+                || came_in.contains(b) && was_inside.contains(a),
+            "{first}, {second}: {without:#?}"
+        );
+
+        // By default, all but frees; with the settings for GPUs, frees too.
+        let default = program.preloaded();
+        if second == "free" {
+            let died = default.run();
+            assert!(died.segfaulted(), "{first}, {second}: {died:#?}");
+        } else {
+            default.run().succeeded("by default");
+        }
+        let gpu = on_device_memory(&program).env("MRLOCK_CALLS", "reg,dereg,free");
+        let with = gpu.run().succeeded("with the settings for GPUs");
+        assert_eq!(with.stderr, "");
+
+        pair(&[first, second, "host"])
+            .run()
+            .succeeded("host memory");
+    }
+    pair(&["free", "free"]).run().succeeded("frees alone");
+}
+
+/// Preloads, behind mrlock, a library whose free and whose registration take a millisecond. It says whether they met.
 fn frees(setting: Option<&str>, arguments: &[&str]) -> Outcome {
     let driver = fixtures().join("clients/slow_free.so");
     let driver = driver.to_str().expect("a name");

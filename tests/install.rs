@@ -3,13 +3,13 @@
 mod common;
 
 use common::{
-    PACKAGE, Program, build, client, fixtures, install, library, listed, machine, make, scratch,
-    unpacked,
+    PACKAGE, Program, TRIPLE, build, client, fixtures, install, library, listed, machine, make,
+    scratch, target_dir, unpacked,
 };
 use std::{
     collections::BTreeSet,
     env, fs,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     time::UNIX_EPOCH,
@@ -33,15 +33,25 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     };
     run("install");
     let expected = [
-        "usr/bin/mrlock-run 755".into(),
+        "usr/bin/mrlock -> ../lib/arch/mrlock/mrlock".into(),
+        "usr/bin/mrlock-run -> mrlock".into(),
         "usr/include/mrlock.h 644".into(),
         "usr/lib/arch/cmake/mrlock/mrlock-config-version.cmake 644".into(),
         "usr/lib/arch/cmake/mrlock/mrlock-config.cmake 644".into(),
+        "usr/lib/arch/mrlock/mrlock 755".into(),
         format!("usr/lib/arch/libmrlock.so.{VERSION} 755"),
         format!("usr/lib/arch/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
         "usr/lib/arch/libmrlock.so -> libmrlock.so.0".into(),
         "usr/lib/arch/pkgconfig/mrlock.pc 644".into(),
+        "usr/share/bash-completion/completions/mrlock 644".into(),
+        "usr/share/fish/vendor_completions.d/mrlock.fish 644".into(),
+        "usr/share/zsh/site-functions/_mrlock 644".into(),
+        "usr/share/man/man1/mrlock.1 644".into(),
+        "usr/share/man/man1/mrlock-doctor.1 644".into(),
         "usr/share/man/man1/mrlock-run.1 644".into(),
+        "usr/share/man/man1/mrlock-status.1 644".into(),
+        "usr/share/man/man1/mrlock-stress.1 644".into(),
+        "usr/share/man/man1/mrlock-timeline.1 644".into(),
         "usr/share/man/man7/mrlock.7 644".into(),
     ];
     assert_eq!(listed(&destination, false), expected.clone().into());
@@ -88,6 +98,56 @@ fn what_is_installed_is_up_to_date() {
     let mut make = make(["CARGO=true"]);
     build(make.arg(format!("LIBRARY={}", library.display())));
     assert!(!builds(&[]));
+}
+
+/// The command and its pages, likewise. (`-W FILE`: as if FILE were newer than everything.)
+#[test]
+fn the_command_that_is_installed_is_up_to_date() {
+    build(&mut make([]));
+    let builds = |source: &str| {
+        let output = make(["install", "--dry-run", "-W", source]).output();
+        let output = String::from_utf8(output.expect("make").stdout).expect("text");
+        ["--bin mrlock", "--example pages"].map(|part| output.contains(part))
+    };
+    for (source, expected) in [
+        ("README.md", [false, false]),
+        ("cli/src/run/library.rs", [true, false]),
+        ("cli/src/arguments.rs", [true, true]),
+        ("cli/examples/run.txt", [false, true]),
+        ("Cargo.lock", [true, true]),
+    ] {
+        assert_eq!(builds(source), expected, "{source}");
+    }
+}
+
+/// A user's setting of cargo: it must not put what is built where make does not look.
+#[test]
+fn a_target_that_the_user_has_set() {
+    let directory = scratch("target");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let (cargo, seen) = (directory.join("cargo"), directory.join("seen"));
+    let script = format!("#!/bin/sh\necho \"$@\" >>{}\n", seen.display());
+    fs::write(&cargo, script).expect("a scratch file");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("ours to set");
+    let mut make = make(["release"]);
+    for (variable, name) in [
+        ("CARGO", "cargo"),
+        ("LIBRARY", "library"),
+        ("COMMAND", "command"),
+        ("PAGES", "pages"),
+    ] {
+        make.arg(format!("{variable}={}", directory.join(name).display()));
+    }
+    build(&mut make);
+    let seen = fs::read_to_string(seen).expect("what cargo was run for");
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(
+        lines.len(),
+        3,
+        "the library, the command and its pages: {seen}"
+    );
+    let target = format!("--target {TRIPLE} --target-dir {}", target_dir().display());
+    assert!(lines.iter().all(|line| line.contains(&target)), "{seen}");
 }
 
 /// A process has the file mapped: it may be replaced, but not written to.
@@ -348,9 +408,15 @@ fn the_manual_pages_are_well_formed() {
         "the check of the manual pages",
         machine::program("mandoc", "mandoc")
     );
-    let pages = ["packaging/mrlock.7", "packaging/mrlock-run.1"];
     let mut mandoc = Command::new("mandoc");
-    build(mandoc.args(["-Tlint", "-Wwarning"]).args(pages));
+    build(mandoc.args(["-Tlint", "-Wwarning", "packaging/mrlock.7"]));
+    // The generated ones have more line breaks than mandoc would have.
+    let prefix = scratch("prefix");
+    install(&prefix);
+    let pages = fs::read_dir(prefix.join("share/man/man1")).expect("the manual pages");
+    let pages = pages.map(|page| page.expect("a page").path());
+    let mut mandoc = Command::new("mandoc");
+    build(mandoc.args(["-Tlint", "-Werror"]).args(pages));
 }
 
 /// README and mrlock(7) list the same settings, with the same values and defaults.
@@ -374,6 +440,6 @@ fn the_manual_page_has_the_settings_of_the_readme() {
         }
         settings += 1;
     }
-    assert_eq!(settings, 7);
+    assert_eq!(settings, 8);
     assert_eq!(manual.matches(".It Ev ").count(), settings);
 }

@@ -41,36 +41,106 @@ fn an_unrelated_call_gets_what_it_got_with_the_hook_or_everything_off() {
 #[test]
 fn a_uverbs_request_gets_the_kernels_answer() {
     let outcome = same_with_and_without(&client("uverbs_commands")).succeeded("uverbs_commands");
-    assert_eq!(outcome.stdout.matches(": -1, errno 25\n").count(), 15);
+    assert_eq!(outcome.stdout.matches(": -1, errno 25\n").count(), 17);
+}
+
+/// The rows of the report on requests: name, calls, how many of them failed, and how many waited.
+fn rows(report: &str) -> Vec<Vec<&str>> {
+    let rows = report
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words.first().is_some_and(|name| name.contains(':')))
+        .filter(|words| words[0] != "mrlock");
+    rows.map(|mut words| {
+        words.truncate(4);
+        words
+    })
+    .collect()
 }
 
 /// The client takes the numbers of the requests from the kernel's headers.
 #[test]
 fn the_uverbs_requests_that_pin_or_unpin_are_known_and_no_others() {
-    let program = client("uverbs_commands")
-        .preloaded()
+    for memory in ["any", "device"] {
+        let program = client("uverbs_commands")
+            .preloaded()
+            .env("MRLOCK_MEMORY", memory)
+            .env("MRLOCK_REPORT", "stderr");
+        let outcome = program.run().succeeded("uverbs_commands");
+        // Each was called once (the first also with bits that the kernel ignores), failed, and did not wait. With
+        // MRLOCK_MEMORY=device, too: none says what memory it is applied to.
+        let expected = [
+            ("uverbs:REG_MR", "2"),
+            ("uverbs:REREG_MR", "1"),
+            ("uverbs:DEREG_MR", "1"),
+            ("uverbs:MR_DESTROY", "1"),
+            ("uverbs:MR_REG", "1"),
+            ("mlx5:UMEM_REG", "1"),
+            ("mlx5:UMEM_DEREG", "1"),
+            ("erdma:UMEM_REG", "1"),
+            ("erdma:UMEM_DEREG", "1"),
+        ];
+        let expected = expected.map(|(name, calls)| vec![name, calls, calls, "0"]);
+        assert_eq!(rows(&outcome.stderr), expected, "{outcome:#?}");
+    }
+}
+
+/// The client says what regions it asks for, and the log which of them are serialized.
+#[test]
+fn the_memory_that_a_uverbs_request_names_decides() {
+    let run = |kind, memory| {
+        let program = client("uverbs_commands").arg(kind).preloaded();
+        let program = program
+            .env("MRLOCK_MEMORY", memory)
+            .env("MRLOCK_LOG", "trace");
+        program.run().succeeded(kind)
+    };
+    for (kind, memory, requests, are_serialized) in [
+        ("host", "any", 3, true),
+        ("host", "device", 3, false),
+        ("gpu", "any", 3, true),
+        ("gpu", "device", 3, true),
+        ("dma-buf", "any", 2, false),
+        ("dma-buf", "device", 2, false),
+    ] {
+        let outcome = run(kind, memory);
+        let regions: Vec<_> = outcome.stdout.lines().collect();
+        assert_eq!(regions.len(), requests, "{outcome:#?}");
+        for region in regions {
+            assert_eq!(
+                outcome.stderr.contains(&format!("{region}: failed")),
+                are_serialized,
+                "{region}, {memory}: {outcome:#?}"
+            );
+        }
+        let serialized = outcome.stderr.matches(": failed, waited").count();
+        let expected = if are_serialized { requests } else { 0 };
+        assert_eq!(serialized, expected, "{kind}, {memory}: {outcome:#?}");
+    }
+}
+
+/// Its memory is unknown: it is host memory, but it is serialized.
+#[test]
+fn a_request_of_which_the_memory_cannot_be_read_is_serialized() {
+    let program = client("uverbs_commands").arg("unreadable").preloaded();
+    let program = program
+        .env("MRLOCK_MEMORY", "device")
         .env("MRLOCK_REPORT", "stderr");
     let outcome = program.run().succeeded("uverbs_commands");
-    let mut rows: Vec<_> = outcome
-        .stderr
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| words.first().is_some_and(|name| name.contains(':')))
-        .filter(|words| words[0] != "mrlock")
+    let rows: Vec<_> = rows(&outcome.stderr)
+        .into_iter()
+        .map(|words| words[..2].to_vec())
         .collect();
-    rows.iter_mut().for_each(|words| words.truncate(4));
-    // Each was called once (the first also with bits that the kernel ignores), failed, and did not wait.
-    let expected = [
-        ("uverbs:REG_MR", "2"),
-        ("uverbs:REREG_MR", "1"),
-        ("uverbs:DEREG_MR", "1"),
-        ("uverbs:MR_DESTROY", "1"),
-        ("uverbs:MR_REG", "1"),
-        ("mlx5:UMEM_REG", "1"),
-        ("mlx5:UMEM_DEREG", "1"),
-    ];
-    let expected = expected.map(|(name, calls)| vec![name, calls, calls, "0"]);
-    assert_eq!(rows, expected, "{outcome:#?}");
+    for row in [
+        ["uverbs:REG_MR", "2"],
+        ["uverbs:MR_REG", "1"],
+        ["mlx5:UMEM_REG", "1"],
+    ] {
+        assert!(
+            rows.iter().any(|found| found[..] == row),
+            "no {row:?}: {outcome:#?}"
+        );
+    }
 }
 
 #[test]
@@ -92,7 +162,7 @@ fn another_library_that_interposes_ioctl_is_still_reached() {
     let outcome = same_with_and_without(&before_another_library("uverbs_commands"))
         .succeeded("uverbs_commands");
     assert!(
-        outcome.stdout.contains("other ioctl: 15 calls"),
+        outcome.stdout.contains("other ioctl: 17 calls"),
         "{outcome:#?}"
     );
     let late = before_another_library("ioctl_calls").arg("late");

@@ -1,4 +1,4 @@
-//! `mrlock-run`: the command runs with the library and is otherwise what it would have been, or is not run at all.
+//! `mrlock run`, also by its name `mrlock-run`: the command runs with the library and is otherwise what it would have been, or is not run at all.
 
 mod common;
 
@@ -60,11 +60,13 @@ fn it_finds_the_library_from_the_unpacked_package() {
 
 #[test]
 fn it_finds_the_library_through_links_and_path() {
-    let link = scratch("link");
+    let directory = scratch("links");
+    fs::create_dir_all(directory.join("more")).expect("a scratch directory");
+    let link = directory.join("mrlock-run");
     symlink(tree().join("bin/mrlock-run"), &link).expect("a symbolic link");
     stress(&link).run().succeeded("a link");
-    let link_to_link = scratch("link");
-    symlink(link.file_name().expect("a name"), &link_to_link).expect("a symbolic link");
+    let link_to_link = directory.join("more/mrlock-run");
+    symlink("../mrlock-run", &link_to_link).expect("a symbolic link");
     stress(&link_to_link).run().succeeded("a relative link");
     let path = tree().join("bin").into_os_string();
     let by_path = stress("mrlock-run").env("PATH", path);
@@ -150,6 +152,48 @@ fn what_is_preloaded_already_stays_behind_ours() {
     assert_eq!(shown, expected);
 }
 
+/// A sanitizer's runtime ends the process unless it is the first library.
+#[test]
+fn a_sanitizers_runtime_stays_in_front() {
+    let other = fixtures().join("clients/other_reg_mr.so");
+    let (library, other) = (library(), other.display());
+    let library = library.display();
+    // The loader passes over a file that is not there.
+    for (list, expected) in [
+        (
+            "/no/libasan.so.8".into(),
+            format!("/no/libasan.so.8:{library}"),
+        ),
+        (
+            format!("/no/libtsan.so.2:{other}"),
+            format!("/no/libtsan.so.2:{library}:{other}"),
+        ),
+        (
+            format!("{other} libtsan.so"),
+            format!("{other} libtsan.so:{library}"),
+        ),
+    ] {
+        let show = launcher().args(["sh", "-c", "echo $LD_PRELOAD"]);
+        let shown = show.env("LD_PRELOAD", list).run().succeeded("sh").stdout;
+        assert_eq!(shown, expected + "\n");
+    }
+
+    let runtime = Command::new("cc")
+        .arg("-print-file-name=libasan.so")
+        .output();
+    let runtime = String::from_utf8(runtime.expect("cc").stdout).expect("a name");
+    let runtime = fs::canonicalize(runtime.trim()).expect("gcc's AddressSanitizer");
+    let command = compiled(&["-fsanitize=address"]);
+    let both = format!("{library}:{}", runtime.display());
+    let by_hand = Program::new(&command).env("LD_PRELOAD", both).run();
+    assert!(
+        by_hand.stderr.contains("does not come first"),
+        "{by_hand:#?}"
+    );
+    let by_us = launcher().arg(command).env("LD_PRELOAD", runtime);
+    by_us.run().succeeded("behind AddressSanitizer");
+}
+
 #[test]
 fn the_exit_status_is_the_commands_own() {
     for script in ["exit 37", "exit 125", "kill -TERM $$", "kill -KILL $$"] {
@@ -170,11 +214,15 @@ fn each_option_sets_a_variable() {
         "--log=error",
         "--warn-after",
         "7",
+        "--memory=device",
+        "--observe",
+        "--trace=/tmp/trace",
     ];
     let program = launcher()
         .args(options)
         .args(["sh", "-c", "env | grep ^MRLOCK | sort"]);
-    let expected = "MRLOCK_CALLS=reg\nMRLOCK_HOOKS=verbs\nMRLOCK_LOG=error\nMRLOCK_REPORT=stderr\nMRLOCK_WARN_AFTER=7\n";
+    let expected = "MRLOCK=observe\nMRLOCK_CALLS=reg\nMRLOCK_HOOKS=verbs\nMRLOCK_LOG=error\nMRLOCK_MEMORY=device\n\
+        MRLOCK_REPORT=stderr\nMRLOCK_TRACE=/tmp/trace\nMRLOCK_WARN_AFTER=7\n";
     let outcome = program.env("MRLOCK_CALLS", "dereg").run();
     assert_eq!(outcome.succeeded("env").stdout, expected);
 
@@ -186,6 +234,70 @@ fn each_option_sets_a_variable() {
     program.libibverbs("lib").run().succeeded("stress");
     let report = fs::read_to_string(report).expect("a report");
     assert!(report.contains("Up to 8 threads"), "{report}");
+}
+
+/// `--gpu` sets two variables, and a more particular option has the last word.
+#[test]
+fn an_option_for_gpu_memory() {
+    for (options, expected) in [
+        (
+            &["--gpu"][..],
+            "MRLOCK_CALLS=reg,dereg,free\nMRLOCK_MEMORY=device\n",
+        ),
+        (
+            &["--gpu", "--calls=reg"],
+            "MRLOCK_CALLS=reg\nMRLOCK_MEMORY=device\n",
+        ),
+        (
+            &["--memory=any", "--gpu"],
+            "MRLOCK_CALLS=reg,dereg,free\nMRLOCK_MEMORY=any\n",
+        ),
+    ] {
+        let program = options.iter().fold(launcher(), Program::arg);
+        let program = program.args(["sh", "-c", "env | grep ^MRLOCK | sort"]);
+        assert_eq!(program.run().succeeded("env").stdout, expected);
+    }
+}
+
+/// The command may change its directory. The words that are no file names stay what they are.
+#[test]
+fn file_names_are_made_absolute() {
+    let here = std::env::current_dir().expect("a directory");
+    let here = here.display();
+    for (option, expected) in [
+        ("--report=a/b", format!("MRLOCK_REPORT={here}/a/b\n")),
+        (
+            "--report=./stderr",
+            format!("MRLOCK_REPORT={here}/stderr\n"),
+        ),
+        ("--report=off", "MRLOCK_REPORT=off\n".into()),
+        ("--trace=t-%p", format!("MRLOCK_TRACE={here}/t-%p\n")),
+    ] {
+        let program = launcher()
+            .arg(option)
+            .args(["sh", "-c", "env | grep ^MRLOCK"]);
+        assert_eq!(program.run().succeeded("env").stdout, expected);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_understood() {
+    for (option, why) in [
+        ("--calls=reg,derge", "'derge'"),
+        ("--memory=gpu", "any, device"),
+        ("--hooks=verbs;ioctl", "verbs, ioctl"),
+        ("--log=loud", "off, error, warn, info, debug, trace"),
+        ("--warn-after=30s", "'30s'"),
+        ("--report", "--nonsense"),
+    ] {
+        let program = launcher().arg(option);
+        let program = if why == "--nonsense" {
+            program.arg(why)
+        } else {
+            program
+        };
+        is_refused(program.arg("true").run(), 125, why);
+    }
 }
 
 /// The launcher loads the library, and so does the command; only the one in the command writes messages.
@@ -210,16 +322,22 @@ fn it_explains_itself() {
     let expected = concat!("mrlock-run ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(version.stdout, expected);
     let help = launcher().arg("--help").run().succeeded("--help").stdout;
-    let manual = fs::read_to_string("packaging/mrlock-run.1").expect("the manual page");
+    let by_other_name = Program::new(tree().join("bin/mrlock")).args(["run", "--help"]);
+    assert_eq!(by_other_name.run().succeeded("--help").stdout, help);
+    assert!(help.lines().count() <= 24, "it fits a screen: {help}");
+    assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    let manual = fs::read_to_string(tree().join("share/man/man1/mrlock-run.1"));
+    let manual = manual.expect("the manual page");
     let options = help
         .split_whitespace()
         .filter_map(|word| word.strip_prefix("--"));
     let options: Vec<_> = options
         .map(|option| option.split(['[', ',']).next().expect("a part"))
         .collect();
-    assert_eq!(options.len(), 8, "{help}");
+    assert_eq!(options.len(), 11, "{help}");
     for option in options {
-        assert!(manual.contains(&format!("Fl -{option}")), "{option}");
+        let option = option.replace('-', "\\-");
+        assert!(manual.contains(&format!("\\-\\-{option}")), "{option}");
     }
     is_refused(launcher().run(), 125, "no COMMAND");
     is_refused(
@@ -237,7 +355,7 @@ fn is_refused(outcome: Outcome, status: i32, why: &str) {
     let [line] = lines[..] else {
         panic!("one line was expected: {outcome:#?}")
     };
-    assert!(line.starts_with("mrlock-run: "), "{line}");
+    assert!(line.starts_with("mrlock: "), "{line}");
     assert!(line.contains(why), "no {why:?} in {line:?}");
 }
 
@@ -321,7 +439,7 @@ fn runs_with_a_warning(command: [&PathBuf; 2]) {
     let [line] = lines[..] else {
         panic!("one line was expected: {outcome:#?}")
     };
-    assert!(line.starts_with("mrlock-run: warning: "), "{line}");
+    assert!(line.starts_with("mrlock: warning: "), "{line}");
     assert!(line.contains("statically linked"), "{line}");
 }
 
@@ -378,6 +496,66 @@ fn a_command_that_calls_glibcs_loader_by_another_name() {
     }
 }
 
+/// A program with a libc of its own, which is older than what the library needs, and with the loader that belongs to it. Here
+/// it is the machine's libc, whose versions have other names from the newest that the library needs on.
+#[test]
+fn a_command_with_an_older_libc() {
+    let bundle = scratch("bundle");
+    fs::create_dir(&bundle).expect("a scratch directory");
+    let loader = bundle.join("ld-linux-x86-64.so.2");
+    fs::copy("/lib64/ld-linux-x86-64.so.2", &loader).expect("a copy of the loader");
+    let source = "__attribute__((force_align_arg_pointer)) void _start(void) { extern void _exit(int); _exit(0); }";
+    let command = bundle.join("command");
+    let mut cc = c_compiler(source);
+    cc.args(["-nostartfiles", "-Wl,--disable-new-dtags"]);
+    cc.arg(format!("-Wl,--dynamic-linker={}", loader.display()));
+    build(
+        cc.arg(format!("-Wl,-rpath,{}", bundle.display()))
+            .arg("-o")
+            .arg(&command),
+    );
+    runs_with_the_library(launcher(), &command);
+
+    let libc = "/lib/x86_64-linux-gnu/libc.so.6";
+    let mut bytes = fs::read(libc).expect("Debian's libc");
+    let newest = newest_version_of_glibc_needed_by(&library());
+    let places = bytes.windows(newest.len()).enumerate();
+    let places: Vec<_> = places
+        .filter(|(_, window)| *window == newest.as_bytes())
+        .map(|(place, _)| place)
+        .collect();
+    places.iter().for_each(|&place| bytes[place] = b'X');
+    fs::write(bundle.join("libc.so.6"), bytes).expect("a scratch file");
+
+    Program::new(&command)
+        .run()
+        .succeeded("without the library");
+    let by_hand = Program::new(&command).env("LD_PRELOAD", library()).run();
+    assert!(!by_hand.status.success(), "{by_hand:#?}");
+    is_refused(
+        launcher().arg(&command).run(),
+        125,
+        newest.trim_end_matches('\0'),
+    );
+}
+
+/// With the NUL that ends it.
+fn newest_version_of_glibc_needed_by(library: &Path) -> String {
+    let mut readelf = Command::new("readelf");
+    let output = readelf.args(["--version-info"]).arg(library).output();
+    let output = String::from_utf8(output.expect("readelf").stdout).expect("text");
+    let versions = output
+        .split_whitespace()
+        .filter(|word| word.starts_with("GLIBC_2."));
+    let minor = |version: &&str| {
+        version
+            .split('.')
+            .nth(1)
+            .and_then(|minor| minor.parse::<u32>().ok())
+    };
+    format!("{}\0", versions.max_by_key(minor).expect("a version"))
+}
+
 /// The launcher itself prints nothing. Not every command knows `--version`.
 fn runs_with_the_library(launcher: Program, command: &Path) {
     let outcome = launcher
@@ -386,7 +564,7 @@ fn runs_with_the_library(launcher: Program, command: &Path) {
         .arg("--version");
     let outcome = outcome.run();
     assert!(outcome.stderr.contains("info: loaded"), "{outcome:#?}");
-    assert!(!outcome.stderr.contains("mrlock-run:"), "{outcome:#?}");
+    assert!(!outcome.stderr.contains("mrlock:"), "{outcome:#?}");
 }
 
 /// Commands for which the loader ignores LD_PRELOAD, and commands for which it does not.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Program, client, fixtures, machine, same_with_and_without, scratch};
+use common::{Program, client, compile, fixtures, machine, same_with_and_without, scratch};
 use std::{fs, os::unix::fs::PermissionsExt};
 
 /// Runs a shell script in an empty directory, without and with the library. The script tests `program`, which is in the
@@ -114,6 +114,30 @@ fn a_rust_program() {
 fn a_program_that_makes_its_system_calls_itself() {
     let outcome = same_with_and_without(&client("raw_syscalls")).succeeded("raw_syscalls");
     assert_eq!(outcome.stdout, "raw_syscalls: 0, 5 bytes; libc: 0\n");
+}
+
+/// musl's loader fails where a symbol of a preloaded library is missing, and has fewer of them than glibc's.
+#[test]
+fn a_musl_program() {
+    needs!(
+        "a musl program",
+        machine::program("musl-gcc", "musl-tools"),
+        machine::file("/lib/ld-musl-x86_64.so.1", "musl")
+    );
+    for source in ["threads_and_children.c", "spawn.c"] {
+        let source = format!("tests/clients/{source}");
+        let program = compile("musl-gcc", &["-std=gnu11"], &["-pthread", &source]);
+        let outcome = same_with_and_without(&program);
+        assert_ne!(outcome.stdout, "");
+        let reported = same_with_and_without(&program.clone().env("MRLOCK_REPORT", "stderr"));
+        assert_eq!(reported, outcome);
+        let logged = program.preloaded().env("MRLOCK_LOG", "info").run();
+        assert!(logged.stderr.contains("info: loaded"), "{logged:#?}");
+        assert_eq!(
+            (logged.status, logged.stdout),
+            (outcome.status, outcome.stdout)
+        );
+    }
 }
 
 /// Without a loader, there is no preloading.

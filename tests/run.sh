@@ -17,9 +17,10 @@ check() {
 check tests/vm/prepare
 check tests/vm/prepare-programs
 check cargo fmt --check
-check cargo clippy --quiet --all-targets -- --deny warnings
+check cargo clippy --quiet --workspace --all-targets -- --deny warnings
 check make --silent demo
 check cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir "$(dirname "$log")/loom"
+check tests/fuzz/run 100000
 
 {
     cargo test --no-fail-fast 2>&1
@@ -34,9 +35,10 @@ fi
 
 # The same tests with the library of `make dist`.
 check make --silent dist
-check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test c_api \
-    --test forwarding --test ioctl_hook --test linked --test ordinary_programs --test serialization --test settings \
-    --test survival --test transparency
+check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test c_api --test exit \
+    --test forwarding --test ioctl_hook --test linked --test observe --test ordinary_programs --test serialization \
+    --test settings --test status --test streams --test survival --test trace --test transparency --test other_tools \
+    --test ways_to_load
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

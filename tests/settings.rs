@@ -2,8 +2,11 @@
 
 mod common;
 
-use common::{Program, client, scratch};
-use std::{fs, os::unix::fs::symlink};
+use common::{Program, client, fixtures, listed, machine, scratch};
+use std::{
+    fs,
+    os::unix::fs::{lchown, symlink},
+};
 
 fn quiet_program() -> Program {
     client("outcomes").preloaded()
@@ -14,13 +17,15 @@ fn quiet_program() -> Program {
 fn a_value_that_is_not_understood() {
     let too_long = "x".repeat(4096);
     for (name, value, accepted) in [
-        ("MRLOCK", "maybe", "on, off"),
+        ("MRLOCK", "maybe", "on, off, observe"),
         ("MRLOCK_MEMORY", "gpu", "any, device"),
         ("MRLOCK_CALLS", "reg,derge", "reg, dereg"),
         ("MRLOCK_HOOKS", "verbs;ioctl", "verbs, ioctl"),
         ("MRLOCK_WARN_AFTER", "30s", "seconds"),
         ("MRLOCK_LOG", "loud", "off, error, warn, info, debug, trace"),
         ("MRLOCK_REPORT", &too_long, "a file name"),
+        ("MRLOCK_TRACE", &too_long, "a file name"),
+        ("MRLOCK_TRACE", "on", "a file name"),
     ] {
         let stress = client("stress").preloaded().env(name, value).run();
         let stress = stress.succeeded("a bad value must leave the process serialized");
@@ -60,6 +65,7 @@ fn empty_means_unset() {
         "MRLOCK_WARN_AFTER",
         "MRLOCK_LOG",
         "MRLOCK_REPORT",
+        "MRLOCK_TRACE",
     ] {
         program = program.env(name, "");
     }
@@ -90,7 +96,7 @@ fn the_log_says_what_its_level_asks_for() {
     assert_eq!(
         lines(
             "info",
-            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off"
+            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off MRLOCK_TRACE=off"
         ),
         1
     );
@@ -239,9 +245,8 @@ fn a_report_in_a_file_is_appended_to_it() {
 /// The process goes on, its exit status is its own, and one line names the variable, the file and the reason.
 #[test]
 fn a_report_that_cannot_be_written() {
-    let link = scratch("link");
-    let behind = scratch("behind");
-    symlink(&behind, &link).expect("a symbolic link");
+    let around = scratch("around");
+    symlink(&around, &around).expect("a symbolic link to itself");
     let fifo = scratch("fifo");
     assert!(
         std::process::Command::new("mkfifo")
@@ -253,7 +258,7 @@ fn a_report_that_cannot_be_written() {
     for (path, why) in [
         ("/nonexistent/report".into(), "No such file"),
         ("/".into(), "directory"),
-        (link, "symbolic links"),
+        (around, "symbolic links"),
         (fifo, "No such device"),
         ("/dev/full".into(), "No space left"),
     ] {
@@ -269,8 +274,100 @@ fn a_report_that_cannot_be_written() {
             assert!(line.contains(part), "no {part:?} in {line:?}");
         }
     }
+}
+
+#[test]
+fn a_report_in_a_file_behind_a_symbolic_link() {
+    let (link, behind) = (scratch("link"), scratch("behind"));
+    symlink(&behind, &link).expect("a symbolic link");
+    let outcome = quiet_program().env("MRLOCK_REPORT", &link).run();
+    assert_eq!(outcome.succeeded("a link").stderr, "");
+    let report = fs::read_to_string(behind).expect("a report");
+    assert!(report.contains("ibv_reg_mr"), "{report}");
+}
+
+/// In a directory such as /tmp, it could lead to any file of the user that runs the process.
+#[test]
+fn a_report_is_not_written_behind_another_user_s_symbolic_link() {
+    const NOBODY: u32 = 65534;
+    needs!("another user's symbolic link", machine::root());
+    let (link, behind) = (scratch("link"), scratch("behind"));
+    symlink(&behind, &link).expect("a symbolic link");
+    lchown(&link, Some(NOBODY), Some(NOBODY)).expect("root may do this");
+    let outcome = quiet_program().env("MRLOCK_REPORT", &link).run();
+    let stderr = outcome.succeeded("another user's link").stderr;
     assert!(
-        !behind.exists(),
-        "a report was written through a symbolic link"
+        stderr.contains("a symbolic link of another user (65534)") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    assert!(!behind.exists());
+}
+
+#[test]
+fn a_report_to_a_stream_by_its_file_name() {
+    let report = |name: &str| {
+        let outcome = quiet_program().env("MRLOCK_REPORT", name).run();
+        let outcome = outcome.succeeded(name);
+        [outcome.stdout, outcome.stderr].map(|text| text.contains("ibv_rereg_mr   "))
+    };
+    for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
+        assert_eq!(report(name), [false, true], "{name}");
+    }
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        assert_eq!(report(name), [true, false], "{name}");
+    }
+}
+
+/// docker compose and helm write YAML's words for on and off. None of them is a file name.
+#[test]
+fn yaml_s_words_for_on_and_off() {
+    let directory = scratch("words");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let report = |name: &str, value: &str| {
+        let outcomes = fixtures().join("clients/outcomes");
+        let program = Program::new("env").arg("-C").arg(&directory).arg(outcomes);
+        let program = program.libibverbs("lib").preloaded();
+        // With MRLOCK=off, the report says that nothing is serialized.
+        let program = match name {
+            "MRLOCK" => program.env("MRLOCK_REPORT", "stderr"),
+            _ => program,
+        };
+        program.env(name, value).run().succeeded(value).stderr
+    };
+    for value in ["on", "true", "yes", "1", "True", "YES"] {
+        assert!(!report("MRLOCK", value).contains("not serialized"));
+        assert!(report("MRLOCK_REPORT", value).contains("ibv_reg_mr"));
+    }
+    for value in ["off", "false", "no", "0", "False", "OFF"] {
+        assert!(
+            report("MRLOCK", value).contains("ibv_reg_mr            forwarded, not serialized")
+        );
+        assert_eq!(report("MRLOCK_REPORT", value), "");
+    }
+    let files = fs::read_dir(&directory).expect("the directory").count();
+    assert_eq!(files, 0);
+}
+
+/// The host changes to another directory before it ends.
+#[test]
+fn a_relative_report_name_is_relative_to_where_the_process_started() {
+    let directory = scratch("100%p");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let exits = fixtures().join("clients/exits");
+    let program = Program::new("env").arg("-C").arg(&directory).arg(exits);
+    let program = program.args(["elsewhere", "call"]).preloaded();
+    let outcome = program.env("MRLOCK_REPORT", "r-%p.txt").run();
+    assert_eq!((outcome.status.code(), &*outcome.stderr), (Some(7), ""));
+    let names = listed(&directory, false);
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let [name] = names[..] else {
+        panic!("one report was expected: {names:?}")
+    };
+    let digits = name
+        .strip_prefix("r-")
+        .and_then(|name| name.split_once(".txt "));
+    assert!(
+        digits.is_some_and(|(digits, _mode)| digits.parse::<u32>().is_ok()),
+        "{name}"
     );
 }

@@ -304,7 +304,7 @@ fn a_slow_holder_is_named_at_growing_intervals() {
             panic!("{outcome:#?}");
         };
         let start = format!(
-            ": warning: ibv_reg_mr (address {address}, length {length}): \
+            ": warning: ibv_reg_mr (address {address}, length {length}) on mlx5_0: \
              thread {thread} has been inside for "
         );
         let seconds = outcome.stderr.lines().map(|line| {

@@ -1,6 +1,6 @@
 //! A real kernel with four Soft-RoCE devices and real clients, first without and then with the library. The witness is
 //! the kernel: probes on entry and return of `ib_umem_get` (a registration pins memory) and `ib_umem_release` (a
-//! deregistration unpins it).
+//! deregistration unpins it), and of `ioctl` on a device that stands in for the NVIDIA driver (a free of GPU memory).
 //!
 //! `tests/vm/boot` starts the machine, once for all tests here; `tests/vm/guest` runs in it and records what
 //! happened; this file judges the records. `tests/vm/prepare` fetches what is missing. All of it is kept under `target/vm`.
@@ -12,7 +12,7 @@ use common::{
     machine::virtual_machine,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -36,10 +36,26 @@ fn mooncake_registers_on_several_devices_one_at_a_time() {
     is_serialized("mooncake_parallel");
 }
 
+/// Mooncake does so whatever its own variables say, from several threads on one device.
+#[test]
+fn mooncake_registers_the_parts_of_a_large_buffer_one_at_a_time() {
+    needs!(VM, virtual_machine());
+    is_serialized("mooncake_pre_touch");
+}
+
 #[test]
 fn eight_mooncake_engines_register_one_at_a_time() {
     needs!(VM, virtual_machine());
     is_serialized("mooncake_eight_engines");
+}
+
+#[test]
+fn mrlock_stress_overlaps_alone_and_registers_one_at_a_time_with_the_library() {
+    needs!(VM, virtual_machine());
+    for scenario in ["stress", "stress_free"] {
+        let (without, with) = is_serialized(scenario);
+        with.writes_to_stderr_what(&without);
+    }
 }
 
 #[test]
@@ -111,12 +127,12 @@ fn all_callers_in_one_process_register_one_at_a_time() {
     needs!(VM, virtual_machine());
     let (without, _) = is_serialized("all_callers");
     // Without the library, threads of different libraries overlap, and not only threads of one.
-    let strangers = without.witness().strangers;
+    let mixed_names = without.witness().mixed_names;
     for user in ALL_CALLERS {
         without.expects(
-            strangers.contains(user),
+            mixed_names.contains(user),
             &format!("{user} inside beside another user, or the run is inconclusive"),
-            &strangers,
+            &mixed_names,
         );
     }
 }
@@ -196,11 +212,11 @@ fn a_forked_child_registers_on_devices_that_it_opens_itself() {
     let witness = with.witness_of("child");
     let calls = (witness.registrations, witness.deregistrations);
     with.expects(calls == (120, 120), "the calls of twenty children", calls);
-    let strangers = with.witness().strangers;
+    let mixed_names = with.witness().mixed_names;
     with.expects(
-        strangers.contains("child"),
+        mixed_names.contains("child"),
         "a child inside beside its parent",
-        strangers,
+        mixed_names,
     );
     reports_what_the_kernel_saw(&with);
     with.writes_to_stderr_what(&without);
@@ -260,6 +276,78 @@ fn with_calls_reg_deregistrations_may_overlap_and_registrations_never() {
     with.prints_what(&without);
 }
 
+/// No call of Mooncake takes the lock, neither as it enters libibverbs nor as it enters the kernel.
+#[test]
+fn with_memory_device_mooncake_registers_host_memory_as_without() {
+    needs!(VM, virtual_machine());
+    let (without, with) = (run("mooncake_batch", "without"), run("device_host", "with"));
+    let overlap = with.witness().overlap;
+    with.expects(overlap >= 2, "an overlap", overlap);
+    with.prints_what(&without);
+    with.expects(
+        calls(&with) == calls(&without),
+        &format!("{:?} registrations and deregistrations", calls(&without)),
+        calls(&with),
+    );
+    // Each call is let through once: the request within it is part of it.
+    let [registrations, deregistrations] = calls(&without);
+    let number = registrations + deregistrations;
+    let reports = with.reports();
+    let through = format!("{number} calls on host memory were let through.");
+    with.expects(
+        reported(&with) == [0, 0, 0] && (with.tries() > 1 || reports.contains(&through)),
+        &format!("{through:?} and no other calls"),
+        reports,
+    );
+}
+
+#[test]
+fn with_memory_device_memory_that_cannot_be_pinned_is_registered_one_at_a_time() {
+    needs!(VM, virtual_machine());
+    let (without, with) = is_serialized("device_unpinnable");
+    with.writes_to_stderr_what(&without);
+}
+
+#[test]
+fn with_calls_free_no_gpu_memory_is_freed_during_a_registration_or_deregistration() {
+    needs!(VM, virtual_machine());
+    let (without, with) = (run("frees", "without"), run("frees", "with"));
+    for (run, expected) in [(&without, true), (&with, false)] {
+        let meetings = run.witness().meetings;
+        run.expects(
+            (meetings > 0) == expected,
+            if expected {
+                "a free beside a registration or deregistration, or the run is inconclusive"
+            } else {
+                "no free beside a registration or deregistration"
+            },
+            meetings,
+        );
+        // Two threads with 100 frees each.
+        let frees = run.witness().frees;
+        run.expects(frees == 200 * run.tries(), "200 frees", frees);
+    }
+    counts_what_the_kernel_counts(&without, &with);
+    println!(
+        "frees: {} meetings without, 0 with",
+        without.witness().meetings
+    );
+}
+
+#[test]
+fn with_memory_device_a_free_of_gpu_memory_does_not_wait_for_host_memory() {
+    needs!(VM, virtual_machine());
+    let with = run("device_frees", "with");
+    let meetings = with.witness().meetings;
+    with.expects(meetings > 0, "a free beside a registration", meetings);
+    let (reported, frees) = (reported(&with), with.witness().frees);
+    with.expects(
+        reported == [0, 0, frees],
+        "a report of the frees alone",
+        reported,
+    );
+}
+
 /// The names of the threads in the scenario `all_callers`.
 const ALL_CALLERS: [&str; 5] = ["mooncake", "linked", "static", "dlvsym", "dlsym"];
 
@@ -289,25 +377,42 @@ fn is_unharmed(scenario: &str) -> (Run, Run) {
 
 /// The kernel counts as many registrations and deregistrations as without the library, and the library counted them all.
 fn counts_what_the_kernel_counts(without: &Run, with: &Run) {
-    let counts = |run: &Run| {
-        let witness = run.witness();
-        let tries = run.tries();
-        (
-            witness.registrations / tries,
-            witness.deregistrations / tries,
-        )
-    };
     with.expects(
-        counts(with) == counts(without),
-        &format!("{:?} registrations and deregistrations", counts(without)),
-        counts(with),
+        calls(with) == calls(without),
+        &format!("{:?} registrations and deregistrations", calls(without)),
+        calls(with),
     );
     reports_what_the_kernel_saw(with);
+}
+
+/// How many registrations and deregistrations the kernel counted in one try.
+fn calls(run: &Run) -> [usize; 2] {
+    let witness = run.witness();
+    [witness.registrations, witness.deregistrations].map(|calls| calls / run.tries())
 }
 
 /// The library's report agrees with the kernel, whichever hook saw a call first.
 fn reports_what_the_kernel_saw(run: &Run) {
     let witness = run.witness();
+    let reported = reported(run);
+    run.expects(
+        reported
+            == [
+                witness.registrations,
+                witness.deregistrations,
+                witness.frees,
+            ],
+        &format!(
+            "a report of {} registrations, {} deregistrations and failures, {} frees",
+            witness.registrations, witness.deregistrations, witness.frees
+        ),
+        reported,
+    );
+}
+
+/// What the library reported of registrations, of deregistrations and registrations that failed, and of frees. (The kernel
+/// also unpins the memory of a registration that failed.)
+fn reported(run: &Run) -> [usize; 3] {
     let reports = run.reports();
     // "ibv_reg_mr_iova2   16   0 ...": the name, the calls, how many of them failed.
     let sum = |name: fn(&str) -> bool, column: usize| -> usize {
@@ -331,20 +436,13 @@ fn reports_what_the_kernel_saw(run: &Run) {
             "ibv_dereg_mr" | "uverbs:DEREG_MR" | "uverbs:MR_DESTROY"
         )
     };
+    let frees = |name: &str| name == "nvidia:RM_FREE";
     let (calls, failed) = (0, 1);
-    // The kernel also unpins the memory of a registration that failed.
-    let reported = (
+    [
         sum(registers, calls),
         sum(deregisters, calls) + sum(registers, failed),
-    );
-    run.expects(
-        reported == (witness.registrations, witness.deregistrations),
-        &format!(
-            "a report of {} registrations, and {} deregistrations and failures",
-            witness.registrations, witness.deregistrations
-        ),
-        reported,
-    );
+        sum(frees, calls),
+    ]
 }
 
 /// Both copies of libibverbs were called, and neither with a context that the other had opened.
@@ -548,7 +646,7 @@ fn judge_sees_one_at_a_time() {
         deregistrations: 1,
         registrations_at_once: 1,
         overlap: 1,
-        strangers: BTreeSet::new(),
+        ..KernelWitness::default()
     };
     assert_eq!(witness, Ok(expected));
 }
@@ -570,9 +668,29 @@ fn judge_sees_an_overlap() {
         deregistrations: 1,
         registrations_at_once: 2,
         overlap: 3,
-        strangers: ["a-b [c]", "python3"].map(String::from).into(),
+        mixed_names: ["a-b [c]", "python3"].map(String::from).into(),
+        ..KernelWitness::default()
     };
     assert_eq!(witness, Ok(expected));
+}
+
+#[test]
+fn judge_sees_a_free_beside_a_registration() {
+    let get = "  a-1 [001] ..... 1: enter_get: (ib_umem_get+0x0/0x340)\n";
+    let got = "  a-1 [001] ..... 2: leave_get: (f+0x45/0x230 <- ib_umem_get)\n";
+    let free = "  b-2 [002] ..... 3: enter_free: (cuse_file_ioctl+0x0/0x40) request=0xc0104629\n";
+    let freed = "  b-2 [002] ..... 4: leave_free: (__x64_sys_ioctl+0x90/0xd0 <- cuse_file_ioctl)\n";
+    for (order, meetings) in [
+        ([get, got, free, freed], 0),
+        ([free, freed, get, got], 0),
+        ([get, free, got, freed], 1),
+        ([get, free, freed, got], 1),
+        ([free, get, freed, got], 1),
+    ] {
+        let witness = trace_of(&order.concat()).expect("a whole trace");
+        let seen = (witness.meetings, witness.frees, witness.overlap);
+        assert_eq!(seen, (meetings, 1, 1), "{order:#?}");
+    }
 }
 
 #[test]

@@ -10,8 +10,9 @@
 
 use super::serialize::{is_part_of_a_call, serialize, serialize_free};
 use crate::{
+    device::Device,
     operation::{Kind, Layer, Memory, Operation, Region},
-    policy, sys,
+    policy, resolve, sys,
 };
 use core::{
     ffi::c_void,
@@ -83,7 +84,7 @@ static TABLE: [(Command, Operation); 9] = [
     row(Write(9, Some([8, 16])), Kind::Registration, "uverbs:REG_MR"),
     row(Write(11, None), Kind::Registration, "uverbs:REREG_MR"),
     row(Write(13, None), Kind::Deregistration, "uverbs:DEREG_MR"),
-    // <rdma/ib_user_ioctl_cmds.h>, 5.0 and 6.17
+    // <rdma/ib_user_ioctl_cmds.h>, 5.0 (MR_DESTROY) and 6.17 (MR_REG)
     row(Mr(1, None), Kind::Deregistration, "uverbs:MR_DESTROY"),
     row(Mr(5, Some(REG_MR)), Kind::Registration, "uverbs:MR_REG"),
     // <rdma/mlx5_user_ioctl_cmds.h>, 4.19
@@ -97,7 +98,8 @@ static TABLE: [(Command, Operation); 9] = [
         Kind::Deregistration,
         "mlx5:UMEM_DEREG",
     ),
-    // Alibaba's erdma, out of tree
+    // Only in the erdma driver that Alibaba distributes, not in the kernel's. The driver's id is in
+    // <rdma/ib_user_ioctl_verbs.h> of 6.1.
     row(
         DriverUmem(ERDMA, 0x1000, None),
         Kind::Registration,
@@ -139,38 +141,37 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
 export_ioctl!(RDMA_VERBS_IOCTL => uverbs, NV_ESC_RM_FREE => rm_free, else NEXT);
 
 /// The `ioctl` that a caller would have reached without us. Until `find_next` has run, the system call, which is all that libc's
-/// is: a call from a constructor that runs before ours passes other preloaded definitions by.
+/// is: a call from a constructor that runs before ours does not reach other preloaded definitions.
 static NEXT: AtomicPtr<c_void> = AtomicPtr::new(system_call as *mut c_void);
 
 /// Looks up the next definition of `ioctl`: libc's, or that of another preloaded library.
 pub fn find_next() {
-    // SAFETY: the name is NUL-terminated.
-    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"ioctl".as_ptr()) };
-    if !next.is_null() {
+    if let Some(next) = resolve::next(c"ioctl") {
         // Relaxed: either value is good.
-        NEXT.store(next, Ordering::Relaxed);
+        NEXT.store(next.as_ptr(), Ordering::Relaxed);
     }
 }
 
-/// (Not variadic, which Rust cannot define: on x86_64, the arguments come in the same registers.)
+/// Rust cannot define a variadic function. On x86_64, the arguments of one come in the same registers.
 extern "C" fn system_call(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own arguments, as it would hand them to libc's ioctl.
     unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
 }
 
 extern "C" fn uverbs(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    resolve::note_libibverbs();
     let call = || next(fd, request, argument);
     if !policy::catches(Layer::Ioctl) || is_part_of_a_call() {
         return call();
     }
     match recognize(argument) {
-        Some((operation, memory)) => serialize(operation, memory, call),
+        Some((operation, memory)) => serialize(operation, Device::of_file(fd), memory, call),
         None => call(),
     }
 }
 
 extern "C" fn rm_free(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    serialize_free(&FREE, || next(fd, request, argument))
+    serialize_free(&FREE, Device::of_file(fd), || next(fd, request, argument))
 }
 
 /// Calls the `ioctl` behind ours.

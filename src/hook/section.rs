@@ -2,9 +2,11 @@
 
 use super::serialize::{LOCK, has_interrupted_a_free};
 use crate::{
+    device::Device,
     lock::CallInfo,
     operation::{Kind, Layer, Operation},
     stats, sys, thread,
+    trace::{self, Inside},
 };
 use core::ptr;
 use libc::c_int;
@@ -14,6 +16,14 @@ const DEEPEST: u32 = i32::MAX as u32;
 
 /// The operation of all sections, for the report and the log.
 pub static SECTION: Operation = Operation::new("mrlock_lock", Kind::Section, Layer::Program);
+
+/// What a section takes the lock for.
+const CALL: CallInfo = CallInfo {
+    name: &SECTION.name,
+    device: Device::UNKNOWN,
+    address: ptr::null(),
+    length: 0,
+};
 
 /// Begins a section. Fails with EAGAIN if the thread is in `DEEPEST` sections already; with EDEADLK in a signal handler that has
 /// interrupted a free.
@@ -26,15 +36,11 @@ pub fn begin() -> Result<(), c_int> {
         if has_interrupted_a_free(thread) {
             return Err(libc::EDEADLK);
         }
-        let info = CallInfo {
-            name: &SECTION.name,
-            address: ptr::null(),
-            length: 0,
-        };
-        let admission = LOCK.lock(&thread.lock, &info);
+        let admission = LOCK.lock(&thread.lock, &CALL);
         thread.sections.set(sections + 1);
-        if admission.is_some() {
+        if let Some(entered) = admission {
             stats::record(&SECTION, &admission, false, None);
+            thread.section_waited.set(entered.waited.unwrap_or(0));
             let since = if stats::is_timed() { sys::now() } else { 0 };
             thread.section_since.set(since);
         }
@@ -49,13 +55,28 @@ pub fn end() -> bool {
             return false;
         };
         thread.sections.set(sections);
-        if sections == 0 {
-            let since = thread.section_since.replace(0);
-            if since != 0 {
-                stats::record_inside(&SECTION, sys::now().saturating_sub(since));
-            }
+        let since = match sections {
+            0 => thread.section_since.replace(0),
+            _ => 0,
+        };
+        let duration = match since {
+            0 => 0,
+            _ => sys::now().saturating_sub(since),
+        };
+        if since != 0 {
+            stats::record_inside(&SECTION, duration);
         }
         LOCK.unlock(&thread.lock);
+        if since != 0 {
+            let waited = thread.section_waited.get();
+            let inside = Inside {
+                since,
+                duration,
+                waited: Some(waited).filter(|&waited| waited > 0),
+                failed: false,
+            };
+            trace::write(&CALL, &None, &inside);
+        }
         true
     })
 }

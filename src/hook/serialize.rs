@@ -1,10 +1,13 @@
 //! `serialize()`: the one path that every hooked call takes.
 
 use crate::{
+    device::{Device, Name},
     lock::{Admission, CallInfo, Lock},
+    observe,
     operation::{Memory, Operation},
     policy, stats, sys,
     thread::{self, Thread},
+    trace,
 };
 use core::ptr;
 use log::{Level, log_enabled, trace};
@@ -38,7 +41,7 @@ impl Outcome for libc::c_int {
 /// PLT; then its ioctl) is part of that call.
 #[inline]
 pub fn is_part_of_a_call() -> bool {
-    thread::with(is_inside)
+    thread::with(|thread| thread.observed.get() || is_inside(thread))
 }
 
 #[inline]
@@ -58,6 +61,7 @@ pub fn has_interrupted_a_free(thread: &Thread) -> bool {
 #[inline]
 pub fn serialize<R: Outcome>(
     operation: &'static Operation,
+    device: Device,
     memory: Memory,
     call: impl FnOnce() -> R,
 ) -> R {
@@ -71,49 +75,158 @@ pub fn serialize<R: Outcome>(
         let region = memory.region();
         let info = CallInfo {
             name: &operation.name,
+            device,
             address: region.address,
             length: region.length,
         };
-        let excludes_frees = policy::excludes_frees();
-        // Every other call takes `FREES`, too, so that it is enough. (A section of another thread does not.)
-        let takes_both = !(excludes_frees && has_interrupted_a_free(thread));
-        let mut admission = None;
-        if takes_both {
-            admission = LOCK.lock(&thread.lock, &info);
+        if policy::watches() {
+            watch(thread, operation, &info, call, under_lock)
+        } else {
+            under_lock(thread, operation, &info, call).result
         }
-        if excludes_frees {
-            let second = FREES.lock(&thread.frees, &info);
-            admission = admission.map(|first| first.and(second));
-        }
-        let result = count(thread, operation, &admission, call);
-        if excludes_frees {
-            FREES.unlock(&thread.frees);
-        }
-        if takes_both {
-            LOCK.unlock(&thread.lock);
-        }
-        trace_call(&info, &admission, &result);
-        result
     })
 }
 
+/// Makes a call alone.
+#[inline(always)]
+fn under_lock<R: Outcome, C: FnOnce() -> R>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: C,
+) -> Called<R> {
+    let excludes_frees = policy::excludes_frees();
+    // Every other call takes `FREES`, too, so that it is enough. (A section of another thread does not.)
+    let takes_both = !(excludes_frees && has_interrupted_a_free(thread));
+    let mut admission = None;
+    if takes_both {
+        admission = LOCK.lock(&thread.lock, info);
+    }
+    if excludes_frees {
+        let second = FREES.lock(&thread.frees, info);
+        admission = admission.map(|first| first.and(second));
+    }
+    let (result, time) = count(thread, operation, &admission, call);
+    if excludes_frees {
+        FREES.unlock(&thread.frees);
+    }
+    if takes_both {
+        LOCK.unlock(&thread.lock);
+    }
+    log_call(info, &admission, &result);
+    Called {
+        result,
+        admission,
+        time,
+    }
+}
+
 /// Frees GPU memory while no registration and no deregistration is under way.
-pub fn serialize_free<R: Outcome>(operation: &'static Operation, call: impl FnOnce() -> R) -> R {
+pub fn serialize_free<R: Outcome>(
+    operation: &'static Operation,
+    device: Device,
+    call: impl FnOnce() -> R,
+) -> R {
     thread::with(|thread| {
         if !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
         let info = CallInfo {
             name: &operation.name,
+            device,
             address: ptr::null(),
             length: 0,
         };
-        let admission = FREES.lock(&thread.frees, &info);
-        let result = timed(operation, &admission, call);
-        FREES.unlock(&thread.frees);
-        trace_call(&info, &admission, &result);
-        result
+        if policy::watches() {
+            watch(thread, operation, &info, call, apart_from_registrations)
+        } else {
+            apart_from_registrations(thread, operation, &info, call).result
+        }
     })
+}
+
+/// Frees while no other thread does, and no registration is under way. Calls from within are not part of it.
+#[inline(always)]
+fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: C,
+) -> Called<R> {
+    let admission = FREES.lock(&thread.frees, info);
+    let (result, time) = timed(operation, &admission, call);
+    FREES.unlock(&thread.frees);
+    log_call(info, &admission, &result);
+    Called {
+        result,
+        admission,
+        time,
+    }
+}
+
+/// What came of a call.
+struct Called<R> {
+    result: R,
+    /// What the lock returned; `None` if the thread held it already, or the call was only observed.
+    admission: Option<Admission>,
+    time: Option<Time>,
+}
+
+/// Makes a call that is to be traced, or observed in the place of taking the lock.
+#[inline(never)]
+fn watch<R: Outcome, C: FnOnce() -> R>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    call: C,
+    alone: impl FnOnce(&Thread, &'static Operation, &CallInfo, C) -> Called<R>,
+) -> R {
+    // A call from within a call is part of it.
+    if thread.observed.get() {
+        return call();
+    }
+    // Afterwards, the object that it is applied to may be gone.
+    let device = info.device.name();
+    let called = if policy::observes() {
+        observe(thread, operation, &device, call)
+    } else {
+        alone(thread, operation, info, call)
+    };
+    if let Some(Time { since, duration }) = called.time {
+        let inside = trace::Inside {
+            since,
+            duration,
+            waited: called.admission.and_then(|admission| admission.waited),
+            failed: called.result.failed(),
+        };
+        trace::write(info, &device, &inside);
+    }
+    called.result
+}
+
+/// Makes a call at once, and counts it beside others.
+fn observe<R: Outcome>(
+    thread: &Thread,
+    operation: &'static Operation,
+    device: &Option<Name>,
+    call: impl FnOnce() -> R,
+) -> Called<R> {
+    if let Some(device) = device {
+        observe::count_device(device);
+    }
+    thread.observed.set(true);
+    observe::enter();
+    let since = stats::is_timed().then(sys::now);
+    let result = call();
+    let time = since.map(Time::since);
+    observe::leave();
+    thread.observed.set(false);
+    stats::record_observed(operation, result.failed(), time.map(|time| time.duration));
+    Called {
+        result,
+        admission: None,
+        time,
+    }
 }
 
 /// Makes a call beside all others. The calls within it name the same memory and are let through for the same reason, or carry
@@ -130,6 +243,21 @@ fn let_through<R>(thread: &Thread, call: impl FnOnce() -> R) -> R {
     result
 }
 
+/// When a call was made, and how long it took, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Time {
+    since: u64,
+    duration: u64,
+}
+
+impl Time {
+    /// From `since` until now.
+    fn since(since: u64) -> Self {
+        let duration = sys::now().saturating_sub(since);
+        Self { since, duration }
+    }
+}
+
 /// Makes a call inside the lock, and counts it.
 #[inline(always)]
 fn count<R: Outcome>(
@@ -137,12 +265,12 @@ fn count<R: Outcome>(
     operation: &'static Operation,
     admission: &Option<Admission>,
     call: impl FnOnce() -> R,
-) -> R {
+) -> (R, Option<Time>) {
     // Only while the thread holds the locks: what a signal handler calls before and after is no part of this call.
     thread.calls.set(thread.calls.get() + 1);
-    let result = timed(operation, admission, call);
+    let called = timed(operation, admission, call);
     thread.calls.set(thread.calls.get() - 1);
-    result
+    called
 }
 
 /// The same for a call whose inner calls are not part of it. The caller holds the operation's lock.
@@ -151,17 +279,20 @@ fn timed<R: Outcome>(
     operation: &'static Operation,
     admission: &Option<Admission>,
     call: impl FnOnce() -> R,
-) -> R {
-    // In a section, the time is the section's.
-    let since = (admission.is_some() && stats::is_timed()).then(sys::now);
+) -> (R, Option<Time>) {
+    let since = stats::is_timed().then(sys::now);
     let result = call();
-    let inside = since.map(|since| sys::now().saturating_sub(since));
+    let time = since.map(Time::since);
+    // In a section, the time is the section's.
+    let inside = time
+        .filter(|_| admission.is_some())
+        .map(|time| time.duration);
     stats::record(operation, admission, result.failed(), inside);
-    result
+    (result, time)
 }
 
 #[inline]
-fn trace_call<R: Outcome>(info: &CallInfo, admission: &Option<Admission>, result: &R) {
+fn log_call<R: Outcome>(info: &CallInfo, admission: &Option<Admission>, result: &R) {
     if log_enabled!(Level::Trace) {
         say(info, admission, result.failed());
     }
@@ -181,6 +312,7 @@ pub fn after_fork() {
     thread::with(|thread| {
         LOCK.after_fork(&thread.lock);
         FREES.after_fork(&thread.frees);
+        observe::after_fork(thread.observed.get());
         // The section that it is in was counted in the parent.
         thread.section_since.set(0);
     });

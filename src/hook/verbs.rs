@@ -5,6 +5,7 @@
 
 use super::serialize::serialize;
 use crate::{
+    device::Device,
     operation::{Kind, Layer, Memory, Operation, Region},
     resolve::{Resolver, Symbol, Target},
     sys::Errno,
@@ -49,7 +50,8 @@ macro_rules! entry_points {
                 let function = unsafe { mem::transmute::<Target, Function>(target) };
                 // SAFETY: the arguments are the caller's, unchanged: it guarantees what the function requires.
                 let call = || unsafe { function($object $(, $argument)*) };
-                serialize(&OPERATIONS[EntryPoint::$name as usize], $memory, call)
+                let device = Device::of_object($object.cast());
+                serialize(&OPERATIONS[EntryPoint::$name as usize], device, $memory, call)
             }
         )*
     };

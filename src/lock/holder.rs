@@ -1,20 +1,16 @@
 //! Which thread is inside, and what for: written by that thread, read by others at any time.
 
-use super::{
-    sync::{AtomicU64, Ordering},
-    thread_id::ThreadId,
-};
-use core::{
-    ffi::c_void,
-    fmt, ptr,
-    sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize},
-};
+use super::sync::{Ordering, RecordWord};
+use crate::{device::Device, thread_id::ThreadId};
+use core::{ffi::c_void, fmt, ptr};
 
 /// The call that a thread takes the lock for.
 #[derive(Clone, Copy)]
 pub struct CallInfo {
     /// The name of the operation.
     pub name: &'static &'static str,
+    /// Which device it is for.
+    pub device: Device,
     /// What it is applied to.
     pub address: *const c_void,
     /// How much of it.
@@ -25,6 +21,7 @@ impl CallInfo {
     /// No call yet: the thread waits for the lock, or has just got it.
     pub const WAITING: Self = Self {
         name: &"waiting",
+        device: Device::UNKNOWN,
         address: ptr::null(),
         length: 0,
     };
@@ -32,11 +29,8 @@ impl CallInfo {
 
 impl fmt::Display for CallInfo {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            formatter,
-            "{} (address {:p}, length {})",
-            self.name, self.address, self.length
-        )
+        let (name, address, length) = (self.name, self.address, self.length);
+        write!(formatter, "{name} (address {address:p}, length {length})")
     }
 }
 
@@ -44,12 +38,9 @@ impl fmt::Display for CallInfo {
 #[cfg_attr(loom, derive(Default))]
 pub struct HolderRecord {
     /// The turn plus one; 0 while the rest changes.
-    sequence: AtomicU64,
-    thread: AtomicU64,
-    process: AtomicI32,
-    name: AtomicPtr<&'static str>,
-    address: AtomicPtr<c_void>,
-    length: AtomicUsize,
+    sequence: RecordWord,
+    /// The thread's bits and process; the call's name, device, address and length.
+    fields: [RecordWord; 6],
 }
 
 impl HolderRecord {
@@ -57,64 +48,60 @@ impl HolderRecord {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            sequence: AtomicU64::new(0),
-            thread: AtomicU64::new(0),
-            process: AtomicI32::new(0),
-            name: AtomicPtr::new(ptr::null_mut()),
-            address: AtomicPtr::new(ptr::null_mut()),
-            length: AtomicUsize::new(0),
+            sequence: RecordWord::new(0),
+            fields: [const { RecordWord::new(0) }; 6],
         }
     }
 
     /// Says that `thread` is inside in this turn, for `call`. The caller is that thread.
     #[inline]
     pub fn write(&self, turn: u64, thread: ThreadId, call: &CallInfo) {
+        let fields = [
+            thread.bits,
+            thread.process as u64,
+            ptr::from_ref(call.name).expose_provenance() as u64,
+            call.device.bits() as u64,
+            call.address.expose_provenance() as u64,
+            call.length as u64,
+        ];
         // Relaxed: ordered before what follows by the Release there.
         self.sequence.store(0, Ordering::Relaxed);
-        // Release, each, pairs with the Acquires in `read`: a thread that reads one of these also sees that the sequence is
-        // no longer the old one.
-        self.thread.store(thread.bits, Ordering::Release);
-        self.process.store(thread.process, Ordering::Release);
-        self.name
-            .store(ptr::from_ref(call.name).cast_mut(), Ordering::Release);
-        self.address
-            .store(call.address.cast_mut(), Ordering::Release);
-        self.length.store(call.length, Ordering::Release);
+        for (field, value) in self.fields.iter().zip(fields) {
+            // Release pairs with the Acquires in `read`: a thread that reads one of these also sees that the sequence is no
+            // longer the old one.
+            field.store(value, Ordering::Release);
+        }
+        // Release pairs with the first Acquire in `read`, which then sees all fields.
         self.sequence.store(turn + 1, Ordering::Release);
     }
 
     /// Says that the same thread is inside in this turn, under the id that it has in a forked child.
     pub fn rename(&self, turn: u64, thread: ThreadId) {
         // Relaxed: there is no other thread.
-        self.thread.store(thread.bits, Ordering::Relaxed);
-        self.process.store(thread.process, Ordering::Relaxed);
+        self.fields[0].store(thread.bits, Ordering::Relaxed);
+        self.fields[1].store(thread.process as u64, Ordering::Relaxed);
         self.sequence.store(turn + 1, Ordering::Relaxed);
     }
 
     /// The thread that is inside in this turn, and its call; `None` if it has not said so yet.
     pub fn read(&self, turn: u64) -> Option<(ThreadId, CallInfo)> {
-        // Acquire, each: see `write`.
-        if self.sequence.load(Ordering::Acquire) != turn + 1 {
+        // Acquire, both: see `write`. Relaxed, the last: the Acquires keep it behind them.
+        let before = self.sequence.load(Ordering::Acquire);
+        let [bits, process, name, device, address, length] =
+            self.fields.each_ref().map(|it| it.load(Ordering::Acquire));
+        let after = self.sequence.load(Ordering::Relaxed);
+        if before != turn + 1 || after != before {
             return None;
         }
-        let bits = self.thread.load(Ordering::Acquire);
-        let process = self.process.load(Ordering::Acquire);
-        let name = self.name.load(Ordering::Acquire);
-        let address = self.address.load(Ordering::Acquire);
-        let length = self.length.load(Ordering::Acquire);
-        // Relaxed: the Acquires above keep it behind them.
-        if self.sequence.load(Ordering::Relaxed) != turn + 1 {
-            return None;
-        }
-        // SAFETY: a pointer that was stored comes from a `&'static &'static str`.
-        let name = unsafe { name.as_ref() }?;
-        Some((
-            ThreadId { bits, process },
-            CallInfo {
-                name,
-                address,
-                length,
-            },
-        ))
+        // SAFETY: whatever was stored comes from a `&'static &'static str`.
+        let name = unsafe { ptr::with_exposed_provenance::<&str>(name as usize).as_ref() }?;
+        let call = CallInfo {
+            name,
+            device: Device::from_bits(device as usize),
+            address: ptr::with_exposed_provenance(address as usize),
+            length: length as usize,
+        };
+        let process = process as i32;
+        Some((ThreadId { bits, process }, call))
     }
 }

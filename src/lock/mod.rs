@@ -14,21 +14,25 @@
 //!   waiter ---------------------------------+  | free for some looks,
 //!      |  |                                 ^  | or free and reserved
 //!      |  | no successor, queue empty       |  |
-//!      |  +------------------------> successor | spins; reserves the lock when it was bypassed
-//!      | otherwise                     ^       | for long enough; sleeps where calls are long
+//!      |  +------------------------> successor | spins; reserves the lock when it was bypassed for
+//!      | otherwise                     ^       | long enough; sleeps where a call takes too long
 //!      v         woken, or a long sleep|
 //!   wait queue ------------------------+
 //! ```
 //!
 //! The lock is *open* if it is free and not reserved. There is one *successor* at most: the waiter that is next. All others sleep
-//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`); one that has slept there before
-//! comes before all that have not.
+//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`). One that has looked after the others
+//! (`Watchdog`) falls asleep behind those that have slept for as long, and before all others.
 //!
 //! # The bound
 //!
-//! A successor enters after `BYPASS_LONG` at most, and the call that is inside then. A waiter with n others ahead of it
-//! enters after n + 1 times that, and the wake-ups. Until then, a thread that leaves and comes again keeps the lock, which
-//! costs no wake-up. (Threads with a real-time priority are woken before all others.)
+//! A successor enters after `BYPASS_LONG` (2 ms) and two calls at most: the one that is inside when this time is over, and one
+//! more. A waiter with n others ahead of it enters after n + 1 times that, and the wake-ups. Until then, a thread that
+//! leaves and comes again keeps the lock, which costs no wake-up.
+//!
+//! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take within `IDLE_NAP`
+//! (0.1 ms), because other programs have the processor, is taken by another waiter. Threads with a real-time priority are
+//! woken before all others, and after 10 s of waiting (`AGES`) the order is that of the last sleep.
 //!
 //! # Invariants
 //!
@@ -36,54 +40,55 @@
 //!    was none. So successors, reservations and wake-ups may be taken back at any time.
 //! 2. Whatever changes the word is a read-modify-write, and each turn has another number: a change that is made by a thread
 //!    that has read an old state fails.
-//! 3. A wake-up is under way (`WAKING`) only where there is no successor.
+//! 3. Of the wait queue, one thread at a time is being woken (`WAKING`), until it has looked. A thread that takes itself for this
+//!    one, and is not, causes one wake-up too many, never one too few.
 //! 4. A waiter reads the count of the event that it will sleep for, then confirms the state that makes it sleep; a thread that
 //!    wakes others changes the state, then the count. So either the waiter sees the new state, or the kernel sees the
 //!    new count.
 //! 5. While the lock is open and threads wait, one that is awake is going to look: the successor, a thread that was woken, or one
 //!    that is about to wake another. A reserved lock has a successor, which is awake or about to be woken.
+//!    A signal handler finds in the `ThreadState` what the interrupted thread was about to do, and does it.
 //! 6. A thread that ends anywhere breaks 5 at worst. No sleep is longer than the watchdog's period, and a waiter that has
 //!    slept for so long replaces an ended holder, or a successor that makes nothing of its chance.
 
-#[cfg(not(loom))]
-mod fork;
-#[cfg(not(loom))]
-mod futex;
 mod holder;
 mod state;
 mod successor;
-#[cfg(not(loom))]
-mod thread_id;
 mod watchdog;
 
 pub use holder::CallInfo;
 
-use crate::sys::now;
-#[cfg(loom)]
-use crate::{fork, futex, thread_id};
+use crate::{
+    fork::ForkMark,
+    futex::EventCount,
+    sys::{Errno, now},
+    thread_id::ThreadId,
+};
 use core::{cell::Cell, sync::atomic::compiler_fence};
-use fork::ForkMark;
-use futex::{EventCount, Wakes, Wakeup};
 use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
-use successor::{Move, Succession};
-use sync::{AtomicBool, AtomicU64, Ordering, yield_now};
-use thread_id::ThreadId;
+use successor::{Move, Succession, UsualHold};
+use sync::{HintWord, Ordering, Word, pause};
 use watchdog::Watchdog;
 
 /// What the lock is made of: the machine's, or loom's when the model checks the algorithm.
 mod sync {
-    #[cfg(not(loom))]
-    pub use crate::sys::yield_now;
-    // Hints and statistics, which order nothing: one value at a time is all that the model has to try.
-    pub use core::sync::atomic::AtomicBool;
-    #[cfg(not(loom))]
-    pub use core::sync::atomic::{AtomicU64, Ordering};
+    // Hints and statistics, which order nothing, and the record, which has a model of its own: one value at a time is all
+    // that the model of the algorithm has to try.
     #[cfg(loom)]
-    pub use loom::{
-        sync::atomic::{AtomicU64, Ordering},
-        thread::yield_now,
-    };
+    pub use crate::Word;
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::AtomicU64 as Word;
+    pub use core::sync::atomic::Ordering;
+    pub use core::sync::atomic::{AtomicU64 as HintWord, AtomicU64 as RecordWord};
+    #[cfg(loom)]
+    pub use loom::thread::yield_now as pause;
+
+    /// About a tenth of a microsecond. The processor is not given away: the kernel may take it for milliseconds.
+    #[cfg(not(loom))]
+    pub fn pause() {
+        (0..8).for_each(|_| core::hint::spin_loop());
+    }
 }
 
 /// A re-entrant lock with bounded bypass. All zero: free.
@@ -91,19 +96,20 @@ mod sync {
 pub struct Lock {
     fork: ForkMark,
     /// A `State`.
-    word: CachePadded<AtomicU64>,
+    word: CachePadded<Word>,
     /// The holder and its call.
     record: CachePadded<HolderRecord>,
     /// Where the successor sleeps.
     successor: CachePadded<EventCount>,
-    /// The wait queue: those that have slept in it before, and all others.
-    requeued: EventCount,
-    queued: EventCount,
-    /// What successors have found out: whether calls are long.
-    are_long: AtomicBool,
+    /// The wait queue: one for each number of periods of the watchdog that a waiter has slept.
+    queues: [EventCount; AGES],
+    hold: UsualHold,
     /// How many threads wait, at most: one that ends while it waits stays in it.
-    waiters: AtomicU64,
+    waiters: HintWord,
 }
+
+/// A waiter that has slept for so many periods of the watchdog gets no older.
+const AGES: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A value on a cache line of its own; on two, because processors fetch them in pairs.
 #[cfg_attr(loom, derive(Default))]
@@ -113,6 +119,7 @@ struct CachePadded<T>(T);
 /// What one thread knows of itself. All zero: it never came here.
 ///
 /// Plain cells, because only the thread itself and the signal handlers that interrupt it look.
+#[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C)]
 pub struct ThreadState {
     /// Looked up once.
@@ -123,6 +130,8 @@ pub struct ThreadState {
     waits: Cell<u64>,
     /// A wake-up may be under way that only this thread can complete.
     is_called: Cell<bool>,
+    /// It has freed the lock, and may not have woken those that wait for it.
+    owes_wake_up: Cell<bool>,
 }
 
 /// What it took to get in.
@@ -163,9 +172,7 @@ impl ThreadState {
                 bits: id,
                 process: 0,
             }),
-            depth: Cell::new(0),
-            waits: Cell::new(0),
-            is_called: Cell::new(false),
+            ..Self::default()
         }
     }
 }
@@ -176,21 +183,20 @@ impl Lock {
     pub const fn new() -> Self {
         Self {
             fork: ForkMark::new(),
-            word: CachePadded(AtomicU64::new(0)),
+            word: CachePadded(Word::new(0)),
             record: CachePadded(HolderRecord::new()),
             successor: CachePadded(EventCount::new()),
-            requeued: EventCount::new(),
-            queued: EventCount::new(),
-            are_long: AtomicBool::new(false),
-            waiters: AtomicU64::new(0),
+            queues: [const { EventCount::new() }; AGES],
+            hold: UsualHold::new(),
+            waiters: HintWord::new(0),
         }
     }
 
     /// A free lock of the model's.
     #[cfg(loom)]
-    pub fn with_long_calls(are_long: bool) -> Self {
+    pub fn with_long_calls() -> Self {
         Self {
-            are_long: AtomicBool::new(are_long),
+            hold: UsualHold::long(),
             ..Self::default()
         }
     }
@@ -207,7 +213,10 @@ impl Lock {
         let (state, me) = self.look(thread);
         if state.holder() == me.id() {
             None
-        } else if state.is_open() && self.take(state, state.taken_by(me.id()), me, call) {
+        } else if state.is_open()
+            && thread.waits.get() == 0
+            && self.take(state, state.taken_by(me.id()), me, call)
+        {
             Some(Admission::AT_ONCE)
         } else {
             Some(self.wait(state, thread, call))
@@ -237,17 +246,15 @@ impl Lock {
                 return;
             }
             let (wakes_successor, wakes_queued) = (state.has(ASLEEP), state.lacks_successor());
-            let free = state.released().without(ASLEEP);
-            let free = if wakes_queued { free.waking() } else { free };
-            // Before the lock is free: a handler that interrupts the wake-up may wait for it.
-            thread.is_called.set(wakes_queued);
-            if self.replace(state, free) {
-                if wakes_successor {
-                    self.successor.0.signal(Wakes::All);
-                } else if wakes_queued {
-                    self.wake_queued();
-                    thread.is_called.set(false);
-                }
+            let free = state.released().without(ASLEEP).waking_if(wakes_queued);
+            // Before the lock is free: a handler that interrupts this may wait for it.
+            let owed = thread.owes_wake_up.replace(wakes_successor || wakes_queued);
+            let is_free = self.replace(state, free);
+            if is_free && thread.owes_wake_up.get() {
+                self.wake(wakes_successor, wakes_queued);
+            }
+            thread.owes_wake_up.set(owed);
+            if is_free {
                 return;
             }
         }
@@ -256,9 +263,9 @@ impl Lock {
     /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
     #[cfg(not(loom))]
     pub fn after_fork(&self, thread: &ThreadState) {
+        self.fork.unmark();
         // Otherwise there is nothing to change, and no page to copy.
         if thread.id.get().is_known() || !self.state().is_idle() {
-            self.fork.unmark();
             self.fork.mark(|| self.adopt(thread));
         }
     }
@@ -269,7 +276,7 @@ impl Lock {
         let (parent, state) = (thread.id.get(), self.state());
         // Relaxed, all stores: there is no other thread.
         self.waiters.store(thread.waits.get(), Ordering::Relaxed);
-        thread.id.set(ThreadId::UNKNOWN);
+        thread.id.set(ThreadId::default());
         let mut new = state.reset();
         if parent.is_known() && parent.id() == state.holder() {
             let me = ThreadId::current();
@@ -278,6 +285,7 @@ impl Lock {
             self.record.0.rename(new.turn(), me);
         }
         self.word.0.store(new.0, Ordering::Relaxed);
+        self.keep_awake();
     }
 
     /// The state of the lock, and the calling thread.
@@ -326,22 +334,25 @@ impl Lock {
     /// Waits until the lock is this thread's.
     #[cold]
     fn wait(&self, state: State, thread: &ThreadState, call: &CallInfo) -> Admission {
+        if thread.owes_wake_up.get() {
+            self.wake(true, true);
+        }
         let since = now();
-        let mut waiter = Waiter {
-            watchdog: Watchdog::begin(state, since),
-            succession: None,
-            has_slept: false,
-        };
+        let mut waiter = Waiter::begin(state, since);
         thread.waits.set(thread.waits.get() + 1);
-        // Relaxed, and below: a thread that relies on it was woken by one that has seen our change of the word.
+        // Relaxed, and below: a statistic.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
-        let holders = u64::from(!self.state().is_free());
+        let holders = u64::from(!state.is_free());
         let mut waited = None;
         while !self.try_to_enter(thread, call, &mut waiter) {
             waited = Some(0);
         }
         thread.is_called.set(false);
         thread.waits.set(thread.waits.get() - 1);
+        if thread.waits.get() > 0 {
+            // The wait that a handler has interrupted may be about to sleep, with the lock its own.
+            self.keep_awake();
+        }
         Admission {
             waited: waited.map(|_| now().saturating_sub(since)),
             contenders: (others + 1 + holders).max(1 + u64::from(waited.is_some())),
@@ -353,7 +364,11 @@ impl Lock {
     fn try_to_enter(&self, thread: &ThreadState, call: &CallInfo, waiter: &mut Waiter) -> bool {
         let (state, me) = self.look(thread);
         let is_called = thread.is_called.get();
-        let seen = if is_called { self.awoken(state) } else { state };
+        // A thread that was woken has arrived, and does not know whether others are still asleep.
+        let seen = match is_called {
+            true => state.without(WAKING).with(QUEUED),
+            false => state,
+        };
         if state.holder() == me.id() {
             // A signal handler that interrupted this wait has taken it, but not the wake-up, if that was for us.
             let is_done = !is_called || self.replace(state, seen);
@@ -363,35 +378,52 @@ impl Lock {
             return is_done;
         }
         if state.successor() == me.id() {
-            self.succeed(state, me, call, waiter)
-        } else if state.is_open() {
-            self.take_and_wake(state, seen, me, call)
-        } else if state.successor() == 0 && (is_called || !state.has(QUEUED | WAKING)) {
-            // Invariant 3.
+            return self.succeed(state, me, call, waiter);
+        }
+        waiter.succession = None;
+        if state.is_open() {
+            return self.take_and_wake(state, seen, me, call);
+        }
+        if state.successor() == 0 && (is_called || !state.has(QUEUED | WAKING)) {
             if self.replace(state, seen.succeeded_by(me.id())) {
                 thread.is_called.set(false);
             }
-            false
+            return false;
+        }
+        waiter.idle_looks = u32::from(state.is_free()) * (waiter.idle_looks + 1);
+        if waiter.idle_looks > IDLE_LOOKS {
+            // The successor reserves the lock again when it looks.
+            return self.take_and_wake(state, seen.without(RESERVED), me, call);
+        }
+        if (1..IDLE_LOOKS).contains(&waiter.idle_looks) && !self.hold.is_long() {
+            pause();
         } else {
-            waiter.succession = None;
-            let queue = if waiter.has_slept {
-                &self.requeued
-            } else {
-                &self.queued
-            };
-            // Invariant 4.
-            let count = queue.get();
-            if self.replace(state, state.with(QUEUED)) {
-                // Before the sleep: a handler that interrupts it may find that the kernel has chosen this thread.
-                thread.is_called.set(true);
-                let wakeup = queue.wait(count, waiter.watchdog.deadline());
-                thread.is_called.set(wakeup != Wakeup::Interrupted);
-                waiter.has_slept = true;
-                if wakeup == Wakeup::TimedOut {
-                    waiter.watchdog.check(self, me);
-                }
-            }
-            false
+            self.sleep(state, seen, thread, waiter);
+        }
+        false
+    }
+
+    /// Sleeps in the wait queue, or only naps there.
+    fn sleep(&self, state: State, seen: State, thread: &ThreadState, waiter: &mut Waiter) {
+        let naps = waiter.idle_looks == IDLE_LOOKS;
+        let nap = naps.then(|| now() + IDLE_NAP);
+        let queue = &self.queues[waiter.age];
+        // Invariant 4.
+        let count = queue.get();
+        if !self.replace(state, seen.with(QUEUED)) {
+            return;
+        }
+        // Before the sleep: a handler that interrupts it may find that the kernel has chosen this thread.
+        thread.is_called.set(true);
+        let error = queue.wait(count, nap.unwrap_or(waiter.watchdog.deadline()));
+        thread.is_called.set(error.is_none());
+        if !naps && error == Some(Errno::ETIMEDOUT) {
+            waiter.age = (waiter.age + 1).min(AGES - 1);
+            // It may be that a thread has ended that was to wake this one.
+            let [before, now] =
+                [state, self.state()].map(|it| it.has(WAKING) && it.successor() == 0);
+            thread.is_called.set(before && now);
+            waiter.watchdog.check(self, thread.id.get());
         }
     }
 
@@ -401,19 +433,22 @@ impl Lock {
         let succession = waiter
             .succession
             .get_or_insert_with(|| Succession::begin(state, now));
-        match succession.next_move(state, now, &self.are_long) {
+        match succession.next_move(state, now, &self.hold) {
             Move::Take => return self.take_and_wake(state, state, me, call),
             Move::Reserve => {
-                self.replace(state, state.with(RESERVED));
+                // The state may be another with every look at the clock.
+                let mut state = state;
+                while state.successor() == me.id() && !self.replace(state, state.with(RESERVED)) {
+                    state = self.state();
+                }
             }
-            Move::Spin => yield_now(),
-            Move::Sleep(until) => {
+            Move::Spin => pause(),
+            Move::Sleep => {
                 // Invariant 4.
                 let count = self.successor.0.get();
                 if self.replace(state, state.with(ASLEEP)) {
-                    let deadline = waiter.watchdog.deadline();
-                    let wakeup = self.successor.0.wait(count, until.min(deadline));
-                    if wakeup == Wakeup::TimedOut && until > deadline {
+                    let error = self.successor.0.wait(count, waiter.watchdog.deadline());
+                    if error == Some(Errno::ETIMEDOUT) {
                         waiter.watchdog.check(self, me);
                     }
                 }
@@ -422,46 +457,40 @@ impl Lock {
         false
     }
 
-    /// What a waiter that was woken makes of the state: no wake-up is under way, and others may still be asleep.
-    fn awoken(&self, state: State) -> State {
-        let state = state.without(WAKING);
-        // Relaxed: see `wait`.
-        match self.waiters.load(Ordering::Relaxed) {
-            1 => state,
-            _ => state.with(QUEUED),
-        }
-    }
-
     /// `take` for a waiter. Where calls are short, the next successor is awake by the time that this one leaves.
     fn take_and_wake(&self, old: State, seen: State, me: ThreadId, call: &CallInfo) -> bool {
         let taken = seen.taken_by(me.id());
-        // Relaxed: a hint.
-        let wakes_queued = taken.lacks_successor() && !self.are_long.load(Ordering::Relaxed);
-        let taken = if wakes_queued { taken.waking() } else { taken };
+        let wakes_queued = taken.lacks_successor() && !self.hold.is_long();
+        let taken = taken.waking_if(wakes_queued);
         // Before the attempt: a thread that arrives meanwhile must not count this one as a waiter and as the holder.
-        // Relaxed: see `wait`. A thread that is not counted here is awake.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
         let is_taken = self.take(old, taken, me, call);
         if !is_taken {
             self.waiters.fetch_add(1, Ordering::Relaxed);
         } else if wakes_queued {
-            self.wake_queued();
+            self.wake(false, true);
         }
         is_taken
     }
 
-    /// Wakes a thread of the wait queue. `WAKING` is set.
+    /// Threads that are about to sleep look again.
+    fn keep_awake(&self) {
+        self.successor.0.count();
+        self.queues.iter().for_each(EventCount::count);
+    }
+
+    /// Wakes the successor, or a thread of the wait queue, for which `WAKING` is set.
     #[inline(never)]
-    fn wake_queued(&self) {
-        while !self.requeued.signal(Wakes::One) && !self.queued.signal(Wakes::One) {
-            // None slept. Those that were about to, look again; one that has done so already relies on the wake-up.
+    fn wake(&self, successor: bool, queued: bool) {
+        if successor {
+            self.successor.0.signal(i32::MAX);
+        }
+        while queued && !self.queues.iter().rev().any(|queue| queue.signal(1)) {
+            // None slept. Those that were about to, look again; one that has fallen asleep since relies on the wake-up.
             let state = self.state();
-            let relies = state.is_open() && state.has(QUEUED);
-            if !state.has(WAKING) || !relies && self.replace(state, state.without(WAKING)) {
+            let flag = if state.has(QUEUED) { QUEUED } else { WAKING };
+            if !state.has(WAKING) || self.replace(state, state.without(flag)) && flag == WAKING {
                 return;
-            }
-            if relies {
-                self.replace(state, state.without(QUEUED));
             }
         }
     }
@@ -506,13 +535,31 @@ impl Lock {
     }
 }
 
+/// How often a waiter sees the lock left to a successor that does not take it, before it naps; and for how long, in
+/// nanoseconds, before it takes the lock itself: the successor has lost the processor.
+const IDLE_LOOKS: u32 = if cfg!(loom) { 1 } else { 20 };
+const IDLE_NAP: u64 = 100_000;
+
 /// What a thread knows of its own wait.
 struct Waiter {
     watchdog: Watchdog,
     /// Since it is the successor.
     succession: Option<Succession>,
-    /// It has slept in the wait queue.
-    has_slept: bool,
+    /// For how many periods of the watchdog it has slept in the wait queue.
+    age: usize,
+    /// How often, just now, it has seen the lock left to the successor.
+    idle_looks: u32,
+}
+
+impl Waiter {
+    fn begin(state: State, now: u64) -> Self {
+        Self {
+            watchdog: Watchdog::begin(state, now),
+            succession: None,
+            age: 0,
+            idle_looks: 0,
+        }
+    }
 }
 
 #[cfg(all(test, not(loom)))]

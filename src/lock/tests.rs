@@ -1,6 +1,10 @@
 //! The lock by itself, in real threads. The loom model has all interleavings of a few; here are many threads and real time.
 
 use super::*;
+use crate::{
+    device::Device,
+    thread_id::{self, ID_BITS},
+};
 use std::{
     ptr,
     sync::{
@@ -12,6 +16,7 @@ use std::{
 
 const CALL: CallInfo = CallInfo {
     name: &"call",
+    device: Device::UNKNOWN,
     address: ptr::null(),
     length: 0,
 };
@@ -31,16 +36,22 @@ fn used_lock() -> Lock {
 impl Lock {
     /// Looks once, as a waiter that has just come.
     fn try_once(&self, thread: &ThreadState) -> bool {
-        let mut waiter = Waiter {
-            watchdog: Watchdog::begin(self.state(), now()),
-            succession: None,
-            has_slept: false,
-        };
+        let mut waiter = Waiter::begin(self.state(), now());
         self.try_to_enter(thread, &CALL, &mut waiter)
     }
 
     fn set(&self, change: impl Fn(State) -> State) {
-        while !self.replace(self.state(), change(self.state())) {}
+        let once = || {
+            let state = self.state();
+            self.replace(state, change(state))
+        };
+        while !once() {}
+    }
+
+    /// As successors have found out.
+    fn with_long_calls(self) -> Self {
+        (0..20).for_each(|_| self.hold.learn(1_000_000));
+        self
     }
 
     /// Waits until so many threads wait.
@@ -160,8 +171,7 @@ fn a_handler_has_the_place_of_the_wait_that_it_interrupts() {
 fn a_wake_up_is_not_lost_in_a_handler() {
     let lock = used_lock();
     let waiter = ThreadState::of(2);
-    lock.waiters.store(2, Ordering::Relaxed);
-    lock.set(State::waking);
+    lock.set(|state| state.waking_if(true));
     waiter.depth.set(1);
     lock.lock(&waiter, &CALL).expect("it was outside");
     lock.unlock(&waiter);
@@ -169,6 +179,15 @@ fn a_wake_up_is_not_lost_in_a_handler() {
     assert!(lock.try_once(&waiter));
     assert!(!lock.state().has(WAKING), "none is under way");
     assert!(lock.state().has(QUEUED), "the other still sleeps");
+}
+
+/// No thread sleeps. One that has fallen asleep meanwhile would rely on either.
+#[test]
+fn a_wake_up_of_no_thread_leaves_nothing_behind() {
+    let lock = used_lock();
+    lock.set(|state| state.with(QUEUED | WAKING));
+    lock.wake(false, true);
+    assert!(lock.state().is_idle());
 }
 
 #[test]
@@ -194,54 +213,143 @@ fn a_reserved_lock_is_for_the_successor() {
 #[test]
 fn a_successor_is_bypassed_for_a_limited_time() {
     use successor::Move::*;
-    let are_long = AtomicBool::new(false);
-    let free = State(0);
+    let hold = UsualHold::new();
     let mut now = 1_000_000_000;
-    let mut turn = free.taken_by(1);
-    let mut succession = Succession::begin(turn, now);
-    let mut reserved_after = None;
-    for call in 1..100 {
-        now += 16_000;
-        turn = turn.released();
-        assert_eq!(
-            succession.next_move(turn, now, &are_long),
-            Spin,
-            "too early"
-        );
-        turn = turn.taken_by(1);
-        match succession.next_move(turn, now, &are_long) {
-            Spin => {}
-            Reserve => {
-                reserved_after = Some(call * 16_000);
-                break;
-            }
-            other => panic!("{other:?}"),
+    let mut turn = State(0).taken_by(1);
+    // Calls of this length, until the successor reserves the lock: after how long, and what it did when they began.
+    let mut bypass = |hold_ns: u64| {
+        let (since, mut moves) = (now, Vec::new());
+        let mut succession = Succession::begin(turn, now);
+        while moves.last() != Some(&Reserve) {
+            now += hold_ns;
+            turn = turn.released();
+            let takes = succession.next_move(turn, now, &hold);
+            assert_eq!(takes, if hold.is_long() { Take } else { Spin });
+            turn = turn.taken_by(1);
+            moves.push(succession.next_move(turn, now, &hold));
+            assert!(moves.len() < 100, "{moves:?}");
         }
-    }
-    assert!(reserved_after.is_some_and(|ns| (200_000..400_000).contains(&ns)));
-    let reserved = turn.with(RESERVED);
-    assert_eq!(succession.next_move(reserved, now, &are_long), Spin);
-    assert_eq!(
-        succession.next_move(reserved.released(), now, &are_long),
-        Take
-    );
+        turn = turn.with(RESERVED);
+        let reserved = succession.next_move(turn, now, &hold);
+        turn = turn.released();
+        assert_eq!(succession.next_move(turn, now, &hold), Take);
+        turn = turn.taken_by(1).without(RESERVED);
+        moves.pop();
+        (now - since, moves, reserved)
+    };
 
-    let mut succession = Succession::begin(turn, now);
-    let asleep = succession.next_move(turn, now + 400_000, &are_long);
-    assert_eq!(asleep, Reserve, "after the time for short calls");
-    let asleep = succession.next_move(turn, now + 400_000, &are_long);
+    let (ns, moves, reserved) = bypass(16_000);
+    assert!((200_000..400_000).contains(&ns));
+    assert!(moves.iter().all(|it| *it == Spin), "{moves:?}");
+    assert_eq!(reserved, Spin);
+
+    (0..20).for_each(|_| hold.learn(1_000_000));
+    let (ns, moves, reserved) = bypass(500_000);
+    assert!((1_500_000..3_000_000).contains(&ns));
+    assert!(moves.iter().all(|it| *it == Sleep), "{moves:?}");
+    assert_eq!(reserved, Sleep);
+
+    // And no longer.
+    (0..20).for_each(|_| hold.learn(16_000));
+    assert_eq!(bypass(16_000).2, Spin);
+}
+
+/// What it waits for has lost the processor, maybe to the successor itself.
+#[test]
+fn a_successor_that_sees_no_end_of_a_call_sleeps() {
+    use successor::Move::*;
+    let (hold, inside, now) = (UsualHold::new(), State(0).taken_by(1), 1_000_000_000);
+    (0..20).for_each(|_| hold.learn(16_000));
+    let mut succession = Succession::begin(inside, now);
+    assert_eq!(succession.next_move(inside, now + 20_000, &hold), Spin);
+    assert_eq!(succession.next_move(inside, now + 200_000, &hold), Sleep);
+}
+
+/// The successor has lost the processor.
+#[test]
+fn a_reserved_lock_does_not_stay_free_for_long() {
+    let lock = used_lock();
+    lock.set(|state| state.succeeded_by(2).with(RESERVED));
+    let thread = ThreadState::of(1);
+    lock.lock(&thread, &CALL).expect("it was outside");
     assert_eq!(
-        asleep,
-        Sleep(now + 2_000_000),
-        "it has seen that they are long"
+        (lock.state().holder(), lock.state().successor()),
+        (1, 2),
+        "the successor keeps its place"
     );
-    assert_eq!(
-        succession.next_move(turn, now + 2_000_000, &are_long),
-        Reserve
-    );
-    let reserved = turn.with(RESERVED);
-    let asleep = succession.next_move(reserved, now + 2_000_000, &are_long);
-    assert_eq!(asleep, Sleep(u64::MAX));
+    lock.unlock(&thread);
+    assert!(lock.state().is_open(), "until it looks again");
+}
+
+/// It interrupts a wait between the last look and the sleep, finds the lock free, and leaves it to the wait.
+#[test]
+fn a_handler_keeps_the_wait_that_it_interrupts_awake() {
+    let lock = used_lock();
+    let waiter = ThreadState::of(2);
+    let events: Vec<_> = lock.queues.iter().chain([&lock.successor.0]).collect();
+    let before: Vec<_> = events.iter().map(|it| it.get()).collect();
+    waiter.depth.set(1);
+    waiter.waits.set(1);
+    lock.lock(&waiter, &CALL).expect("it was outside");
+    lock.unlock(&waiter);
+    assert_eq!(lock.state().holder(), 2);
+    for (event, before) in events.iter().zip(before) {
+        assert_ne!(event.get(), before, "the sleep would begin");
+    }
+}
+
+/// It interrupts `unlock` between the change of the state and the wake-up, and waits.
+#[test]
+fn a_handler_wakes_those_that_the_interrupted_unlock_owes_it() {
+    let (lock, thread, is_held) = (used_lock(), new_thread(), Barrier::new(2));
+    let before = lock.successor.0.get();
+    thread.owes_wake_up.set(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let holder = new_thread();
+            lock.lock(&holder, &CALL);
+            is_held.wait();
+            loop {
+                let is_asleep = lock.state().has(ASLEEP);
+                if lock.successor.0.get() != before {
+                    break;
+                }
+                assert!(!is_asleep, "before it has woken any");
+                thread::yield_now();
+            }
+            lock.unlock(&holder);
+        });
+        is_held.wait();
+        lock.lock(&thread, &CALL).expect("it was outside");
+    });
+    lock.unlock(&thread);
+    assert!(thread.owes_wake_up.get(), "the interrupted call goes on");
+}
+
+/// Calls as short as the look of a successor.
+#[test]
+fn a_successor_reserves_a_lock_that_changes_all_the_time() {
+    static LOCK: Lock = Lock::new();
+    let is_over = AtomicBool::new(false);
+    let holder = new_thread();
+    LOCK.lock(&holder, &CALL);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let thread = new_thread();
+            for _ in 0..20 {
+                LOCK.lock(&thread, &CALL);
+                LOCK.unlock(&thread);
+            }
+            // Relaxed: nothing is ordered by it.
+            is_over.store(true, Ordering::Relaxed);
+        });
+        LOCK.until_waiters_are(1);
+        LOCK.unlock(&holder);
+        while !is_over.load(Ordering::Relaxed) {
+            LOCK.lock(&holder, &CALL);
+            LOCK.unlock(&holder);
+        }
+    });
 }
 
 #[test]
@@ -271,6 +379,35 @@ fn every_waiter_is_counted_and_served() {
     let mut counted = counted.into_inner().expect("no thread panicked");
     counted.sort();
     assert_eq!(counted, [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
+}
+
+/// The queue lasts for longer than a waiter sleeps.
+#[test]
+fn a_long_queue_is_served_in_order() {
+    const THREADS: usize = 200;
+    static LOCK: Lock = Lock::new();
+    static TURNS: AtomicU32 = AtomicU32::new(0);
+    let worst: Vec<u32> = thread::scope(|scope| {
+        let work = || {
+            let state = new_thread();
+            let mut worst = 0;
+            for _ in 0..5 {
+                // Relaxed, all: it need not be exact.
+                let arrived = TURNS.load(Ordering::Relaxed);
+                LOCK.lock(&state, &CALL);
+                let entered = TURNS.fetch_add(1, Ordering::Relaxed);
+                worst = worst.max(entered - arrived);
+                thread::sleep(std::time::Duration::from_millis(5));
+                LOCK.unlock(&state);
+            }
+            worst
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let threads = threads.into_iter();
+        threads.map(|it| it.join().expect("it ended")).collect()
+    });
+    let worst = worst.into_iter().max();
+    assert!(worst < Some(3 * THREADS as u32), "{worst:?}");
 }
 
 #[test]
@@ -348,7 +485,7 @@ fn a_successor_that_has_ended_is_replaced() {
 /// Played by a number that no thread can have: it is as if it were stopped.
 #[test]
 fn a_successor_that_makes_nothing_of_its_chance_is_replaced() {
-    let lock = used_lock();
+    let lock = used_lock().with_long_calls();
     lock.set(|state| state.succeeded_by((1 << 22) - 1).with(RESERVED));
     let thread = new_thread();
     lock.lock(&thread, &CALL).expect("it was outside");
@@ -359,7 +496,7 @@ fn a_successor_that_makes_nothing_of_its_chance_is_replaced() {
 #[test]
 fn a_thread_that_ends_while_it_is_woken_is_not_waited_for() {
     let lock = used_lock();
-    lock.set(|state| state.taken_by((1 << 22) - 1).waking());
+    lock.set(|state| state.taken_by((1 << 22) - 1).waking_if(true));
     thread::scope(|scope| {
         scope.spawn(|| {
             let thread = new_thread();
@@ -408,7 +545,7 @@ fn an_id_that_is_used_again_is_told_from_a_restored_process() {
     }
     let look = move || {
         let with = |alive_at| ThreadId {
-            bits: alive_at << state::ID_BITS | ThreadId::current().id(),
+            bits: alive_at << ID_BITS | ThreadId::current().id(),
             ..ThreadId::current()
         };
         (with(began + 1).has_ended(), with(began - 1).has_ended())

@@ -1,16 +1,22 @@
 //! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor. A
 //! thread that has ended is replaced; a holder that stays inside for too long is named.
 
-use super::{Lock, holder::CallInfo, state::State, thread_id::ThreadId};
+use super::{
+    Lock,
+    holder::CallInfo,
+    state::{ASLEEP, State},
+};
 use crate::{
     config,
     sys::{NS_PER_S, now},
+    thread_id::ThreadId,
 };
 use log::{error, warn};
 
-/// How long a waiter sleeps before it looks, in nanoseconds as all here: a holder that has ended has to be noticed within a
-/// second, by a waiter that may just have fallen asleep.
-const PERIOD: u64 = 400_000_000;
+/// How long a waiter sleeps before it looks, in nanoseconds as all here. A holder that has ended has to be noticed within a
+/// second, and that takes three periods at most: where it was to wake the next successor, one of the queue has to see twice
+/// that there is none.
+const PERIOD: u64 = 300_000_000;
 
 /// What one waiter has seen so far.
 pub struct Watchdog {
@@ -51,7 +57,9 @@ impl Watchdog {
             self.since = now;
             self.patience = patience();
         }
-        if state.successor() == me.id() {
+        if state.holder() == me.id() {
+            // A signal handler has taken it for this thread.
+        } else if state.successor() == me.id() {
             if !state.is_free() {
                 self.check_holder(lock, state, now);
             }
@@ -78,7 +86,18 @@ impl Watchdog {
             return;
         };
         let seconds = ns / NS_PER_S;
-        warn!("{call}: thread {id} has been inside for {seconds} s or more while others wait");
+        // The holder may be leaving, and its device closed: if it is still inside, what was read is the name.
+        let device = call.device.name();
+        let state = lock.state();
+        let is_inside = (state.turn(), state.holder()) == (self.seen.turn(), self.seen.holder());
+        match device.filter(|_| is_inside) {
+            Some(device) => warn!(
+                "{call} on {device}: thread {id} has been inside for {seconds} s or more while others wait"
+            ),
+            None => warn!(
+                "{call}: thread {id} has been inside for {seconds} s or more while others wait"
+            ),
+        }
         self.patience = patience.checked_mul(2);
     }
 }
@@ -87,7 +106,8 @@ impl Watchdog {
 #[cold]
 pub fn release_of_ended(lock: &Lock, state: State) {
     let (holder, call) = lock.holder(state);
-    if lock.replace(state, state.released()) {
+    if lock.replace(state, state.released().without(ASLEEP)) {
+        lock.wake(state.has(ASLEEP), false);
         report_ended(holder, &call);
     }
 }

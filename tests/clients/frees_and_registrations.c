@@ -1,5 +1,8 @@
 /*
- * Two threads register memory, and two free GPU memory as libcuda does.
+ * frees_and_registrations [-s | -f | -r | DEVICE]
+ *
+ * Two threads register memory, and two free GPU memory as libcuda does, on the given character
+ * device (none: on descriptor -1).
  *
  * With -s, the free is called by one thread while the other is between mrlock_lock() and
  * mrlock_unlock(), and waits for it there, as a thread does that calls CUDA.
@@ -9,6 +12,7 @@
 #define MRLOCK_WEAK
 #include "run_together.h"
 
+#include <fcntl.h>
 #include <mrlock.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -20,6 +24,8 @@
 #include <sys/ioctl.h>
 
 #define NV_ESC_RM_FREE 0xC0104629
+
+static int device = -1;
 
 static struct ibv_pd *handlers_pd;
 static atomic_int handled, sections, refused;
@@ -86,7 +92,7 @@ static int work(struct ibv_pd *pd, int index)
 
 	for (int i = 0; i < 100; i++) {
 		if (index % 2) {
-			if (ioctl(-1, NV_ESC_RM_FREE, memory))
+			if (ioctl(device, NV_ESC_RM_FREE, memory))
 				return 1;
 			continue;
 		}
@@ -100,7 +106,7 @@ static int work(struct ibv_pd *pd, int index)
 static void *free_once(void *unused)
 {
 	(void)unused;
-	ioctl(-1, NV_ESC_RM_FREE, NULL);
+	ioctl(device, NV_ESC_RM_FREE, NULL);
 	return NULL;
 }
 
@@ -112,7 +118,11 @@ int main(int argc, char **argv)
 			return 1;
 		return mrlock_unlock();
 	}
-	if (argc > 1)
+	if (argc > 1 && argv[1][0] == '-')
 		return interrupt(!strcmp(argv[1], "-f"));
+	if (argc > 1 && (device = open(argv[1], O_RDWR)) < 0) {
+		perror(argv[1]);
+		return 1;
+	}
 	return run_together(linked_verbs(), 4, work);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Counts from a raw trace of the four probes.
+/// Counts from a raw trace of the six probes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KernelWitness {
     pub registrations: usize,
@@ -11,8 +11,13 @@ pub struct KernelWitness {
     pub registrations_at_once: usize,
     /// The most threads in a registration or a deregistration at one moment.
     pub overlap: usize,
+    /// Frees of GPU memory.
+    pub frees: usize,
+    /// How often one of the two began while the other was under way: a free of GPU memory, and a registration or
+    /// deregistration.
+    pub meetings: usize,
     /// The names of threads that were inside beside a thread of another name.
-    pub strangers: BTreeSet<String>,
+    pub mixed_names: BTreeSet<String>,
 }
 
 impl KernelWitness {
@@ -27,30 +32,31 @@ impl KernelWitness {
             }
             let Event { task, thread, name } =
                 event(line).ok_or_else(|| format!("not an event of ours: {line}"))?;
-            match name {
-                "enter_get" | "enter_release" => {
-                    if inside.insert(thread, (task, name == "enter_get")).is_some() {
-                        return Err(format!("thread {thread} enters twice: {line}"));
-                    }
-                    if name == "enter_get" {
-                        witness.registrations += 1;
-                    } else {
-                        witness.deregistrations += 1;
-                    }
-                    for (other, _) in inside.values().filter(|(other, _)| *other != task) {
-                        witness.strangers.extend([task.into(), (*other).into()]);
-                    }
-                    let registering = inside.values().filter(|(_, is_get)| *is_get).count();
-                    witness.overlap = witness.overlap.max(inside.len());
-                    witness.registrations_at_once = witness.registrations_at_once.max(registering);
+            if let Some(what) = name.strip_prefix("enter_") {
+                if inside.insert(thread, (task, what)).is_some() {
+                    return Err(format!("thread {thread} enters twice: {line}"));
                 }
-                "leave_get" | "leave_release" => {
-                    if inside.remove(&thread).map(|(_, is_get)| is_get) != Some(name == "leave_get")
-                    {
-                        return Err(format!("thread {thread} was not inside: {line}"));
-                    }
+                match what {
+                    "get" => witness.registrations += 1,
+                    "release" => witness.deregistrations += 1,
+                    "free" => witness.frees += 1,
+                    _ => return Err(format!("not an event of ours: {line}")),
                 }
-                _ => return Err(format!("not an event of ours: {line}")),
+                for (other, _) in inside.values().filter(|(other, _)| *other != task) {
+                    witness.mixed_names.extend([task.into(), (*other).into()]);
+                }
+                let [registering, deregistering, freeing] = ["get", "release", "free"]
+                    .map(|kind| inside.values().filter(|(_, what)| *what == kind).count());
+                let pinning = registering + deregistering;
+                witness.overlap = witness.overlap.max(pinning);
+                witness.registrations_at_once = witness.registrations_at_once.max(registering);
+                witness.meetings += usize::from(if what == "free" { pinning } else { freeing } > 0);
+            } else if let Some(what) = name.strip_prefix("leave_") {
+                if inside.remove(&thread).map(|(_, entered)| entered) != Some(what) {
+                    return Err(format!("thread {thread} was not inside: {line}"));
+                }
+            } else {
+                return Err(format!("not an event of ours: {line}"));
             }
         }
         if inside.is_empty() {

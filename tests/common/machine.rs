@@ -63,6 +63,15 @@ pub fn file(path: &str, package: &str) -> Need {
     }
 }
 
+/// For a test that acts for two users.
+pub fn root() -> Need {
+    // SAFETY: geteuid() has no preconditions.
+    match unsafe { libc::geteuid() } {
+        0 => Ok(()),
+        _ => Err("only root can: run the tests as root".into()),
+    }
+}
+
 /// What `make dist` needs is fetched once, into the target directory.
 pub fn make_dist() -> Need {
     static ZIG: OnceLock<Need> = OnceLock::new();

@@ -29,6 +29,9 @@ pub fn target_dir() -> PathBuf {
     PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(default))
 }
 
+/// The target that it is built for.
+pub const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
 /// `libmrlock.so`, built with `cargo build --release` from the sources as they are now; or the one that `MRLOCK_LIBRARY`
 /// names, so that the tests can run with another build.
 pub fn library() -> &'static Path {
@@ -37,8 +40,25 @@ pub fn library() -> &'static Path {
         if let Some(library) = env::var_os("MRLOCK_LIBRARY") {
             return library.into();
         }
-        build(Command::new(env!("CARGO")).args(["build", "--release", "--quiet"]));
-        target_dir().join("release/libmrlock.so")
+        build(&mut cargo_build());
+        target_dir().join(TRIPLE).join("release/libmrlock.so")
+    })
+}
+
+/// A release build, put where the Makefile has it put, whatever cargo's settings say of the target and its directory.
+fn cargo_build() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--target", TRIPLE]);
+    cargo.arg("--target-dir").arg(target_dir());
+    cargo
+}
+
+/// The command `mrlock`, built from the sources as they are now.
+pub fn mrlock() -> &'static Path {
+    static MRLOCK: OnceLock<PathBuf> = OnceLock::new();
+    MRLOCK.get_or_init(|| {
+        build(cargo_build().args(["--package", "mrlock-cli"]));
+        target_dir().join(TRIPLE).join("release/mrlock")
     })
 }
 
@@ -103,6 +123,7 @@ pub fn make<const N: usize>(arguments: [&str; N]) -> Command {
         "BINDIR",
         "LIBDIR",
         "INCLUDEDIR",
+        "DATADIR",
         "MANDIR",
     ] {
         make.env_remove(name);
@@ -264,10 +285,9 @@ impl Program {
         &self.command[0]
     }
 
-    /// Runs it to its end. `timeout` ends one that hangs, with status 124.
-    pub fn run(&self) -> Outcome {
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS, "env"]);
+    /// Lets `command` run it, in its environment.
+    fn complete(&self, mut command: Command) -> Command {
+        command.arg("env");
         for (name, value) in &self.environment {
             let mut setting = OsString::from(format!("{name}="));
             setting.push(value);
@@ -282,6 +302,24 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        command
+    }
+
+    /// The command that runs it. `timeout` ends one that hangs, with status 124.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", SECONDS_BEFORE_IT_HANGS]);
+        self.complete(command)
+    }
+
+    /// The same without `timeout`: the process is the program itself.
+    pub fn command_alone(&self) -> Command {
+        self.complete(Command::new("env"))
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self) -> Outcome {
+        let mut command = self.command();
         let output = command
             .output()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));

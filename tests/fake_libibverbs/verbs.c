@@ -8,16 +8,22 @@
  * Its race detector stands for a kernel with racing page callbacks: when two
  * threads are inside a registration or deregistration at once, the process
  * dies of SIGSEGV. A thread that enters again (from a signal handler) is still
- * one thread, and a thread that has ended is no longer inside.
+ * one thread, and a thread that has ended is no longer inside. GPU memory is memory that
+ * allows no access; fake_gpu_free() is what the NVIDIA driver does to free it, for a library
+ * that stands for the driver.
  *
  * Read once, at load:
  *   FAKE_IBV_DEVICES           number of devices, 0 to 64 (default 4)
  *   FAKE_IBV_HOLD_US           microseconds inside a call (default 200)
- *   FAKE_IBV_RACE              die (default), or count: keep the peak and go on
+ *   FAKE_IBV_RACE              die (default); device: die only where one call on GPU
+ *                              memory meets another, or a free; count: keep the peak
+ *                              and go on
  *   FAKE_IBV_WITNESS           file for the counts and peaks, written at exit
  *                              (a forked child writes to FILE.PID)
  *   FAKE_IBV_KERNEL            file in which several copies of this library, in one
  *                              process, share their race detector
+ *   FAKE_IBV_IOCTL             1: each registration and deregistration also makes its
+ *                              request to the kernel, on descriptor -1
  *   FAKE_IBV_MAX_MR            regions that fit, 1 to 65536 (default 65536)
  *   FAKE_IBV_ERRNO_ON_SUCCESS  what a successful call leaves in errno (default:
  *                              what was there)
@@ -32,12 +38,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <infiniband/verbs.h>
+#include <rdma/ib_user_ioctl_cmds.h>
+#include <rdma/ib_user_verbs.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -82,7 +92,8 @@ struct protection_domain {
 static struct {
 	unsigned int devices;
 	unsigned int hold_us;
-	bool race_kills;
+	enum { COUNT, KILL, KILL_ON_GPU } race;
+	bool makes_requests;
 	const char *witness;
 	unsigned int max_mr;
 	int errno_on_success; /* 0: leave errno alone */
@@ -142,14 +153,22 @@ __attribute__((constructor)) static void load(void)
 	settings.pid = getpid();
 
 	const char *race = getenv("FAKE_IBV_RACE");
-	if (race && strcmp(race, "die") && strcmp(race, "count")) {
-		dprintf(2, "fake libibverbs: FAKE_IBV_RACE=%s: neither die nor count\n", race);
+	if (!race || !strcmp(race, "die"))
+		settings.race = KILL;
+	else if (!strcmp(race, "device"))
+		settings.race = KILL_ON_GPU;
+	else if (strcmp(race, "count")) {
+		dprintf(2, "fake libibverbs: FAKE_IBV_RACE=%s: not die, device or count\n", race);
 		_exit(2);
 	}
-	settings.race_kills = !race || !strcmp(race, "die");
+	settings.makes_requests = number("FAKE_IBV_IOCTL", 0, 1);
 
 	uintptr_t here = (uintptr_t)&settings & -settings.page;
 	settings.can_populate = !madvise((void *)here, settings.page, MADV_POPULATE_WRITE);
+	if (settings.race == KILL_ON_GPU && !settings.can_populate) {
+		dprintf(2, "fake libibverbs: FAKE_IBV_RACE=device: needs Linux 5.14\n");
+		_exit(2);
+	}
 
 	for (unsigned int i = 0; i < settings.devices; i++) {
 		struct ibv_device *d = &devices[i].device;
@@ -170,13 +189,13 @@ __attribute__((constructor)) static void load(void)
 
 /* ---- The race detector ---- */
 
-enum function { REG_MR, REG_MR_IOVA, REG_MR_IOVA2, REREG_MR, DEREG_MR };
+enum function { REG_MR, REG_MR_IOVA, REG_MR_IOVA2, REREG_MR, DEREG_MR, GPU_FREE };
 
 static const char *const function_names[] = {
-	"ibv_reg_mr", "ibv_reg_mr_iova", "ibv_reg_mr_iova2", "ibv_rereg_mr", "ibv_dereg_mr",
+	"ibv_reg_mr", "ibv_reg_mr_iova", "ibv_reg_mr_iova2", "ibv_rereg_mr", "ibv_dereg_mr", "fake_gpu_free",
 };
 
-enum { REGISTRATIONS, DEREGISTRATIONS, TOGETHER, KINDS };
+enum { REGISTRATIONS, DEREGISTRATIONS, TOGETHER, FREES, KINDS };
 
 struct kernel {
 	/*
@@ -185,6 +204,7 @@ struct kernel {
 	 * Zero: no thread. Used where a race kills.
 	 */
 	_Atomic uint64_t occupant;
+	_Atomic uint64_t last_free; /* the same of the thread that began a free last */
 	/*
 	 * Changed first and last in every call, and not atomic: a lock that serializes
 	 * calls must also order their memory accesses. ThreadSanitizer checks that.
@@ -256,21 +276,65 @@ static void count_in(int kind)
 		;
 }
 
-static void enter(enum function function, struct ibv_context *context)
+/* Whether nvidia-peermem is asked for it: something is mapped there, and no access to it is allowed. */
+static bool is_gpu(const void *addr, size_t length)
+{
+	uintptr_t from = (uintptr_t)addr & -settings.page;
+	uintptr_t end = (uintptr_t)addr + length;
+	uintptr_t to = (end + settings.page - 1) & -settings.page;
+
+	return end >= (uintptr_t)addr && to > from &&
+	       madvise((void *)from, to - from, MADV_POPULATE_READ) && errno == EINVAL;
+}
+
+/* The request by which the real library reaches the kernel for this call. */
+static void make_request(enum function function, const void *addr, size_t length)
+{
+	struct ib_uverbs_reg_mr registration = {.start = (uintptr_t)addr, .length = length};
+	struct ib_uverbs_dereg_mr deregistration = {0};
+	struct {
+		struct ib_uverbs_ioctl_hdr header;
+		struct ib_uverbs_attr attributes[2];
+	} request = {
+		.header = {.length = sizeof request,
+			   .object_id = UVERBS_OBJECT_DEVICE,
+			   .method_id = UVERBS_METHOD_INVOKE_WRITE,
+			   .num_attrs = 2},
+		.attributes = {{.attr_id = UVERBS_ATTR_CORE_IN}, {.attr_id = UVERBS_ATTR_WRITE_CMD, .len = 4}},
+	};
+	if (function == DEREG_MR) {
+		request.attributes[0].len = sizeof deregistration;
+		request.attributes[0].data = (uintptr_t)&deregistration;
+		request.attributes[1].data = IB_USER_VERBS_CMD_DEREG_MR;
+	} else {
+		request.attributes[0].len = sizeof registration;
+		request.attributes[0].data = (uintptr_t)&registration;
+		request.attributes[1].data = IB_USER_VERBS_CMD_REG_MR;
+	}
+	ioctl(-1, RDMA_VERBS_IOCTL, &request);
+}
+
+static void enter(enum function function, struct ibv_context *context, const void *addr, size_t length)
 {
 	unsigned int device = device_of(context)->index;
+	bool kills = settings.race == KILL || (settings.race == KILL_ON_GPU && is_gpu(addr, length));
+
+	if (settings.makes_requests)
+		make_request(function, addr, length);
 
 	if (depth++)
 		return;
 	kernel->visits++;
 	visit = visit_word(function, device);
-	if (settings.race_kills) {
+	if (kills) {
 		uint64_t first = 0;
 		while (!atomic_compare_exchange_strong(&kernel->occupant, &first, visit)) {
 			/* A thread that ended inside its call is not inside, though its word is there. */
 			if (first && !syscall(SYS_tgkill, getpid(), visit_thread(first), 0))
 				collide(visit, first);
 		}
+		if (atomic_load(&kernel->counts[FREES].inside))
+			collide(visit, atomic_load(&kernel->last_free));
 	}
 	count_in(visit_kind(visit));
 	count_in(TOGETHER);
@@ -281,7 +345,9 @@ static void leave(void)
 	if (depth == 1) {
 		atomic_fetch_sub(&kernel->counts[TOGETHER].inside, 1);
 		atomic_fetch_sub(&kernel->counts[visit_kind(visit)].inside, 1);
-		atomic_store(&kernel->occupant, 0);
+		/* A call on host memory may leave while one on GPU memory is inside. */
+		uint64_t mine = visit;
+		atomic_compare_exchange_strong(&kernel->occupant, &mine, 0);
 		kernel->visits++;
 	}
 	/* Last: a handler that interrupts this function and enters counts as the same thread. */
@@ -350,6 +416,20 @@ static void hold(void)
 #define CURRENT(function, name) __asm__(".symver " #function ", " #name "@@IBVERBS_1.1")
 #define COMPAT(function, name) __asm__(".symver " #function ", " #name "@IBVERBS_1.0")
 #define EXPORT __attribute__((visibility("default"), used))
+
+/* Frees may meet each other: the NVIDIA driver has a lock for that. */
+EXPORT void fake_gpu_free(void)
+{
+	uint64_t mine = visit_word(GPU_FREE, 0);
+
+	atomic_store(&kernel->last_free, mine);
+	count_in(FREES);
+	uint64_t inside = atomic_load(&kernel->occupant);
+	if (inside)
+		collide(mine, inside);
+	hold();
+	atomic_fetch_sub(&kernel->counts[FREES].inside, 1);
+}
 
 EXPORT struct ibv_device **get_device_list_1_1(int *num_devices)
 {
@@ -483,6 +563,9 @@ static int pin(void *addr, size_t length, unsigned int access)
 {
 	const unsigned int writes = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
 				    IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND;
+	/* The implicit on-demand region: nothing is pinned. */
+	if ((access & IBV_ACCESS_ON_DEMAND) && !addr && length == SIZE_MAX)
+		return 0;
 	uintptr_t from = (uintptr_t)addr & -settings.page;
 	uintptr_t end = (uintptr_t)addr + length;
 	uintptr_t to = (end + settings.page - 1) & -settings.page;
@@ -493,9 +576,7 @@ static int pin(void *addr, size_t length, unsigned int access)
 		int advice = access & writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 		if (!madvise((void *)from, to - from, advice))
 			return 0;
-		/* EINVAL: something is mapped there, and no access to it is allowed. */
-		bool is_gpu = madvise((void *)from, to - from, MADV_POPULATE_READ) && errno == EINVAL;
-		return is_gpu ? 0 : EFAULT;
+		return is_gpu(addr, length) ? 0 : EFAULT;
 	}
 	/* Older kernels: check at least that memory is mapped there. */
 	while (from < to) {
@@ -522,7 +603,7 @@ static struct ibv_mr *register_region(enum function function, struct ibv_pd *pd,
 	struct ibv_context *context = pd->context;
 	struct ibv_mr *mr = NULL;
 
-	enter(function, context);
+	enter(function, context, addr, length);
 	int error = check_access(access);
 	if (!error)
 		error = pin(addr, length, access);
@@ -601,7 +682,9 @@ EXPORT int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *a
 		errno = EINVAL;
 		return IBV_REREG_MR_ERR_CMD;
 	}
-	enter(REREG_MR, mr->context);
+	/* GPU memory, if the old memory or the new is. */
+	bool is_new = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) && is_gpu(addr, length);
+	enter(REREG_MR, mr->context, is_new ? addr : mr->addr, is_new ? length : mr->length);
 	int error = check_access((unsigned int)access);
 	if (!error && (flags & IBV_REREG_MR_CHANGE_TRANSLATION))
 		error = pin(addr, length, (unsigned int)access);
@@ -632,7 +715,7 @@ EXPORT int dereg_mr_1_1(struct ibv_mr *mr)
 	device_of(mr->context);
 	if (!forget(mr))
 		return errno = EINVAL;
-	enter(DEREG_MR, mr->context);
+	enter(DEREG_MR, mr->context, mr->addr, mr->length);
 	hold();
 	leave();
 	atomic_fetch_sub(&domain_of(mr->pd)->regions, 1);

@@ -18,7 +18,7 @@ for name in LD_PRELOAD $(env | sed -n 's/^\(\(FAKE_IBV\|MRLOCK\)[A-Z_]*\)=.*/\1/
     unset "$name"
 done
 
-# check MEANING COMMAND...: whether the command succeeds, and has nothing to say on stderr.
+# check MEANING COMMAND...: whether the command succeeds, and writes nothing to stderr.
 check() {
     echo
     echo "$1"

@@ -63,9 +63,11 @@ impl ForkMark {
         });
     }
 
-    /// For a fork handler in the child: whatever the kernel has made of the page.
+    /// For a fork handler in the child, where the kernel has not wiped the page.
     pub fn unmark(&self) {
-        // Relaxed: the child has one thread.
-        self.0.store(UNMARKED, Ordering::Relaxed);
+        // Relaxed, both: the child has one thread. An untouched page need not be copied.
+        if self.0.load(Ordering::Relaxed) != UNMARKED {
+            self.0.store(UNMARKED, Ordering::Relaxed);
+        }
     }
 }

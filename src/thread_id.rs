@@ -1,6 +1,5 @@
 //! Which thread, and whether it still lives.
 
-use super::state::ID_BITS;
 use crate::{
     sys::{self, Errno},
     text::Text,
@@ -8,7 +7,7 @@ use crate::{
 use core::fmt::Write;
 
 /// A thread, told apart from a later one to which the kernel gives the same id.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct ThreadId {
     /// The low bits are the kernel's id; above them is a moment at which the thread was alive, in hundredths of a second
@@ -18,16 +17,13 @@ pub struct ThreadId {
     pub process: libc::pid_t,
 }
 
+/// Enough for any thread id: PID_MAX_LIMIT of the kernel.
+pub const ID_BITS: u32 = 22;
+
 /// What /proc counts a thread's start in: USER_HZ is 100 on every x86_64 kernel.
 const TICK_IN_NS: u64 = 10_000_000;
 
 impl ThreadId {
-    /// No thread.
-    pub const UNKNOWN: Self = Self {
-        bits: 0,
-        process: 0,
-    };
-
     /// The calling thread.
     #[cold]
     pub fn current() -> Self {
@@ -43,7 +39,7 @@ impl ThreadId {
         }
     }
 
-    /// Whether this is a thread.
+    /// Whether this is a thread: the default is none.
     #[inline]
     pub fn is_known(self) -> bool {
         self.bits != 0

@@ -1,0 +1,23 @@
+//! `pages DIR`: writes the man pages and the shell completions of `mrlock` into DIR.
+
+#[path = "../src/arguments.rs"]
+#[allow(dead_code, reason = "the command line is described here, not parsed")]
+mod arguments;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use std::{env, path::PathBuf};
+
+fn main() -> std::io::Result<()> {
+    let directory: PathBuf = env::args_os().nth(1).expect("usage: pages DIR").into();
+    let mut command = arguments::Arguments::command();
+    // Not in the command itself, whose --help has to fit a screen.
+    let described = command
+        .clone()
+        .mut_subcommand("run", |run| run.after_long_help(include_str!("run.txt")));
+    clap_mangen::generate_to(described, &directory)?;
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        clap_complete::generate_to(shell, &mut command, "mrlock", &directory)?;
+    }
+    Ok(())
+}

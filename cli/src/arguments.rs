@@ -1,0 +1,175 @@
+//! The command line. The man pages and the shell completions are made from this file (examples/pages.rs).
+
+use clap::{Args, Parser, Subcommand};
+use std::{ffi::OsString, path::PathBuf};
+
+/// Lets one thread at a time register RDMA memory: run a command so, ask whether that is needed, and see what happens.
+#[derive(Parser)]
+#[command(
+    name = "mrlock",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 80
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a command with libmrlock.so preloaded
+    Run(Run),
+    /// Show what the library does in running processes
+    Status(Status),
+    /// Say whether this host needs mrlock, and which setting
+    Doctor(Doctor),
+    /// Register memory from many threads at once, to provoke the race
+    Stress(Stress),
+    /// Draw a trace: which thread waited when, and which was inside
+    Timeline(Timeline),
+}
+
+/// Arguments of `mrlock run`.
+#[derive(Args)]
+#[command(
+    version,
+    override_usage = "mrlock run [OPTION]... [--] COMMAND [ARGUMENT]...",
+    after_help = "Exit status: COMMAND's; 125: refused; 126: cannot be run; 127: not found."
+)]
+pub struct Run {
+    /// Serialize GPU memory only, and its freeing too
+    #[arg(long)]
+    pub gpu: bool,
+    /// Serialize nothing; count how many calls meet
+    #[arg(long)]
+    pub observe: bool,
+    /// At exit, say on stderr or in FILE what happened
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "stderr")]
+    pub report: Option<PathBuf>,
+    /// Append each call to FILE, for `mrlock timeline`
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// What to serialize
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["reg", "dereg", "free"])]
+    pub calls: Option<Vec<String>>,
+    /// For which memory
+    #[arg(long, value_name = "KIND", value_parser = ["any", "device"])]
+    pub memory: Option<String>,
+    /// Where to catch calls
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["verbs", "ioctl"])]
+    pub hooks: Option<Vec<String>>,
+    /// Which messages to write to stderr
+    #[arg(long, value_name = "LEVEL", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    pub log: Option<String>,
+    /// After how long inside a call is named; 0 = never
+    #[arg(long, value_name = "SECONDS")]
+    pub warn_after: Option<u32>,
+    /// The command, with its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `mrlock status`.
+#[derive(Args)]
+#[command(
+    override_usage = "mrlock status [OPTION]... PID | --all",
+    after_help = "Exit status: 0; 1 if there is no such process, or it cannot be looked at."
+)]
+pub struct Status {
+    /// Of this process and its descendants
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// Of all processes with the library, and their descendants
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON, with the counters of each entry point
+    #[arg(long)]
+    pub json: bool,
+    /// Print again each second, until the processes have ended
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Arguments of `mrlock doctor`.
+#[derive(Args)]
+#[command(
+    after_help = "Exit status: 0 if mrlock is not needed, 1 if it helps, 2 if the host does not tell, or on an error."
+)]
+pub struct Doctor {
+    /// Print JSON, with the source of each answer
+    #[arg(long)]
+    pub json: bool,
+    /// Read proc, sys, etc and usr below DIR
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}
+
+/// Arguments of `mrlock stress`.
+#[derive(Args)]
+#[command(
+    after_help = "Exit status: 0 if every call returned what it should, 1 if one did not, 2 if there is nothing to register with."
+)]
+pub struct Stress {
+    /// How many threads, each with a device context of its own
+    #[arg(long, value_name = "N", default_value = "8", value_parser = at_least_one)]
+    pub threads: usize,
+    /// Which devices the threads use in turn, separated by commas [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub devices: Option<Vec<String>>,
+    /// The length of a memory region; K, M and G are understood
+    #[arg(long, value_name = "BYTES", default_value = "64K", value_parser = bytes)]
+    pub size: usize,
+    /// How many regions each thread registers
+    #[arg(long, value_name = "N", default_value = "400")]
+    pub calls: u64,
+    /// How long each thread registers, instead
+    #[arg(long, value_name = "S", conflicts_with = "calls", value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Register GPU memory (libcuda.so.1)
+    #[arg(long)]
+    pub gpu: bool,
+    /// Free the memory of each region before it is deregistered
+    #[arg(long)]
+    pub free: bool,
+}
+
+/// Arguments of `mrlock timeline`.
+#[derive(Args)]
+pub struct Timeline {
+    /// The trace
+    pub file: PathBuf,
+    /// Where to draw: a name that ends in .svg or .html
+    #[arg(short, long, value_name = "OUT", default_value = "timeline.svg")]
+    pub output: PathBuf,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(number) if text.ends_with('K') => (number, 1 << 10),
+        Some(number) if text.ends_with('M') => (number, 1 << 20),
+        Some(number) => (number, 1 << 30),
+        None => (text, 1),
+    };
+    at_least_one(number)?
+        .checked_mul(unit)
+        .ok_or_else(|| "too many bytes for an address".into())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(seconds),
+        Ok(_) => Err("more than 0 is needed".into()),
+        Err(error) => Err(format!("{error}")),
+    }
+}

@@ -1,0 +1,183 @@
+//! `mrlock doctor`: reads the host, and says whether mrlock is what it needs.
+
+mod host;
+mod rules;
+mod version;
+
+use crate::{arguments, failure::Failure};
+use anstyle::{AnsiColor, Style};
+use host::{Host, Limit};
+use rules::{About, Rule, Verdict};
+use serde_json::{Value, json};
+use std::{io::Write as _, process::ExitCode};
+
+/// Prints the answer. The exit status is 0 if nothing is needed, 1 if mrlock helps, 2 if that could not be found out.
+pub fn examine(arguments: arguments::Doctor) -> Result<ExitCode, Failure> {
+    let root = &arguments.root;
+    let host = Host::read(root).map_err(|error| Failure {
+        status: 2,
+        message: format!(
+            "doctor: --root {}: {error}: name a directory with the host's proc and sys in it",
+            root.display()
+        ),
+    })?;
+    let verdict = rules::verdict(&host);
+    let printed = if arguments.json {
+        print(&format!("{:#}\n", as_json(&host, verdict)))
+    } else {
+        print(&as_text(&host, verdict))
+    };
+    printed.map_err(|error| Failure {
+        status: 2,
+        message: format!("doctor: standard output: {error}"),
+    })?;
+    Ok(ExitCode::from(match verdict {
+        Verdict::NotNeeded => 0,
+        Verdict::Helps | Verdict::MakesRarer => 1,
+        Verdict::Unknown => 2,
+    }))
+}
+
+/// anstream removes the colours where standard output is not a terminal.
+fn print(text: &str) -> std::io::Result<()> {
+    anstream::stdout().write_all(text.as_bytes())
+}
+
+/// The first rule that answers a question.
+fn answer(host: &Host, asked: fn(About) -> bool) -> Option<&'static Rule> {
+    rules::rows(host, asked).next()
+}
+
+const NEED: fn(About) -> bool = |about| matches!(about, About::Need(_));
+const BETTER: fn(About) -> bool = |about| about == About::Better;
+const SETTING: fn(About) -> bool = |about| about == About::Setting;
+const NOTE: fn(About) -> bool = |about| about == About::Note;
+
+fn as_json(host: &Host, verdict: Verdict) -> Value {
+    let rule = |rule: &Rule| json!({"says": says(rule, host), "source": rule.source});
+    json!({
+        "verdict": verdict,
+        "because": answer(host, NEED).map(rule),
+        "better": answer(host, BETTER).map(rule),
+        "setting": answer(host, SETTING).map(rule),
+        "notes": rules::rows(host, NOTE).map(rule).collect::<Vec<_>>(),
+        "host": host,
+    })
+}
+
+/// Three lines, the notes, and what was read.
+fn as_text(host: &Host, verdict: Verdict) -> String {
+    let (colour, word) = match verdict {
+        Verdict::NotNeeded => (AnsiColor::Green, "not needed"),
+        Verdict::Helps => (AnsiColor::Yellow, "helps"),
+        Verdict::MakesRarer => (AnsiColor::Red, "helps a little"),
+        Verdict::Unknown => (AnsiColor::Magenta, "unknown"),
+    };
+    let strong = Style::new().bold().fg_color(Some(colour.into()));
+    let faint = Style::new().dimmed();
+    let mut text = String::new();
+    let verdict = format!("{strong}{word}{strong:#}: ");
+    for (label, asked, prefix) in [
+        ("mrlock:", NEED, verdict.as_str()),
+        ("better:", BETTER, ""),
+        ("setting:", SETTING, ""),
+    ] {
+        let rule = answer(host, asked).map(|rule| says(rule, host));
+        text += &format!("{label:<10}{prefix}{}\n", rule.unwrap_or_default());
+    }
+    for rule in rules::rows(host, NOTE) {
+        text += &format!("{:<10}{}\n", "note:", says(rule, host));
+    }
+    text += "\n";
+    for (name, value) in facts(host) {
+        text += &format!("{faint}{name:<16}{value}{faint:#}\n");
+    }
+    text
+}
+
+/// What a rule says of this host.
+fn says(rule: &Rule, host: &Host) -> String {
+    let mut text = rule.says.to_owned();
+    for (name, value) in names(host) {
+        text = text.replace(&format!("{{{name}}}"), &value);
+    }
+    text
+}
+
+/// What the names in braces stand for.
+fn names(host: &Host) -> [(&'static str, String); 6] {
+    let unknown = || "of an unknown version".to_owned();
+    [
+        (
+            "driver",
+            host.driver_version()
+                .map_or_else(unknown, |version| version.to_string()),
+        ),
+        ("kernel", host.kernel.clone().unwrap_or_else(unknown)),
+        (
+            "ofed",
+            host.ofed
+                .as_ref()
+                .map_or_else(unknown, |version| version.to_string()),
+        ),
+        (
+            "libibverbs",
+            host.libibverbs
+                .map_or_else(unknown, |release| release.to_string()),
+        ),
+        (
+            "memlock",
+            match host.memlock {
+                Some(Limit::Bytes(bytes)) => bytes.to_string(),
+                Some(Limit::Unlimited) => "unlimited".into(),
+                None => "?".into(),
+            },
+        ),
+        ("preloads", host.preloads.join(" ")),
+    ]
+}
+
+/// What was read, to be pasted into a report.
+fn facts(host: &Host) -> Vec<(&'static str, String)> {
+    let [driver, kernel, ofed, libibverbs, memlock, preloads] = names(host).map(|(_, value)| value);
+    let or_none = |value: String, is_some| if is_some { value } else { "none".into() };
+    let open = host.driver.as_ref().is_some_and(|driver| driver.open);
+    let driver = if open {
+        driver + " (open kernel modules)"
+    } else {
+        driver
+    };
+    let module = host.peer_module.as_ref().map(|module| {
+        let parameters = module
+            .parameters
+            .iter()
+            .map(|(name, value)| format!(" {name}={value}"));
+        module.name.to_owned() + &parameters.collect::<String>()
+    });
+    vec![
+        ("kernel", kernel),
+        ("NVIDIA driver", or_none(driver, host.driver.is_some())),
+        ("peer module", module.unwrap_or_else(|| "none".into())),
+        (
+            "RDMA drivers",
+            if host.has_ofed {
+                format!("OFED {ofed}")
+            } else {
+                "the kernel's own".into()
+            },
+        ),
+        (
+            "RDMA devices",
+            or_none(host.devices.join(" "), !host.devices.is_empty()),
+        ),
+        (
+            "libibverbs",
+            or_none(format!("rdma-core {libibverbs}"), host.libibverbs.is_some()),
+        ),
+        ("locked memory", memlock),
+        (
+            "other preloads",
+            or_none(preloads, !host.preloads.is_empty()),
+        ),
+    ]
+}

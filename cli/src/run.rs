@@ -1,0 +1,146 @@
+//! `mrlock run`: this process becomes the command, with libmrlock.so preloaded; or one line says why that cannot be.
+
+mod library;
+mod program;
+
+use crate::{arguments, failure::Failure};
+use std::{
+    env,
+    ffi::{CString, OsStr, OsString},
+    io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{self, Path, PathBuf},
+    process::ExitCode,
+    ptr,
+};
+
+/// Exit status: mrlock refuses.
+pub const REFUSED: u8 = 125;
+/// Exit status: the command cannot be run.
+const CANNOT_RUN: u8 = 126;
+/// Exit status: there is no such command.
+const NOT_FOUND: u8 = 127;
+
+fn refused(message: impl Into<String>) -> Failure {
+    Failure {
+        status: REFUSED,
+        message: message.into(),
+    }
+}
+
+/// `name` cannot be run, as env(1) would say it.
+fn cannot_run(name: &OsStr, error: &io::Error) -> Failure {
+    let status = match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => CANNOT_RUN,
+    };
+    let message = format!("{}: {error}", name.display());
+    Failure { status, message }
+}
+
+/// Returns only if the command is not run.
+pub fn run(arguments: arguments::Run) -> Result<ExitCode, Failure> {
+    let Some(command) = arguments.command.first() else {
+        return Err(refused("no COMMAND; see mrlock run --help"));
+    };
+    let library = library::find()?;
+    library::try_to_load(&library)?;
+    let program = program::find(command)?;
+    program::check(&program, &library)?;
+    for (variable, value) in variables(&arguments)? {
+        set(variable, &value);
+    }
+    let list = with_library(env::var_os("LD_PRELOAD").unwrap_or_default(), &library);
+    set("LD_PRELOAD", &list);
+    let error = replace_process(&program, &arguments.command);
+    Err(cannot_run(program.as_os_str(), &error))
+}
+
+/// What the options set.
+fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>, Failure> {
+    let gpu = |value: &str| arguments.gpu.then(|| value.to_owned());
+    let list = |words: &Option<Vec<String>>| words.as_ref().map(|words| words.join(","));
+    let words = [
+        ("MRLOCK", arguments.observe.then(|| "observe".into())),
+        (
+            "MRLOCK_CALLS",
+            list(&arguments.calls).or(gpu("reg,dereg,free")),
+        ),
+        ("MRLOCK_MEMORY", arguments.memory.clone().or(gpu("device"))),
+        ("MRLOCK_HOOKS", list(&arguments.hooks)),
+        ("MRLOCK_LOG", arguments.log.clone()),
+        (
+            "MRLOCK_WARN_AFTER",
+            arguments.warn_after.map(|seconds| seconds.to_string()),
+        ),
+    ];
+    let mut variables: Vec<_> = words
+        .into_iter()
+        .filter_map(|(variable, value)| Some((variable, value?.into())))
+        .collect();
+    let is_word =
+        |name: &&PathBuf| [Path::new("off"), Path::new("stderr")].contains(&name.as_path());
+    if let Some(word) = arguments.report.as_ref().filter(is_word) {
+        variables.push(("MRLOCK_REPORT", word.into()));
+    }
+    let report = arguments.report.as_ref().filter(|name| !is_word(name));
+    for (variable, name) in [
+        ("MRLOCK_REPORT", report),
+        ("MRLOCK_TRACE", arguments.trace.as_ref()),
+    ] {
+        if let Some(name) = name {
+            // The command may change its directory.
+            let absolute = path::absolute(name)
+                .map_err(|error| refused(format!("{}: {error}", name.display())))?;
+            variables.push((variable, absolute.into()));
+        }
+    }
+    Ok(variables)
+}
+
+/// The value of LD_PRELOAD with the library in it: first, but for a sanitizer's runtime, which insists on being the first.
+fn with_library(others: OsString, library: &Path) -> OsString {
+    const SANITIZERS: [&[u8]; 3] = [b"libasan.so", b"libtsan.so", b"libclang_rt."];
+    let (library, others) = (library.as_os_str().as_bytes(), others.into_vec());
+    if others.is_empty() {
+        return OsString::from_vec(library.to_vec());
+    }
+    let is_separator = |byte: &u8| matches!(byte, b':' | b' ');
+    let (mut end, mut behind) = (0, None);
+    for entry in others.split(is_separator) {
+        end += entry.len();
+        let name = entry.rsplit(|&byte| byte == b'/').next().unwrap_or(entry);
+        if SANITIZERS.iter().any(|start| name.starts_with(start)) {
+            behind = Some(end);
+        }
+        end += 1;
+    }
+    let list = match behind {
+        None => [library, b":", &others].concat(),
+        Some(end) => [&others[..end], b":", library, &others[end..]].concat(),
+    };
+    OsString::from_vec(list)
+}
+
+fn set(variable: &str, value: &OsStr) {
+    // SAFETY: this process has one thread.
+    unsafe { env::set_var(variable, value) };
+}
+
+/// Runs `program` in the place of this process. Not std's `Command::exec`, which sorts the environment, and resets signals.
+fn replace_process(program: &Path, arguments: &[OsString]) -> io::Error {
+    // No string of a command line or of PATH has a NUL in it.
+    let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
+    let (program, arguments): (_, Vec<_>) = (
+        text(program.as_os_str()),
+        arguments.iter().map(|argument| text(argument)).collect(),
+    );
+    let pointers: Vec<_> = arguments
+        .iter()
+        .map(|argument| argument.as_ptr())
+        .chain([ptr::null()])
+        .collect();
+    // SAFETY: NUL-terminated strings, and a list of them that ends with a null pointer.
+    unsafe { libc::execvp(program.as_ptr(), pointers.as_ptr()) };
+    io::Error::last_os_error()
+}

@@ -1,0 +1,477 @@
+//! The picture: for each process a row for each thread, and below them how many threads are inside at once.
+
+use super::{
+    axis::{Axis, CUT},
+    overlap::{self, Step},
+    trace::{Process, Slice, Trace, What},
+    units,
+};
+use std::{collections::BTreeMap, fmt::Write as _};
+use svg::{
+    Document, Node as _,
+    node::element::{Group, Line, Path, Rectangle, Style, Text, Title},
+};
+
+const WIDTH: f64 = 1120.0;
+const MARGIN: f64 = 24.0;
+/// Where the axis of time begins.
+const LEFT: f64 = 104.0;
+const PLOT_WIDTH: f64 = WIDTH - LEFT - MARGIN;
+const CURVE_HEIGHT: f64 = 72.0;
+/// Rows of more threads are not drawn. Numbers and curve are about all.
+const MOST_ROWS: usize = 128;
+/// More slices than this are not drawn one by one, but by the part of each pixel's time.
+const MOST_SLICES: usize = 4000;
+/// How finely that part is drawn.
+const SHADES: f64 = 4.0;
+/// The colours of devices, in the style sheet below.
+const COLOURS: usize = 8;
+
+const STYLE: &str = "
+svg{color-scheme:light dark;--page:#fff;--ink:#1d2129;--faint:#6b7280;--grid:#e6e8ec;--waiting:#d9dee7;--one:#8b95a5;--more:#d92d20;--other:#4b5563;--d0:#2a6fdb;--d1:#0f9d76;--d2:#d98e04;--d3:#7b4fd6;--d4:#d0518a;--d5:#0891a8;--d6:#8c6d3f;--d7:#6b8e12}
+@media (prefers-color-scheme:dark){svg{--page:#14171c;--ink:#e8eaee;--faint:#98a1af;--grid:#2a2f38;--waiting:#3a414d;--one:#7d8796;--more:#ff6b5e;--other:#aab2bf;--d0:#5a9cf5;--d1:#2fc296;--d2:#f0b03a;--d3:#a483f2;--d4:#ee7fb0;--d5:#37bcd3;--d6:#c29c66;--d7:#9fc23a}}
+text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif;fill:var(--ink)}
+.page{fill:var(--page)}.faint{fill:var(--faint)}.name{font-size:16px;font-weight:600}.number{font-size:16px;font-weight:600;font-variant-numeric:tabular-nums}.tick{font-size:11px;fill:var(--faint);font-variant-numeric:tabular-nums}
+.right{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--grid);stroke-width:1}.cut{fill:var(--page)}
+.waiting{fill:var(--waiting)}.one{fill:var(--one)}.more{fill:var(--more)}.other{fill:var(--other)}
+.d0{fill:var(--d0)}.d1{fill:var(--d1)}.d2{fill:var(--d2)}.d3{fill:var(--d3)}.d4{fill:var(--d4)}.d5{fill:var(--d5)}.d6{fill:var(--d6)}.d7{fill:var(--d7)}
+";
+
+/// The trace as an SVG file that needs nothing else.
+pub fn draw(trace: &Trace) -> String {
+    let axis = Axis::new(trace, LEFT, PLOT_WIDTH);
+    let devices = devices(trace);
+    let slices = trace
+        .processes
+        .values()
+        .flat_map(|process| process.threads.values());
+    let one_by_one = slices.map(Vec::len).sum::<usize>() <= MOST_SLICES;
+
+    let mut content = Group::new();
+    let mut y = MARGIN;
+    for (&id, process) in &trace.processes {
+        let panel = Panel {
+            process,
+            axis: &axis,
+            devices: &devices,
+            one_by_one,
+        };
+        y = panel.draw(&mut content, id, y) + MARGIN;
+    }
+    y = legend(&mut content, trace, &devices, y) + MARGIN;
+
+    let document = Document::new()
+        .set("viewBox", (0, 0, WIDTH, y.ceil()))
+        .set("width", WIDTH)
+        .set("height", y.ceil())
+        .add(Title::new(
+            "Memory registrations by thread, made by mrlock timeline",
+        ))
+        .add(Style::new(STYLE))
+        .add(rectangle("page", 0.0, 0.0, WIDTH, y.ceil()).set("rx", 8))
+        .add(content);
+    format!("{document}\n")
+}
+
+/// An HTML page with the picture in it.
+pub fn page(picture: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>mrlock timeline</title>\n\
+         <style>:root{{color-scheme:light dark}}body{{margin:0}}svg{{display:block;margin:auto;max-width:100%;height:auto}}</style>\n\
+         {picture}</html>\n"
+    )
+}
+
+/// The class of each device, and how many calls it had.
+type Devices<'a> = BTreeMap<Option<&'a str>, (String, usize)>;
+
+fn devices(trace: &Trace) -> Devices<'_> {
+    let mut devices = Devices::new();
+    for process in trace.processes.values() {
+        for slice in process
+            .threads
+            .values()
+            .flat_map(|slices| overlap::inside(slices))
+        {
+            let What::Inside(call) = &slice.what else {
+                continue;
+            };
+            devices.entry(call.device.as_deref()).or_default().1 += 1;
+        }
+    }
+    let named = devices.iter_mut().filter(|(device, _)| device.is_some());
+    for (index, (_, (class, _))) in named.enumerate() {
+        *class = format!("d{}", index % COLOURS);
+    }
+    if let Some((class, _)) = devices.get_mut(&None) {
+        *class = "other".into();
+    }
+    devices
+}
+
+/// One process.
+struct Panel<'a> {
+    process: &'a Process,
+    axis: &'a Axis,
+    devices: &'a Devices<'a>,
+    one_by_one: bool,
+}
+
+impl Panel<'_> {
+    /// Returns where it ends.
+    fn draw(&self, content: &mut Group, id: i64, top: f64) -> f64 {
+        let steps = overlap::steps(self.process);
+        self.head(content, id, &steps, top);
+
+        let mut rows: Vec<_> = self.process.threads.iter().collect();
+        rows.sort_by_key(|(_, slices)| slices.first().map(|slice| slice.start));
+        let left_out = rows.len().saturating_sub(MOST_ROWS);
+        rows.truncate(MOST_ROWS);
+        let pitch = (360.0 / rows.len() as f64).clamp(5.0, 22.0);
+        let first = top + 60.0;
+        let curve = first + pitch * rows.len() as f64 + if left_out > 0 { 30.0 } else { 14.0 };
+        let bottom = curve + CURVE_HEIGHT;
+
+        let ticks = self.axis.ticks();
+        for &(x, _) in &ticks {
+            content.append(line(x, first, x, bottom));
+        }
+        let label_each = (12.0 / pitch).ceil() as usize;
+        for (index, (thread, slices)) in rows.iter().enumerate() {
+            let y = first + pitch * index as f64;
+            if index % label_each == 0 {
+                let label = text(
+                    "tick right",
+                    LEFT - 10.0,
+                    y + pitch / 2.0 + 4.0,
+                    &thread.to_string(),
+                );
+                content.append(label);
+            }
+            let row = Group::new().set("data-thread", **thread);
+            content.append(self.row(row, slices, y + pitch * 0.1, pitch * 0.8));
+        }
+        content.append(text("faint right", LEFT - 10.0, first - 8.0, "thread"));
+        if left_out > 0 {
+            let note =
+                format!("and {left_out} more threads, which the numbers and the curve include");
+            content.append(text("faint", LEFT, curve - 14.0, &note));
+        }
+        self.curve(content, &steps, curve);
+        for (x, length) in self.axis.cuts() {
+            content.append(rectangle("cut", x + 1.0, first, CUT - 2.0, bottom - first));
+            let note = format!("{} without calls", units::time(length));
+            content.append(text("tick middle", x + CUT / 2.0, first - 8.0, &note));
+        }
+        // A label that would run into the one before it, at a cut, is left out.
+        let mut free = 0.0;
+        for (x, time) in ticks {
+            if x >= free {
+                let label = if time == 0 {
+                    "0".into()
+                } else {
+                    units::time(time)
+                };
+                content.append(text("tick middle", x, bottom + 16.0, &label));
+                free = x + 60.0;
+            }
+        }
+        bottom + 16.0
+    }
+
+    /// The name and the numbers.
+    fn head(&self, content: &mut Group, id: i64, steps: &[Step], top: f64) {
+        let name = self.process.name.as_deref().unwrap_or("process");
+        content.append(text("name", MARGIN, top + 14.0, &format!("{name} ({id})")));
+        let mode = match self.process.mode.as_deref() {
+            Some("on") => "serialized by mrlock",
+            Some("observe") => "observed: mrlock serialized nothing",
+            _ => "",
+        };
+        content.append(text("faint", MARGIN, top + 32.0, mode));
+
+        let slices = || self.process.threads.values().flatten();
+        let inside = || slices().filter(|slice| matches!(slice.what, What::Inside(_)));
+        let failed = inside()
+            .filter(|slice| matches!(&slice.what, What::Inside(call) if call.failed))
+            .count();
+        let longest_wait = slices()
+            .filter(|slice| matches!(slice.what, What::Waiting(_)))
+            .map(|slice| slice.end - slice.start)
+            .max();
+        let most = steps.iter().map(|step| step.inside).max().unwrap_or(0);
+        let mut numbers = vec![
+            ("calls", units::count(inside().count()), ""),
+            (
+                "inside in all",
+                units::time(inside().map(|slice| slice.end - slice.start).sum()),
+                "",
+            ),
+            (
+                "longest wait",
+                longest_wait.map_or_else(|| "none".into(), units::time),
+                "",
+            ),
+            (
+                "inside at once, at most",
+                units::count(most),
+                if most > 1 { " more" } else { "" },
+            ),
+        ];
+        if failed > 0 {
+            numbers.insert(1, ("failed", units::count(failed), " more"));
+        }
+        let mut x = WIDTH - MARGIN;
+        for (label, number, class) in numbers.into_iter().rev() {
+            content.append(text(
+                &format!("number right{class}"),
+                x,
+                top + 14.0,
+                &number,
+            ));
+            content.append(text("faint right", x, top + 32.0, label));
+            x -= 40.0 + 6.2 * label.len().max(number.len() + 4) as f64;
+        }
+    }
+
+    /// What one thread did.
+    fn row(&self, mut row: Group, slices: &[Slice], y: f64, height: f64) -> Group {
+        row.append(line(
+            LEFT,
+            y + height / 2.0,
+            LEFT + PLOT_WIDTH,
+            y + height / 2.0,
+        ));
+        if self.one_by_one {
+            for slice in slices {
+                let (x, right) = (self.axis.x(slice.start), self.axis.x(slice.end));
+                let bar = rectangle(self.class(slice), x, y, (right - x).max(0.5), height);
+                row.append(bar.add(Title::new(describe(slice))));
+            }
+            return row;
+        }
+        let mut parts: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for slice in slices {
+            let part = parts
+                .entry(self.class(slice))
+                .or_insert_with(|| vec![0.0; PLOT_WIDTH as usize]);
+            share(
+                part,
+                self.axis.x(slice.start) - LEFT,
+                self.axis.x(slice.end) - LEFT,
+            );
+        }
+        // Solid over pale.
+        let pale = parts.remove_entry("waiting");
+        for (class, part) in pale.into_iter().chain(parts) {
+            for shade in 1..=SHADES as u32 {
+                let data = runs(&part, shade, y, height);
+                if !data.is_empty() {
+                    let path = Path::new().set("class", class).set("d", data);
+                    row.append(path.set("opacity", f64::from(shade) / SHADES));
+                }
+            }
+        }
+        row
+    }
+
+    fn class<'s>(&'s self, slice: &'s Slice) -> &'s str {
+        match &slice.what {
+            What::Waiting(_) => "waiting",
+            What::Inside(call) => &self.devices[&call.device.as_deref()].0,
+        }
+    }
+
+    /// How many threads are inside at once: the most in each pixel's time.
+    fn curve(&self, content: &mut Group, steps: &[Step], top: f64) {
+        let bottom = top + CURVE_HEIGHT;
+        let mut most = vec![0; PLOT_WIDTH as usize];
+        for pair in steps.windows(2) {
+            let (x, right) = (
+                self.axis.x(pair[0].time) - LEFT,
+                self.axis.x(pair[1].time) - LEFT,
+            );
+            let first = (x as usize).min(most.len() - 1);
+            let last = (right.ceil() as usize).clamp(first + 1, most.len());
+            for pixel in &mut most[first..last] {
+                *pixel = pair[0].inside.max(*pixel);
+            }
+        }
+        // A single thread is never as high as the picture: one at a time should look low.
+        let highest = most.iter().copied().max().unwrap_or(0).max(2);
+        let unit = (CURVE_HEIGHT - 8.0) / highest as f64;
+        let label_each = (highest as f64 / 4.0).ceil() as usize;
+        for number in (0..=highest).step_by(label_each) {
+            let y = bottom - unit * number as f64;
+            content.append(line(LEFT, y, LEFT + PLOT_WIDTH, y));
+            content.append(text(
+                "tick right",
+                LEFT - 10.0,
+                y + 4.0,
+                &number.to_string(),
+            ));
+        }
+        content.append(text("faint right", LEFT - 30.0, bottom - 18.0, "inside"));
+        content.append(text("faint right", LEFT - 30.0, bottom - 4.0, "at once"));
+        let base: Vec<_> = most.iter().map(|&inside| inside.min(1)).collect();
+        content.append(
+            Path::new()
+                .set("class", "one")
+                .set("d", area(&base, bottom, unit)),
+        );
+        let above: Vec<_> = most
+            .iter()
+            .map(|&inside| inside.saturating_sub(1))
+            .collect();
+        content.append(
+            Path::new()
+                .set("class", "more")
+                .set("d", area(&above, bottom - unit, unit)),
+        );
+        let frame = rectangle("plot", LEFT, top, PLOT_WIDTH, CURVE_HEIGHT).set("fill", "none");
+        content.append(frame);
+    }
+}
+
+/// Adds the time from `x` to `right` to the pixels that it touches.
+fn share(part: &mut [f64], x: f64, right: f64) {
+    for (pixel, part) in part.iter_mut().enumerate().skip(x.max(0.0) as usize) {
+        let pixel = pixel as f64;
+        if pixel >= right {
+            break;
+        }
+        *part += right.min(pixel + 1.0) - x.max(pixel);
+    }
+}
+
+/// The pixels of this shade, as a path.
+fn runs(part: &[f64], shade: u32, y: f64, height: f64) -> String {
+    let mut data = String::new();
+    let mut x = 0;
+    for run in part.chunk_by(|a, b| shade_of(*a) == shade_of(*b)) {
+        if shade_of(run[0]) == shade {
+            let (x, width) = (LEFT + x as f64, run.len());
+            let _ = write!(data, "M{x} {y:.1}h{width}v{height:.1}h-{width}z");
+        }
+        x += run.len();
+    }
+    data
+}
+
+/// Anything at all is visible.
+fn shade_of(part: f64) -> u32 {
+    (part.min(1.0) * SHADES).ceil() as u32
+}
+
+/// The area below a curve, as a path.
+fn area(heights: &[usize], bottom: f64, unit: f64) -> String {
+    let mut data = String::new();
+    let mut x = 0;
+    for run in heights.chunk_by(|a, b| a == b) {
+        if run[0] > 0 {
+            let (x, width, height) = (LEFT + x as f64, run.len(), unit * run[0] as f64);
+            let _ = write!(data, "M{x} {bottom:.1}v-{height:.1}h{width}v{height:.1}z");
+        }
+        x += run.len();
+    }
+    data
+}
+
+/// For the pointer on a slice.
+fn describe(slice: &Slice) -> String {
+    let time = units::time(slice.end - slice.start);
+    match &slice.what {
+        What::Waiting(name) => format!("waited {time} for {}", printable(name)),
+        What::Inside(call) => {
+            let mut text = printable(&call.name);
+            if let Some(device) = &call.device {
+                text += &format!(" on {}", printable(device));
+            }
+            text += &format!(", inside {time}");
+            if let Some(length) = call.length {
+                text += &format!(", {}", units::bytes(length));
+            }
+            if let Some(address) = &call.address {
+                text += &format!(" at {}", printable(address));
+            }
+            if call.failed {
+                text += ", failed";
+            }
+            text
+        }
+    }
+}
+
+/// The colours. Returns where it ends.
+fn legend(content: &mut Group, trace: &Trace, devices: &Devices, top: f64) -> f64 {
+    let mut entries: Vec<(&str, String)> = devices
+        .iter()
+        .map(|(device, (class, calls))| {
+            let name = device.unwrap_or("device unknown");
+            (
+                class.as_str(),
+                format!(
+                    "{name}, {} call{}",
+                    units::count(*calls),
+                    if *calls == 1 { "" } else { "s" }
+                ),
+            )
+        })
+        .collect();
+    let mut threads = trace
+        .processes
+        .values()
+        .flat_map(|process| process.threads.values());
+    if threads.any(|slices| overlap::inside(slices).count() < slices.len()) {
+        entries.push(("waiting", "waiting".into()));
+    }
+    let (mut x, mut y) = (LEFT, top);
+    for (class, label) in entries {
+        let width = 44.0 + 6.8 * label.chars().count() as f64;
+        if x + width > WIDTH - MARGIN && x > LEFT {
+            (x, y) = (LEFT, y + 20.0);
+        }
+        content.append(rectangle(class, x, y, 12.0, 12.0).set("rx", 2));
+        content.append(text("faint", x + 18.0, y + 10.5, &label));
+        x += width;
+    }
+    y + 12.0
+}
+
+fn rectangle(class: &str, x: f64, y: f64, width: f64, height: f64) -> Rectangle {
+    Rectangle::new()
+        .set("class", class)
+        .set("x", round(x))
+        .set("y", round(y))
+        .set("width", round(width))
+        .set("height", round(height))
+}
+
+fn line(x: f64, y: f64, right: f64, bottom: f64) -> Line {
+    Line::new()
+        .set("class", "grid")
+        .set("x1", round(x))
+        .set("y1", round(y))
+        .set("x2", round(right))
+        .set("y2", round(bottom))
+}
+
+fn text(class: &str, x: f64, y: f64, content: &str) -> Text {
+    Text::new(printable(content))
+        .set("class", class)
+        .set("x", round(x))
+        .set("y", round(y))
+}
+
+/// Hundredths of a pixel are enough.
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// XML has no way to write most control characters.
+fn printable(text: &str) -> String {
+    text.replace(
+        |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'),
+        "?",
+    )
+}

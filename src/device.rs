@@ -1,0 +1,153 @@
+//! Which device a call is for.
+
+use crate::{sys, text::Text};
+use core::{
+    ffi::{c_int, c_void},
+    fmt::Write,
+    mem::offset_of,
+};
+
+/// Where the name of a device can be found: it takes system calls, so nobody looks before it is needed.
+///
+/// A pointer to a `struct ibv_pd` or `struct ibv_mr`, which is even; or a file descriptor, doubled, plus one; or 0.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Device(usize);
+
+/// A device's name: "mlx5_0", or "uverbs0" where only its file is known.
+pub type Name = Text<NAME_SIZE>;
+
+/// `IBV_SYSFS_NAME_MAX` of `<infiniband/verbs.h>`, with the NUL.
+const NAME_SIZE: usize = 64;
+
+/// How `struct ibv_device` begins. `struct ibv_context` and the objects begin with a pointer: to the device, to the context.
+#[repr(C)]
+struct VerbsDevice {
+    operations: [usize; 2],
+    node_type: c_int,
+    transport_type: c_int,
+    name: [u8; NAME_SIZE],
+}
+
+impl Device {
+    /// A call that does not say.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// The device of an object that libibverbs made, or null.
+    #[inline]
+    pub fn of_object(object: *const c_void) -> Self {
+        Self(object.expose_provenance())
+    }
+
+    /// The device of an open file.
+    #[inline]
+    pub fn of_file(descriptor: c_int) -> Self {
+        Self((descriptor as u32 as usize) << 1 | 1)
+    }
+
+    /// As a word, for `from_bits`.
+    #[inline]
+    pub fn bits(self) -> usize {
+        self.0
+    }
+
+    /// What `bits` returned.
+    #[inline]
+    pub fn from_bits(bits: usize) -> Self {
+        Self(bits)
+    }
+
+    /// Its name, if it can be known. Another thread may be freeing the object: then the answer may be wrong, and no worse.
+    #[cold]
+    pub fn name(self) -> Option<Name> {
+        let mut bytes = [0; NAME_SIZE];
+        let name = match self.0 {
+            0 => return None,
+            file if file & 1 == 1 => file_name(file >> 1, &mut bytes)?,
+            object => {
+                let context = pointer_at(object)?;
+                let device = pointer_at(context)?;
+                let is_read = sys::copy(device + offset_of!(VerbsDevice, name), &mut bytes);
+                is_read.ok().filter(|&is_read| is_read)?;
+                bytes.split(|&byte| byte == 0).next()?
+            }
+        };
+        // Such names are the kernel's: what has other characters was freed, or is something else.
+        let is_plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+        if name.is_empty() || !name.iter().all(is_plain) {
+            return None;
+        }
+        let mut text = Name::new();
+        name.iter().for_each(|&byte| text.push(byte));
+        Some(text)
+    }
+}
+
+fn pointer_at(address: usize) -> Option<usize> {
+    let mut bytes = [0; size_of::<usize>()];
+    let is_read = sys::copy(address, &mut bytes).ok()?;
+    Some(usize::from_ne_bytes(bytes)).filter(|&pointer| is_read && pointer != 0)
+}
+
+/// The last part of the name of an open file.
+fn file_name(descriptor: usize, bytes: &mut [u8; NAME_SIZE]) -> Option<&[u8]> {
+    let mut link = Text::<32>::new();
+    let _ = write!(link, "/proc/self/fd/{descriptor}\0");
+    // SAFETY: the path is NUL-terminated, the buffer valid for its length.
+    let length = unsafe {
+        syscall!(
+            SYS_readlink,
+            link.as_bytes().as_ptr(),
+            bytes.as_mut_ptr(),
+            bytes.len(),
+        )
+    };
+    // A longer name would be cut: no device has one.
+    let length = usize::try_from(length).ok().filter(|&it| it < NAME_SIZE)?;
+    bytes.get(..length)?.rsplit(|&byte| byte == b'/').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs::File, os::fd::AsRawFd, ptr};
+
+    fn name_of_object_of(device: &str) -> Option<Name> {
+        let mut name = [0; NAME_SIZE];
+        name[..device.len()].copy_from_slice(device.as_bytes());
+        let device = VerbsDevice {
+            operations: [0; 2],
+            node_type: 1,
+            transport_type: 0,
+            name,
+        };
+        let context = &raw const device;
+        let object = &raw const context;
+        Device::of_object((&raw const object).cast()).name()
+    }
+
+    #[test]
+    fn of_an_object() {
+        let name = name_of_object_of("mlx5_0").expect("a name");
+        assert_eq!(name.as_bytes(), b"mlx5_0");
+        assert!(name_of_object_of("mlx5\"").is_none(), "no name of a device");
+        assert!(name_of_object_of("").is_none());
+    }
+
+    #[test]
+    fn of_what_is_not_there() {
+        assert!(Device::UNKNOWN.name().is_none());
+        assert!(
+            Device::of_object(ptr::without_provenance(8))
+                .name()
+                .is_none()
+        );
+        assert!(Device::of_file(-1).name().is_none());
+    }
+
+    #[test]
+    fn of_a_file() {
+        let file = File::open("/dev/null").expect("/dev/null");
+        let name = Device::of_file(file.as_raw_fd()).name().expect("a name");
+        assert_eq!(name.as_bytes(), b"null");
+    }
+}

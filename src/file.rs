@@ -1,0 +1,73 @@
+//! The files that a setting names: the report's and the trace's.
+
+use crate::{
+    config::{FileName, Path},
+    sys::{self, Errno},
+};
+use core::fmt;
+use libc::c_int;
+
+/// Why nothing was written.
+pub enum Failure {
+    /// With the process id in it, the name is longer than a file name may be.
+    TooLong,
+    /// It is a symbolic link of this other user.
+    Link(libc::uid_t),
+    /// What the kernel says.
+    Kernel(Errno),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::TooLong => formatter.write_str("longer than a file name may be"),
+            Self::Link(owner) => write!(formatter, "a symbolic link of another user ({owner})"),
+            Self::Kernel(error) => write!(formatter, "{error}"),
+        }
+    }
+}
+
+/// Appends `text` to the file: several processes may share it. What is written to an empty file begins with `start`.
+/// `path` is room for the complete name.
+///
+/// The file is opened for each text: after a host has closed all descriptors, ours could be that of another file.
+pub fn append(name: &FileName, start: &[u8], text: &[u8], path: &mut Path) -> Result<(), Failure> {
+    if !name.write_for_process(sys::process_id(), path) {
+        return Err(Failure::TooLong);
+    }
+    let path = path.as_bytes();
+    // In a directory that all may write to, such as /tmp, another user's link could lead to any file of this user. A link of
+    // this user, or of root, cannot be replaced by another user there.
+    let follow = match sys::owner_of_link(path) {
+        None => libc::O_NOFOLLOW,
+        Some(owner) if owner == 0 || owner == sys::effective_user() => 0,
+        Some(owner) => return Err(Failure::Link(owner)),
+    };
+    // Does not wait for a FIFO's reader, and does not make a terminal that of the process.
+    let flags = libc::O_WRONLY
+        | libc::O_CREAT
+        | libc::O_APPEND
+        | libc::O_CLOEXEC
+        | libc::O_NOCTTY
+        | libc::O_NONBLOCK
+        | follow;
+    // SAFETY: the path is NUL-terminated.
+    let file = unsafe { syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644) };
+    if let Some(error) = Errno::of(file) {
+        return Err(Failure::Kernel(error));
+    }
+    let file = file as c_int;
+    let mut written = Ok(());
+    if !start.is_empty() && sys::is_empty_file(file) {
+        // Of several processes that find it empty, one begins it, and the others wait until it has.
+        // SAFETY: the descriptor is ours and open. It is unlocked when it is closed.
+        unsafe { syscall!(SYS_flock, file, libc::LOCK_EX) };
+        if sys::is_empty_file(file) {
+            written = sys::write(file, start);
+        }
+    }
+    let written = written.and_then(|()| sys::write(file, text));
+    // SAFETY: as above.
+    unsafe { syscall!(SYS_close, file) };
+    written.map_err(Failure::Kernel)
+}

@@ -1,0 +1,128 @@
+//! `MRLOCK=observe`: what is counted while nothing is serialized. Calls run at once, so each change is a read-modify-write.
+
+use crate::{device, operation::Counter};
+use core::{
+    fmt::{self, Write},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// How many threads are inside now.
+static INSIDE: AtomicU64 = AtomicU64::new(0);
+
+/// The largest number of threads that were inside at once.
+static MOST_INSIDE: Counter = Counter::new();
+
+/// Where it is, for a reader from outside.
+pub const MOST_OBSERVED: &Counter = &MOST_INSIDE;
+
+/// Counts a thread in.
+pub fn enter() {
+    // Relaxed, here and below: each number stands for itself, and orders nothing.
+    let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
+    MOST_INSIDE.raise_to(inside);
+}
+
+/// Counts it out.
+pub fn leave() {
+    INSIDE.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// The largest number of threads that were inside at once; 0 if no call was observed.
+pub fn most_inside() -> u64 {
+    MOST_INSIDE.get()
+}
+
+/// For the one thread that a forked child has, and which may be inside.
+pub fn after_fork(is_inside: bool) {
+    // Where nothing was counted, write nothing: a write would make the kernel copy the page for the child.
+    if most_inside() > 0 {
+        INSIDE.store(is_inside.into(), Ordering::Relaxed);
+        MOST_INSIDE.set(is_inside.into());
+        DEVICES
+            .iter()
+            .for_each(|slot| slot.calls.store(0, Ordering::Relaxed));
+    }
+}
+
+/// A device that was seen. The table has a fixed size: what does not fit is not listed.
+struct Slot {
+    state: AtomicU32,
+    name: [AtomicU64; WORDS],
+    calls: AtomicU64,
+}
+
+const WORDS: usize = 8;
+const FREE: u32 = 0;
+const CLAIMED: u32 = 1;
+const NAMED: u32 = 2;
+
+static DEVICES: [Slot; 32] = [const {
+    Slot {
+        state: AtomicU32::new(FREE),
+        name: [const { AtomicU64::new(0) }; WORDS],
+        calls: AtomicU64::new(0),
+    }
+}; 32];
+
+/// Counts one call of this device.
+pub fn count_device(name: &device::Name) {
+    let mut words = [0; WORDS];
+    for (word, bytes) in words.iter_mut().zip(name.as_bytes().chunks(8)) {
+        let mut padded = [0; 8];
+        padded
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
+        *word = u64::from_le_bytes(padded);
+    }
+    for slot in &DEVICES {
+        // Relaxed: claiming publishes nothing.
+        if slot
+            .state
+            .compare_exchange(FREE, CLAIMED, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+        {
+            for (slot, word) in slot.name.iter().zip(words) {
+                slot.store(word, Ordering::Relaxed);
+            }
+            // Release pairs with the Acquire in `name`: the whole name is there.
+            slot.state.store(NAMED, Ordering::Release);
+        }
+        // A slot that another thread is about to name is passed over: two slots may get the same name.
+        if slot.name() == Some(words) {
+            slot.calls.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+impl Slot {
+    fn name(&self) -> Option<[u64; WORDS]> {
+        // Acquire: see `count_device`.
+        (self.state.load(Ordering::Acquire) == NAMED).then(|| {
+            self.name
+                .each_ref()
+                .map(|word| word.load(Ordering::Relaxed))
+        })
+    }
+}
+
+/// Ends the line with the devices that were seen, and how many calls each had.
+pub fn write_devices(to: &mut impl Write) -> fmt::Result {
+    let mut before = " Calls of each device: ";
+    for slot in &DEVICES {
+        // Relaxed: as above.
+        let calls = slot.calls.load(Ordering::Relaxed);
+        let Some(words) = slot.name().filter(|_| calls > 0) else {
+            continue;
+        };
+        let mut name = device::Name::new();
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        bytes
+            .filter(|&byte| byte != 0)
+            .for_each(|byte| name.push(byte));
+        write!(to, "{before}{name} {calls}")?;
+        before = ", ";
+    }
+    to.write_char('\n')
+}

@@ -1,0 +1,58 @@
+//! The input is the name of the file for the report.
+
+use crate::{
+    config::{Path, Report},
+    environment::read,
+};
+use std::{env, ffi::CString, os::unix::ffi::OsStrExt};
+
+/// A name becomes the name that simple code makes of it, unless that is too long.
+pub fn check(input: &[u8]) {
+    let Ok(variable) = CString::new([b"MRLOCK_REPORT=", input].concat()) else {
+        return;
+    };
+    let (config, complaints) = read(&[variable]);
+    let mut expected = Vec::new();
+    if !input.starts_with(b"/") {
+        expected.extend(
+            env::current_dir()
+                .expect("it exists")
+                .as_os_str()
+                .as_bytes(),
+        );
+        expected.push(b'/');
+    }
+    let is_kept = expected.len() + input.len() < libc::PATH_MAX as usize;
+    let Report::File(name) = &config.report else {
+        // One of the words.
+        assert!(is_kept || !complaints.is_empty());
+        assert!(
+            !is_kept || input.len() <= b"/proc/self/fd/2".len(),
+            "it is forgotten"
+        );
+        return;
+    };
+    assert!(is_kept, "it is kept");
+
+    let process = i32::MAX >> (input.len() % 31);
+    expected.extend(replaced(input, process));
+    expected.push(0);
+    let mut path = Path::new();
+    let is_complete = name.write_for_process(process, &mut path);
+    assert_eq!(is_complete, expected.len() <= libc::PATH_MAX as usize);
+    if is_complete {
+        assert_eq!(path.as_bytes(), expected);
+    }
+}
+
+fn replaced(name: &[u8], process: i32) -> Vec<u8> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    while let Some(at) = name[start..].windows(2).position(|two| two == b"%p") {
+        parts.extend(&name[start..start + at]);
+        parts.extend(process.to_string().bytes());
+        start += at + 2;
+    }
+    parts.extend(&name[start..]);
+    parts
+}

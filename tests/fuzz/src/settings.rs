@@ -1,0 +1,106 @@
+//! The input is an environment, a variable in each line.
+
+use crate::environment::read;
+use std::ffi::CString;
+
+const DEFAULTS: [(&str, &str); 6] = [
+    ("MRLOCK", "on"),
+    ("MRLOCK_CALLS", "reg,dereg"),
+    ("MRLOCK_MEMORY", "any"),
+    ("MRLOCK_HOOKS", "verbs,ioctl"),
+    ("MRLOCK_WARN_AFTER", "30"),
+    ("MRLOCK_REPORT", "off"),
+];
+
+/// A setting that is left out or not understood has its default; what the library says that the settings are has the same
+/// meaning when it is given as settings.
+pub fn check(input: &[u8]) {
+    let lines = input.split(|&byte| byte == b'\n');
+    let given: Vec<_> = lines.filter_map(|line| CString::new(line).ok()).collect();
+    let (config, complaints) = read(&given);
+    let said = config.to_string();
+    let fields = fields(&said);
+
+    let is_quiet = given
+        .iter()
+        .any(|line| line.as_bytes().starts_with(b"MRLOCK_LOG="));
+    for ((name, default), field) in DEFAULTS.iter().zip(&fields) {
+        let start = format!("{name}=");
+        let value = given
+            .iter()
+            .find_map(|line| line.as_bytes().strip_prefix(start.as_bytes()));
+        let is_refused = complaints
+            .iter()
+            .any(|line| line.starts_with(&start) && line.contains("not understood"));
+        let expected = match value.filter(|value| !value.is_empty()) {
+            // The name of a file is checked in report_name.rs.
+            Some(_) if *name == "MRLOCK_REPORT" => continue,
+            Some(value) => understood(name, value),
+            None => Some((*default).into()),
+        };
+        assert!(
+            is_quiet || is_refused == expected.is_none(),
+            "{complaints:#?}"
+        );
+        assert_eq!(*field, start + &expected.unwrap_or((*default).into()));
+    }
+    assert!(
+        is_quiet || complaints.len() <= DEFAULTS.len() + 2,
+        "{complaints:#?}"
+    );
+
+    if !said.contains('\\') {
+        let again: Vec<_> = fields
+            .iter()
+            .map(|&field| CString::new(field).unwrap())
+            .collect();
+        let (config, complaints) = read(&again);
+        assert_eq!(config.to_string(), said);
+        assert!(
+            !complaints
+                .iter()
+                .any(|line| line.contains("not understood")),
+            "{complaints:#?}"
+        );
+    }
+}
+
+/// The settings in a line that names them all. The last, a file name, may have spaces in it.
+fn fields(said: &str) -> [&str; 6] {
+    let fields: Vec<_> = said.splitn(DEFAULTS.len(), ' ').collect();
+    fields.try_into().expect("six settings")
+}
+
+/// What a value says, if it is one that the README describes.
+fn understood(name: &str, value: &[u8]) -> Option<String> {
+    let text = str::from_utf8(value).ok()?;
+    match name {
+        "MRLOCK" => match &*text.to_ascii_lowercase() {
+            "on" | "true" | "yes" | "1" => Some("on".into()),
+            "off" | "false" | "no" | "0" => Some("off".into()),
+            _ => None,
+        },
+        "MRLOCK_CALLS" => listed(text, &["reg", "dereg", "free"]),
+        "MRLOCK_HOOKS" => listed(text, &["verbs", "ioctl"]),
+        "MRLOCK_MEMORY" => ["any", "device"].contains(&text).then(|| text.into()),
+        "MRLOCK_WARN_AFTER" => {
+            let seconds: u64 = text.parse().ok()?;
+            (seconds < 1 << 32).then(|| seconds.to_string())
+        }
+        _ => unreachable!("{name}"),
+    }
+}
+
+fn listed(text: &str, words: &[&str]) -> Option<String> {
+    let items: Vec<_> = text
+        .split(',')
+        .map(|item| item.trim_matches(|character: char| character.is_ascii_whitespace()))
+        .collect();
+    let is_known = items.iter().all(|item| words.contains(item));
+    let found: Vec<_> = words
+        .iter()
+        .filter(|word| items.contains(word))
+        .copied()
+        .collect();
+    is_known.then(|| found.join(","))
+}
