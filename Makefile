@@ -1,5 +1,5 @@
-# The targets: make, make check, make demo, make test, make test-gpu, make miri, make fuzz, make bench, make fixtures,
-# make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
+# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make miri, make fuzz, make bench,
+# make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.
@@ -29,7 +29,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri fuzz bench peers header clean
+.PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header debian-roots validator ray clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -52,6 +52,11 @@ check:
 test:
 	@tests/run.sh $(TARGET)/test.log
 
+# Real programs in the virtual machine: a part of `make test`.
+test-clients:
+	@tests/vm/prepare-programs
+	@MRLOCK_TEST_ALL=1 $(CARGO) test --test clients_vm
+
 # On a machine with an NVIDIA GPU. Not in `make test`. Its last part needs two GPUs, and torch:
 # PARTS="memory frees section" leaves it out.
 test-gpu: release $(verbs) $(gpu)
@@ -73,7 +78,12 @@ fuzz:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
-include packaging/install.mk packaging/dist.mk
+VALIDATOR := 1.37.0
+RAY       := 2.60.0
+validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
+ray       := $(TARGET)/ray-$(RAY)
+
+include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
 
 # What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
 # rows say so.
@@ -86,6 +96,22 @@ peers:
 # include/mrlock.h, from src/api.rs, src/stats.rs and cbindgen.toml.
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
+
+# A Debian 11, 12 and 13 in a directory each, for the tests that install packages: they work on copies. The namespace is for
+# what debootstrap leaves mounted.
+roots := $(addprefix $(TARGET)/debian-,bullseye bookworm trixie)
+debian-roots: $(roots)
+$(roots): $(TARGET)/debian-%:
+	rm -rf $@.new
+	unshare --mount debootstrap --variant=minbase $* $@.new >$@.log || { cat $@.log >&2; false; }
+	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log
+	mv $@.new $@
+
+# For the tests of packaging/recipes; each prints where it is. (packaging/dist.mk fetches them as it fetches its own tools.)
+validator: $(validator)
+	@echo $<
+ray: $(ray)
+	@echo $<
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
