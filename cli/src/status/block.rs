@@ -14,7 +14,7 @@ const MAGIC: [u8; 8] = *b"mrlock\0\0";
 const VERSION: u64 = 1;
 const WORDS: usize = 13;
 const HOOKS: [&str; 2] = ["verbs", "ioctl"];
-/// No text or table of the library is longer. A larger length means that this is not the block.
+/// No text or table of the library is longer. A larger length, which is wrong, is cut to this.
 const LONGEST: u64 = 4096;
 
 /// The content of the block.

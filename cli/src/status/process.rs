@@ -30,7 +30,7 @@ pub struct Process {
 pub enum Coverage {
     /// It is mapped.
     Covered(Library),
-    /// It is mapped, and no more is known.
+    /// It is mapped, but its block could not be read.
     Unreadable { reason: String },
     /// It is not mapped.
     NotCovered { reason: String },
