@@ -1,7 +1,6 @@
 /*
  * Preloaded behind a lock, in front of libibverbs: notes when each call begins and
- * ends there. So it is known how long the calls took, whatever made them long, and
- * what is left is the lock's.
+ * ends there. This gives the time inside the calls; the rest of the time is the lock's.
  */
 #define _GNU_SOURCE
 #include "call_times.h"
@@ -14,7 +13,7 @@ struct ibv_mr;
 
 struct call_times call_times;
 
-/* No read-modify-write: the lock orders who comes here. */
+/* No read-modify-write: the lock orders the threads that run this. */
 static void add(_Atomic uint64_t *sum, uint64_t more)
 {
 	atomic_store_explicit(sum, atomic_load_explicit(sum, memory_order_relaxed) + more,

@@ -85,7 +85,7 @@ int main(int argc, char **argv)
 			return 1;
 	pthread_barrier_wait(&start);
 
-	/* Until they are all under way. */
+	/* Waits until all threads have started. */
 	usleep(50000);
 	uint64_t calls = inside->calls, held = inside->held, lost = inside->lost;
 	uint64_t processor = processor_time(), began = now_ns();
@@ -110,5 +110,5 @@ int main(int argc, char **argv)
 	printf("%lu %lu %lu %lu %lu %lu %lu\n", calls, held, lost, longest, all ? total / all : 0,
 	       processor, now - began);
 	fflush(stdout);
-	_exit(0); /* the others are still at it */
+	_exit(0); /* the other threads still run */
 }

@@ -3,9 +3,9 @@
  *
  * Prints what one call takes, in nanoseconds: the median of some blocks of so many
  * calls each. ioctl: one that has nothing to do with verbs, for a descriptor that
- * is closed. mr: ibv_reg_mr and ibv_dereg_mr, together. There is a second thread, asleep:
- * malloc and some locks take a cheaper way where there is none, and where a lock
- * is wanted there are several.
+ * is closed. mr: ibv_reg_mr and ibv_dereg_mr, together. A second thread sleeps: in a process
+ * with one thread, malloc and some locks take a cheaper path, but a process that needs the
+ * lock has several threads.
  */
 #include "../tests/clients/run_together.h"
 
@@ -63,7 +63,7 @@ int main(int argc, char **argv)
 
 	if (!pd || calls < 1 || pthread_create(&second, NULL, sleep_on, NULL))
 		return 1;
-	call(pd); /* whatever is looked up once has been */
+	call(pd); /* does all first-time look-ups */
 	for (int block = 0; block < BLOCKS; block++) {
 		double start = seconds();
 		for (int i = 0; i < calls; i++)

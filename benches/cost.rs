@@ -1,7 +1,7 @@
-//! What mrlock costs, beside what one would use in its place: everything in one run, through built libraries.
+//! The cost of mrlock, compared with other locks: everything in one run, through built libraries.
 //!
-//! Criterion and its like measure functions in their own process. Here the subject is a process with one library or
-//! another in `LD_PRELOAD`, so a C program measures itself, and this starts it, with each library in turn.
+//! Criterion measures functions in its own process. Here a process with one library or another in `LD_PRELOAD` is measured, so a
+//! C program measures itself, and this program starts it with each library in turn.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -26,7 +26,7 @@ const WINDOW: &str = "500";
 const STARTS: usize = 301;
 
 fn main() {
-    // From a cargo test of all targets: it is enough that it compiles.
+    // `cargo test` of all targets runs this too: there it only has to compile.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -169,7 +169,7 @@ fn contended() {
             let name = format!("{threads} threads, {}", duration(hold_us));
             crowds.push((name, threads, hold_us, measure(hold_us, threads, 0)));
         }
-        // Who pauses for shorter is back in line before its turn only if timers are exact.
+        // With a shorter pause, a thread would be back in the queue before its turn only if timers were exact.
         if hold_us > 16 {
             let name = format!("16 threads, {}, pauses", duration(hold_us));
             crowds.push((name, 16, hold_us, measure(hold_us, 16, 4 * hold_us)));
@@ -272,7 +272,7 @@ fn process_start() {
     println!();
 }
 
-/// KiB resident in a process that does nothing else than say so, and how many of them it has written to.
+/// The resident KiB of a process that only prints them, and how many of them it has written to.
 fn memory(preload: &Path) -> (f64, f64) {
     let output = Command::new("/bin/cat")
         .arg("/proc/self/smaps_rollup")
@@ -338,7 +338,7 @@ fn duration(us: u32) -> impl Display {
     }
 }
 
-/// Two digits behind the point, or none where the number is large.
+/// Two digits after the point, or none if the number is large.
 fn significant(number: f64) -> String {
     if number < 100.0 {
         format!("{number:.2}")
@@ -347,7 +347,7 @@ fn significant(number: f64) -> String {
     }
 }
 
-/// How long the machine's processors have been busy, and this process and its children with them. In seconds.
+/// How long the machine's processors have been busy, and how long this process and its children have used them. In seconds.
 struct Processors {
     all: f64,
     ours: f64,

@@ -1,5 +1,5 @@
-//! Mooncake on a real kernel, with one lock or another around its registrations: what it takes, and how many the kernel saw
-//! at once.
+//! Mooncake on a real kernel, with one lock or another around its registrations: the time, and how many registrations the kernel
+//! saw at once.
 //!
 //! The machine, its devices and the witness are those of `tests/vm.rs`. It is emulated, with more processors than there are
 //! here: nothing but ratios within one boot means anything.
@@ -11,7 +11,7 @@ use common::{kernel_trace::KernelWitness, library, target_dir};
 use std::{fs, path::Path, process::Command};
 
 fn main() {
-    // From a cargo test of all targets: it is enough that it compiles.
+    // `cargo test` of all targets runs this too: there it only has to compile.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -53,7 +53,7 @@ fn main() {
     println!();
 }
 
-/// What all runs with one lock say together.
+/// The results of all runs with one lock.
 struct Measured {
     /// The median, in seconds.
     time: f64,

@@ -1,1 +1,1 @@
-/* Nothing: what any preload library costs. */
+/* Empty: measures the cost of any preload library. */

@@ -1,4 +1,4 @@
-//! `parking_lot::FairMutex`: first come first served, by handing over at every unlock.
+//! `parking_lot::FairMutex`: serves waiters in the order of arrival, with a hand-over at every unlock.
 
 mod serialize;
 

@@ -1,5 +1,5 @@
 /*
- * What one would write in place of mrlock: a recursive mutex around the five calls.
+ * A simple alternative to mrlock: a recursive mutex around the five calls.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-//! `spin::TicketMutex`: first come first served, and all who wait spin.
+//! `spin::TicketMutex`: serves waiters in the order of arrival, and all waiters spin.
 
 mod serialize;
 

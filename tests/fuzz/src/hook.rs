@@ -1,6 +1,6 @@
 //! The hook on ioctl, without the call itself.
 
-/// In place of the exported function: the one that it jumps to.
+/// In place of the macro that exports `ioctl`: makes the hook callable.
 macro_rules! export_ioctl {
     ($verbs:ident => $hook:ident, $free:ident => $_hook:ident, else $next:ident) => {
         pub fn enter(argument: *mut c_void) {

@@ -1,4 +1,4 @@
-//! The library's own source as far as it reads what others wrote. Around it are stand-ins for the parts that act on it.
+//! The library's source files that read untrusted bytes, with stand-ins for the other files.
 
 #[macro_use]
 #[path = "../../../src/x86_64.rs"]

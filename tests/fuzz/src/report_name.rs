@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{env, ffi::CString, os::unix::ffi::OsStrExt};
 
-/// A name becomes the name that simple code makes of it, unless that is too long.
+/// The library completes a name as simple code does, unless the result is too long.
 pub fn check(input: &[u8]) {
     let Ok(variable) = CString::new([b"MRLOCK_REPORT=", input].concat()) else {
         return;
@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
     }
     let is_kept = expected.len() + input.len() < libc::PATH_MAX as usize;
     let Report::File(name) = &config.report else {
-        // One of the words.
+        // One of the words that are not file names.
         assert!(is_kept || !complaints.is_empty());
         assert!(
             !is_kept || input.len() <= b"/proc/self/fd/2".len(),

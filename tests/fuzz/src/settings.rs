@@ -12,8 +12,8 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("MRLOCK_REPORT", "off"),
 ];
 
-/// A setting that is left out or not understood has its default; what the library says that the settings are has the same
-/// meaning when it is given as settings.
+/// A setting that is left out or not understood has its default. The settings that the library logs mean the same when they are
+/// given as settings.
 pub fn check(input: &[u8]) {
     let lines = input.split(|&byte| byte == b'\n');
     let given: Vec<_> = lines.filter_map(|line| CString::new(line).ok()).collect();
@@ -71,7 +71,7 @@ fn fields(said: &str) -> [&str; 6] {
     fields.try_into().expect("six settings")
 }
 
-/// What a value says, if it is one that the README describes.
+/// The meaning of a value, if the README describes it.
 fn understood(name: &str, value: &[u8]) -> Option<String> {
     let text = str::from_utf8(value).ok()?;
     match name {

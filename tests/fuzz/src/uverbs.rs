@@ -7,10 +7,10 @@ use crate::{
 };
 use std::{ptr, slice, sync::OnceLock};
 
-/// No longer one can be announced.
+/// The longest request that a header can announce.
 const LONGEST: usize = 1 << 16;
 
-/// What follows it cannot be read.
+/// The end of the readable memory.
 fn end_of_readable() -> usize {
     static END: OnceLock<usize> = OnceLock::new();
     *END.get_or_init(|| {
@@ -29,7 +29,7 @@ fn end_of_readable() -> usize {
     })
 }
 
-/// The library recognizes what simple code on a slice recognizes, and reads nothing that cannot be read.
+/// The library recognizes the same requests as simple code on a slice, and never reads unreadable memory.
 pub fn check(input: &[u8]) {
     if input.len() > LONGEST {
         return;
@@ -49,8 +49,8 @@ pub fn check(input: &[u8]) {
 const HEADER: usize = 24;
 const ATTRIBUTE: usize = 16;
 
-/// An attribute with the structure of a command (its id is 0) has an address. A small one in the input becomes one within the
-/// request, and any other one that cannot be read.
+/// The attribute with id 0 has the address of a command's structure. A small number in the input becomes an address within the
+/// request; any other number becomes an address that cannot be read.
 fn place_structures(request: &mut [u8]) {
     let start = request.as_ptr() as u64;
     let length = request.len() as u64;
@@ -75,7 +75,7 @@ fn place_structures(request: &mut [u8]) {
     }
 }
 
-/// The name of a command, and the address and length of its memory, or the word for what it has in place of these.
+/// The name of a command, and the address and length of its memory, or a word for the kind of memory.
 type Found = (&'static str, Result<(u64, u64), &'static str>);
 
 fn described(memory: Memory) -> Result<(u64, u64), &'static str> {

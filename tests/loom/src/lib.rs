@@ -1,6 +1,5 @@
 //! The lock's own source under loom, which runs every interleaving of a few threads, and lets every load see every value that
-//! the orderings allow. Around it are the parts of the world that loom cannot run: the kernel's futex, the clock, and the
-//! death of a thread.
+//! the orderings allow. The parts that loom cannot run are simulated: the kernel's futex, the clock, and the end of a thread.
 
 #![cfg(test)]
 
@@ -29,8 +28,8 @@ mod futex {
     };
     use std::{collections::VecDeque, sync::Mutex};
 
-    /// A futex: compares and falls asleep in one step, as seen by the thread that wakes. (std's mutex is none of loom's
-    /// switching points.)
+    /// A futex: compares and falls asleep in one step, as seen by the thread that wakes. (loom does not switch threads at std's
+    /// mutex.)
     #[derive(Default)]
     pub struct EventCount {
         count: AtomicU32,
@@ -48,13 +47,13 @@ mod futex {
 
         pub fn wait(&self, count: u32, _: u64) -> Option<Errno> {
             if crate::WORLD.sleeps_end.load(crate::Relaxed) {
-                // By themselves, whenever loom lets them.
+                // Sleeps end without a wake-up, whenever loom runs the thread.
                 thread::yield_now();
                 return Some(Errno::ETIMEDOUT);
             }
             #[cfg(miri)]
             let mut sleepers = self.sleepers.lock().unwrap();
-            // The newest value, as in the kernel. Relaxed: the lock must not rely on an ordering of the kernel's.
+            // The newest value, as in the kernel. Relaxed: the lock must not rely on an ordering in the kernel.
             let is_same = self.count.fetch_add(0, Ordering::Relaxed) == count;
             #[cfg(not(miri))]
             let mut sleepers = self.sleepers.lock().unwrap();
@@ -76,7 +75,7 @@ mod futex {
 
         pub fn signal(&self, most: i32) -> bool {
             self.count();
-            // Others may run before the kernel looks.
+            // Other threads may run between the count and the wake-up.
             self.count.fetch_add(0, Ordering::Relaxed);
             let mut sleepers = self.sleepers.lock().unwrap();
             let woken = sleepers.len().min(most as usize);
@@ -111,7 +110,7 @@ impl Word {
     }
 }
 
-/// This order, or, where a model does without old values, that in which loom has loads see the newest.
+/// This ordering; or, in a model without old values, the ordering with which loom's loads see the newest value.
 fn order(order: Ordering) -> Ordering {
     match WORLD.sees_old_values.load(Relaxed) {
         true => order,
@@ -218,11 +217,11 @@ mod device {
     }
 }
 
-/// What is so in one run of a model. (Only `is_dead` is for loom to explore.)
+/// The conditions of one run of a model. (loom explores only `is_dead`.)
 #[derive(Default)]
 struct World {
     time: AtomicU64,
-    /// By how much each look at the clock moves it on.
+    /// By how much each look at the clock advances it.
     time_step: AtomicU64,
     sees_old_values: AtomicBool,
     /// Every sleep ends without a wake-up.
@@ -247,17 +246,18 @@ const CALL: CallInfo = CallInfo {
     length: 0,
 };
 
-/// What the lock protects: loom fails a test in which two threads are at it at once, or one does not see what another did.
+/// The data that the lock protects: loom fails a test in which two threads access it at once, or one does not see the other's
+/// writes.
 struct Guarded {
     lock: Lock,
     calls: UnsafeCell<usize>,
 }
 
 impl Guarded {
-    /// What is done inside.
+    /// The access inside the lock.
     fn count(&self) {
         self.calls.with_mut(|calls| {
-            // SAFETY: that no other thread is here is what loom checks.
+            // SAFETY: loom checks that no other thread accesses this at the same time.
             unsafe { *calls += 1 };
         });
     }
@@ -309,13 +309,13 @@ fn a_record_is_read_whole_or_not_at_all() {
     });
 }
 
-/// What loads see.
+/// The values that loads see.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Loads {
     /// Every value that the orderings allow.
     Any,
-    /// The newest value. To see an old one is as if the thread had looked earlier and been slow since: whatever the lock does
-    /// then, a compare-exchange has to confirm.
+    /// The newest value. An old value is what the thread would have seen if it had looked earlier; a compare-exchange confirms
+    /// whatever the lock does then.
     Newest,
 }
 
@@ -332,17 +332,17 @@ enum Way {
     ReservesAsleep,
 }
 
-/// What ends, in a model.
+/// What ends early in a model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Nothing,
-    /// Every sleep: a waiter takes the successor for one that makes nothing of its chance.
+    /// Every sleep: a waiter concludes that the successor does not take the free lock.
     Sleeps,
     /// A thread, inside.
     Holder,
 }
 
-/// One run of so many threads with so many entries each. Mutual exclusion, re-entry; a wake-up that is lost is a deadlock,
+/// One run of so many threads with so many entries each. It checks mutual exclusion and re-entry. A lost wake-up is a deadlock,
 /// which loom reports.
 fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     WORLD.sees_old_values.store(loads == Loads::Any, Relaxed);
@@ -388,9 +388,9 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     });
 }
 
-/// Runs `model` in every interleaving; with a bound, in those in which no more than so many times a thread loses the processor
-/// although it could go on. (Without one, two threads that enter twice took three minutes where they reserve the lock asleep,
-/// and were not done after eight where they only sleep; nor were three that enter once.)
+/// Runs `model` in every interleaving; with a bound, in those with at most so many preemptions. (Without a bound, two threads that
+/// enter twice took three minutes if they reserve the lock asleep, and more than eight minutes if they only sleep. Three threads
+/// that enter once also took more than eight minutes.)
 fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;

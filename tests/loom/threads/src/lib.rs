@@ -1,5 +1,5 @@
-//! As much of loom as the model uses, on real threads: for Miri, which runs them in an order of its own choosing, with the
-//! values that the orderings allow.
+//! The parts of loom that the model uses, on real threads: for Miri, which chooses their order, and the values of loads within
+//! what the orderings allow.
 
 pub use std::thread;
 
@@ -11,7 +11,7 @@ pub mod cell {
     #[derive(Default)]
     pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-    // SAFETY: none. That nobody is here at once is what Miri checks.
+    // SAFETY: none. Miri checks that no other thread accesses this at the same time.
     unsafe impl<T> Sync for UnsafeCell<T> {}
 
     impl<T> UnsafeCell<T> {
@@ -26,7 +26,7 @@ pub mod cell {
 }
 
 pub mod model {
-    /// Runs a model once: which way is Miri's choice, by its seed.
+    /// Runs a model once. Miri's seed decides the interleaving.
     #[derive(Default)]
     pub struct Builder {
         pub preemption_bound: Option<usize>,
@@ -44,7 +44,7 @@ pub mod model {
     }
 }
 
-/// Made once in a process: tests that change it cannot share one.
+/// Created once in a process, so tests that change it cannot share a process.
 #[macro_export]
 macro_rules! lazy_static {
     ($(static ref $name:ident: $type:ty = $value:expr;)*) => {
