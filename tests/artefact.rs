@@ -1,5 +1,5 @@
-//! The built `libmrlock.so` itself, read as a loader reads it: the one of `cargo build --release`, and the one of `make dist`,
-//! which another linker made. (A toolchain can drop symbol versions without an error.)
+//! The built `libmrlock.so`, read as a loader reads it: that of `cargo build --release`, and that of `make dist`, which another
+//! linker made. (A toolchain can drop symbol versions without an error.)
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The C API: what `mrlock.h` promises, in a process with the library and in one without.
+//! The promises of `mrlock.h`, in a process with the library and in one without.
 
 mod common;
 
@@ -30,7 +30,7 @@ holds! {
     a_forked_child_has_the_section_of_its_own_thread_and_no_other: "fork"
 }
 
-/// Python code that holds the lock needs the GIL to go on: a thread that waits for the lock must not keep the GIL.
+/// Python code that holds the lock needs the GIL to continue, so a thread that waits for the lock must not keep the GIL.
 #[test]
 fn a_section_of_python_code() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/gil.py");

@@ -1,4 +1,4 @@
-//! `make` finds what cargo has built, whatever the user's settings of cargo say.
+//! `make` finds the files that cargo has built under all of the user's cargo settings.
 
 mod common;
 
@@ -11,7 +11,7 @@ fn another_target_and_another_target_directory() {
     let mut install = make(["install", "PREFIX=/usr"]);
     install.arg(format!("TARGET={}", target.display()));
     install.arg(format!("DESTDIR={}", root.display()));
-    // The library is not made for this one, and a build for it would fail.
+    // The library does not support this target, and a build for it would fail.
     install.env("CARGO_BUILD_TARGET", "x86_64-unknown-linux-musl");
     install.env("CARGO_BUILD_TARGET_DIR", &elsewhere);
     build(install.env_remove("CARGO_TARGET_DIR"));

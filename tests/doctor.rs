@@ -1,4 +1,4 @@
-//! `mrlock doctor` on trees with what real hosts have in their files.
+//! `mrlock doctor` on directory trees with the files of real hosts.
 
 mod common;
 
@@ -116,7 +116,7 @@ impl Host {
         self.doctor().run()
     }
 
-    /// What the line with this label says.
+    /// The text of the line with this label.
     fn line(&self, label: &str) -> String {
         let outcome = self.examined();
         let line = outcome
@@ -153,7 +153,7 @@ const GPU: &str = "mrlock run --gpu COMMAND";
 // Whether mrlock is what is needed
 
 #[test]
-fn a_driver_whose_callback_can_race_is_what_mrlock_is_for() {
+fn mrlock_helps_with_a_driver_whose_callback_can_race() {
     for version in [
         "525.147.05",
         "535.129.03",
@@ -168,7 +168,7 @@ fn a_driver_whose_callback_can_race_is_what_mrlock_is_for() {
 }
 
 #[test]
-fn of_a_driver_with_double_frees_a_lock_only_makes_them_rarer() {
+fn a_lock_makes_the_double_frees_of_a_driver_only_rarer() {
     for version in [
         "525.105.17",
         "525.125.06",
@@ -189,7 +189,7 @@ fn of_a_driver_with_double_frees_a_lock_only_makes_them_rarer() {
 }
 
 #[test]
-fn of_a_driver_that_reads_freed_memory_a_lock_only_makes_that_rarer() {
+fn a_lock_makes_a_drivers_reads_of_freed_memory_only_rarer() {
     for version in ["515.43.04", "525.60.13", "525.89.02", "530.30.02"] {
         Host::new()
             .driver(version)
@@ -214,7 +214,7 @@ fn a_driver_without_the_callback_needs_nothing() {
 fn a_driver_that_could_do_without_the_callback_is_told_how() {
     let legacy = Host::new().open_driver("560.28.03");
     legacy.is(1, HELPS, "persistent_api_support=1", GPU);
-    // A version before 560.28 does not get there by a parameter.
+    // A version before 560.28 does not have the parameter.
     let older = Host::new().driver("550.54.14").peermem("1", "0");
     older.is(1, HELPS, "driver 580.65 or newer", GPU);
 }
@@ -230,7 +230,7 @@ fn without_rdma_nvidia_or_peermem_nothing_is_needed() {
 }
 
 #[test]
-fn of_what_was_not_read_nothing_is_claimed() {
+fn nothing_is_claimed_about_what_was_not_read() {
     let strange = Host::new().driver("of-my-own");
     strange.is(2, UNKNOWN, "driver 580.65", GPU);
     Host::new()

@@ -1,4 +1,4 @@
-//! A process ends as it would have without the library, wherever it calls exit(), and with a report to write.
+//! A process ends as without the library, wherever it calls exit(), also if there is a report to write.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{Program, client};
 
 const REQUEST: &str = "uverbs:MR_DESTROY";
 
-/// The status is its own, 7. `call` says whether it makes a request that the report has to show.
+/// The exit status is the program's own, 7. `call`: whether it makes a request that the report has to show.
 fn exits(how: &str, call: bool) {
     let program = client("exits").arg(how);
     let program = if call { program.arg("call") } else { program };
@@ -34,14 +34,14 @@ fn in_a_handler_on_a_small_stack() {
     exits("small-handler", true);
 }
 
-/// Nothing may allocate there, nor call what allocates, such as the loader.
+/// The library may not allocate there, nor call functions that allocate, such as the loader's.
 #[test]
 fn in_a_handler_that_interrupts_malloc() {
     exits("in-malloc", false);
     exits("in-malloc", true);
 }
 
-/// Where there is no report to write, no system call is made at exit.
+/// If there is no report to write, the library makes no system call at exit.
 #[test]
 fn in_a_process_that_may_only_write() {
     exits("filtered", false);

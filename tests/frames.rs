@@ -1,5 +1,5 @@
-//! How much stack the library needs, read from the machine code that `cargo build --release` makes. A host may call it on a
-//! thread's or a signal handler's stack of a few pages, and every program pays for its start and exit.
+//! How much stack the library needs, read from the machine code of `cargo build --release`. A host may call it on a thread's or
+//! a signal handler's stack of a few pages, and its start and exit run in every program.
 //!
 //! Only the library's own functions count: not those of libc or libibverbs that they call.
 
@@ -13,7 +13,7 @@ use std::{
     fs,
 };
 
-/// For one function that is called before it is known that there is something to do.
+/// For one function on the path of a call that the library only forwards.
 const LARGEST_FRAME: u64 = 256;
 
 /// For a registration, from the call of `ibv_reg_mr_iova2` on: while it waits, and while it asks whether the holder still runs.
@@ -22,8 +22,8 @@ const REGISTRATION: u64 = 2048;
 /// For a registration that has a line to write: the line is 1024 bytes of it.
 const REGISTRATION_WITH_A_LINE: u64 = 4608;
 
-/// They are called where there is something to do: a request of the table, a setting to complain of, a report or a trace to
-/// write.
+/// These are called only if there is something to do: a request of the table, a setting that is not understood, a report or a
+/// trace to write.
 const SOMETHING_TO_DO: [&str; 5] = [
     "mrlock::hook::ioctl::uverbs",
     "mrlock::hook::ioctl::rm_free",

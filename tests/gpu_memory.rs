@@ -99,7 +99,7 @@ fn the_settings_decide_which_memory_takes_the_lock() {
     assert_eq!(counts("device"), device);
 }
 
-/// The calls that race in nvidia-peermem. There the fake libibverbs kills the process, and only there.
+/// The calls that race in nvidia-peermem. For these pairs only, the fake libibverbs kills the process.
 #[test]
 fn each_pair_of_calls_that_kills_a_process_is_harmless_with_the_library() {
     let pair = |calls: &[&str]| {
@@ -156,7 +156,7 @@ fn each_pair_of_calls_that_kills_a_process_is_harmless_with_the_library() {
     pair(&["free", "free"]).run().succeeded("frees alone");
 }
 
-/// Preloads, behind mrlock, a library whose free and whose registration take a millisecond. It says whether they met.
+/// Preloads, behind mrlock, a library whose free and whose registration take a millisecond. It prints whether they overlapped.
 fn frees(setting: Option<&str>, arguments: &[&str]) -> Outcome {
     let driver = fixtures().join("clients/slow_free.so");
     let driver = driver.to_str().expect("a name");
@@ -180,7 +180,7 @@ fn gpu_memory_is_not_freed_during_a_registration() {
     assert_eq!(frees(Some("reg,dereg,free"), &[]).stdout, "met: no\n");
 }
 
-/// libcuda frees with a mutex of its own held, for which a thread in a section may wait.
+/// libcuda holds a mutex of its own while it frees, and a thread in a section may wait for that mutex.
 #[test]
 fn a_free_does_not_wait_for_a_section() {
     assert_eq!(frees(Some("reg,dereg,free"), &["-s"]).stdout, "met: no\n");
@@ -193,7 +193,7 @@ fn a_signal_handler_that_interrupts_a_free_may_register() {
     let default = frees(Some("reg,dereg"), &["-f"]).stdout;
     assert_eq!(default, "sections refused: none\nmet: yes\n");
     let with = frees(Some("reg,dereg,free"), &["-f"]).stdout;
-    // The free that it has interrupted is its own.
+    // The interrupted free belongs to the same thread.
     assert_eq!(with, "sections refused: some\nmet: yes\n");
 }
 
@@ -206,7 +206,7 @@ fn a_signal_handler_that_interrupts_a_registration_meets_no_free() {
     assert_eq!(with, "sections refused: none\nmet: no\n");
 }
 
-/// What a registration of host memory lets through is its own request, not those of a signal handler, nor what comes after a
+/// A registration of host memory lets only its own request through, not those of a signal handler, nor those after a
 /// siglongjmp() out of it.
 #[test]
 fn only_the_request_of_a_call_that_was_let_through_is_let_through() {

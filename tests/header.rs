@@ -5,7 +5,7 @@ mod common;
 use common::{compile, machine, scratch};
 use std::{fs, path::Path};
 
-/// The header as `src/api.rs`, `src/stats.rs` and `cbindgen.toml` have it now.
+/// The header that follows from the present `src/api.rs`, `src/stats.rs` and `cbindgen.toml`.
 fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // cbindgen exports functions marked no_mangle. It does not know `export!`.

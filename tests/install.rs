@@ -120,7 +120,7 @@ fn the_command_that_is_installed_is_up_to_date() {
     }
 }
 
-/// A user's setting of cargo: it must not put what is built where make does not look.
+/// A user's cargo setting must not move the built files to a place where make does not look.
 #[test]
 fn a_target_that_the_user_has_set() {
     let directory = scratch("target");

@@ -1,5 +1,5 @@
-//! `ioctl()` is unchanged for requests that are not of verbs. Of the verbs' requests, those that pin or unpin memory are made
-//! one at a time.
+//! `ioctl()` is unchanged for requests that do not belong to verbs. The verbs requests that pin or unpin memory are made one at a
+//! time.
 
 mod common;
 
@@ -85,7 +85,7 @@ fn the_uverbs_requests_that_pin_or_unpin_are_known_and_no_others() {
     }
 }
 
-/// The client says what regions it asks for, and the log which of them are serialized.
+/// The client prints the regions that it asks for, and the log shows which of them are serialized.
 #[test]
 fn the_memory_that_a_uverbs_request_names_decides() {
     let run = |kind, memory| {

@@ -236,7 +236,7 @@ fn each_option_sets_a_variable() {
     assert!(report.contains("Up to 8 threads"), "{report}");
 }
 
-/// `--gpu` sets two variables, and a more particular option has the last word.
+/// `--gpu` sets two variables, and a more specific option takes precedence.
 #[test]
 fn an_option_for_gpu_memory() {
     for (options, expected) in [
@@ -259,7 +259,7 @@ fn an_option_for_gpu_memory() {
     }
 }
 
-/// The command may change its directory. The words that are no file names stay what they are.
+/// The command may change its directory. Words that are not file names are not changed.
 #[test]
 fn file_names_are_made_absolute() {
     let here = std::env::current_dir().expect("a directory");

@@ -69,7 +69,7 @@ fn plugin(libraries: &[&str]) -> String {
     plugin.name().to_str().expect("a name").to_owned()
 }
 
-/// `mrlock_active` returns `active`, and that is true: threads overlap unless they come through the verbs hooks. (The fake
+/// `mrlock_active` returns `active`, and the threads behave accordingly: they overlap unless they pass the verbs hooks. (The fake
 /// libibverbs never calls ioctl.)
 #[track_caller]
 fn is_active(program: &Program, active: u32) {
@@ -92,7 +92,7 @@ fn an_executable_with_the_libraries_in_the_wrong_order() {
     is_active(&executable(&[], &WRONG), IOCTL);
 }
 
-/// Such an executable has undefined symbols with an address: they are no definitions.
+/// Such an executable has undefined symbols with an address, which are not definitions.
 #[test]
 fn an_executable_that_is_not_position_independent() {
     let flags = ["-fno-pic", "-no-pie"];

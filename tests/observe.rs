@@ -1,4 +1,4 @@
-//! `MRLOCK=observe`: nothing is serialized, and what would have been is counted.
+//! `MRLOCK=observe`: nothing is serialized, and the calls that would have been serialized are counted.
 
 mod common;
 
@@ -59,7 +59,7 @@ fn as_many_are_inside_as_without_the_library() {
     }
 }
 
-/// A process that dies in the race dies in it, too.
+/// A process that dies of the race still dies of it.
 #[test]
 fn it_does_not_serialize() {
     let without = client("stress").run();
@@ -109,7 +109,7 @@ fn results_and_counts_are_those_of_a_serialized_process() {
     }
 }
 
-/// What the settings leave out is not counted either.
+/// Calls that the settings leave out are not counted either.
 #[test]
 fn other_settings_say_what_is_observed() {
     let program = client("inside_together").arg("3").counting();
@@ -146,7 +146,7 @@ fn requests_to_the_kernel_are_observed() {
     assert_eq!(rows(observed), serialized);
 }
 
-/// A forked child counts its own threads: the one that was inside when it forked, and no other.
+/// A forked child counts only its own thread, which was inside when it forked.
 #[test]
 fn a_forked_child_counts_for_itself() {
     let program = client("inside_together").args(["2", "forks"]).counting();

@@ -109,7 +109,7 @@ fn a_rust_program() {
     same_with_and_without(&Program::new(program)).succeeded("rust_ioctl");
 }
 
-/// As Go programs do, with or without libc.
+/// Like Go programs, with or without libc.
 #[test]
 fn a_program_that_makes_its_system_calls_itself() {
     let outcome = same_with_and_without(&client("raw_syscalls")).succeeded("raw_syscalls");

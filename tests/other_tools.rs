@@ -6,7 +6,7 @@ use common::{Program, client, machine, same_with_and_without};
 
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/// A holder stays inside for longer than it takes to notice one that has ended, by whatever clock.
+/// A holder stays inside for longer than it takes to notice an ended one. The clock of faketime must not matter.
 #[test]
 fn a_clock_that_another_library_shows() {
     needs!("a mocked clock", machine::file(FAKETIME, "libfaketime"));
@@ -30,7 +30,7 @@ fn a_clock_that_another_library_shows() {
     }
 }
 
-/// The library asks whether it may read a request, in a way that valgrind does not remark on.
+/// The library checks whether it may read a request in a way that valgrind does not report.
 #[test]
 fn valgrind() {
     needs!("valgrind", machine::program("valgrind", "valgrind"));

@@ -1,12 +1,12 @@
-//! No two threads are ever inside at once, whatever function they call and however they found it.
+//! No two threads are ever inside at once, for every function and every way to look it up.
 //!
-//! The fake libibverbs is the judge: it counts the threads inside, or kills the process as the kernel's race would.
+//! The fake libibverbs checks this: it counts the threads inside, or kills the process as the kernel's race would.
 
 mod common;
 
 use common::{Program, client, fixtures};
 
-/// A call takes so long that the calls of two running threads overlap.
+/// Calls that take so long that the calls of two running threads overlap.
 const HOLD_US: &str = "2000";
 
 /// Runs `program` without and with the library: without, calls overlap; with, they never do.
@@ -75,7 +75,7 @@ fn callers_of_a_libibverbs_that_binds_its_inner_calls_itself() {
     overlaps_only_without_us(short_stress().libibverbs("bsymbolic"));
 }
 
-/// A Python process: libibverbs came in with an extension module, outside the global scope (`dlsym(RTLD_NEXT)` is NULL).
+/// A Python process: an extension module has loaded libibverbs, outside the global scope (`dlsym(RTLD_NEXT)` is NULL).
 #[test]
 fn callers_whose_libibverbs_is_not_in_the_global_scope() {
     overlaps_only_without_us(client("plugin_host").arg(fixtures().join("clients/plugin.so")));

@@ -1,4 +1,4 @@
-//! The MRLOCK_* variables: what they do, and the line that a value that is not understood causes.
+//! The MRLOCK_* variables: their effects, and the line about a value that is not understood.
 
 mod common;
 
@@ -12,7 +12,7 @@ fn quiet_program() -> Program {
     client("outcomes").preloaded()
 }
 
-/// Each bad value: the process goes on, serialized, and one line names the variable, the value and what is accepted.
+/// With each bad value, the process goes on, serialized, and one line names the variable, the value and the accepted values.
 #[test]
 fn a_value_that_is_not_understood() {
     let too_long = "x".repeat(4096);

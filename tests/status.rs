@@ -1,4 +1,4 @@
-//! `mrlock status`: what is seen of a process from outside, while it is stuck in a registration.
+//! `mrlock status`: what it shows of a process from outside, while the process is inside a registration.
 
 mod common;
 
@@ -12,14 +12,14 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
-/// A program that waits for the end of its input, inside a registration or elsewhere; and then its descendants do, too.
+/// A program that waits for the end of its input, inside a registration or elsewhere. Its descendants wait for the same input.
 struct Held {
     process: Child,
     input: Option<ChildStdin>,
 }
 
 impl Held {
-    /// Returns when so many processes have said that they are where they wait.
+    /// Returns when so many processes have printed that they wait.
     fn start(program: &Program, processes: usize) -> Self {
         // Not while the program waits: it gives up after a minute.
         mrlock();
@@ -37,7 +37,7 @@ impl Held {
         status(&[&self.process.id().to_string()])
     }
 
-    /// What is seen of the program itself.
+    /// The status of the program itself.
     fn seen(&self) -> Value {
         self.status().remove(0)
     }
@@ -136,7 +136,7 @@ fn the_counters_of_a_process_that_is_inside() {
     assert!(!status.success());
 }
 
-/// What it says agrees with the settings that the process has.
+/// The status agrees with the settings of the process.
 #[test]
 fn the_settings_of_the_process() {
     let both = &["verbs", "ioctl"][..];
@@ -163,7 +163,7 @@ fn the_settings_of_the_process() {
     }
 }
 
-/// A process and its descendants: some have lost the library, each in another way.
+/// A process and its descendants: some do not have the library, each for another reason.
 #[test]
 fn descendants_that_are_not_covered() {
     let (held, waits) = (fixtures().join("clients/held"), scratch("waits"));
@@ -228,7 +228,7 @@ fn descendants_that_are_not_covered() {
     );
 }
 
-/// In a container, say, into which the library was not mounted.
+/// For example in a container into which the library was not mounted.
 #[test]
 fn a_descendant_in_another_mount_namespace() {
     let directory = scratch("hidden");
@@ -254,7 +254,7 @@ fn a_descendant_in_another_mount_namespace() {
     assert_eq!(seen["reason"], expected, "{seen:#}");
 }
 
-/// After an update, running processes have the old file, which has no name any more.
+/// After an update, running processes still map the old file, which has no name any more.
 #[test]
 fn a_library_that_was_replaced() {
     let directory = scratch("replaced");
@@ -279,7 +279,7 @@ fn a_library_that_was_replaced() {
     }
 }
 
-/// Under whatever name that begins with the library's, and through links.
+/// The file may have any name that begins with the library's, and may be reached through links.
 #[test]
 fn a_library_of_another_name() {
     let directory = scratch("wheel");
@@ -309,7 +309,7 @@ fn all_processes_that_have_the_library() {
     assert!(!is_there(&without), "{all:#?}");
 }
 
-/// It prints again and again, and ends when the process has ended.
+/// The command prints again and again, and ends when the process has ended.
 #[test]
 fn watching_a_process_until_it_ends() {
     let held = Held::start(&client("held").preloaded(), 1);

@@ -1,14 +1,14 @@
-//! The library is preloaded into programs and runtimes that know nothing of it, on every way to start them. Their output, exit
-//! status and standard error are the same to the byte: with no setting, and with a report asked for, which is not written,
-//! because there is nothing to report. With every line of the log, only those lines are added.
+//! The library is preloaded into programs and runtimes that do not use verbs. Their output, exit status and standard error are the
+//! same to the byte: with no setting, and with `MRLOCK_REPORT`, for which no report is written, because there is nothing to
+//! report. With MRLOCK_LOG=debug, only the lines of the log are added.
 
 mod common;
 
 use common::{Program, machine, scratch};
 use std::fs;
 
-/// Runs a shell script in an empty directory, without and with the library, which at least so many processes load. It needs
-/// these programs or files, each of which is in the Debian package named with it.
+/// Runs a shell script in an empty directory, without and with the library. At least `processes` processes must load the library.
+/// `needed` names the programs or files that the script needs, each with its Debian package.
 fn unchanged(name: &str, needed: &[(&str, &str)], processes: usize, script: &str) {
     for (file, package) in needed {
         let need = if file.starts_with('/') {
@@ -169,7 +169,7 @@ pid = fork { exit! 3 }; Process.wait pid; puts $?.exitstatus; abort "aborts"'"#
         rustc -O a.rs && ./a"#
 }
 
-// What looks into processes, or takes the place of their allocator or clock.
+// Programs that look into processes, or replace their allocator or clock.
 strangers! {
     gdb: "gdb" of "gdb", "gcc" of "gcc"; 5 r#"
         printf '#include <stdio.h>\nint f(int n) { return n * 2; }\nint main(void) { printf("%%d\\n", f(4)); return 3; }\n' >a.c

@@ -1,4 +1,4 @@
-//! Nothing is written into a file of the host, and no thread waits for the reader of a pipe.
+//! The library writes nothing to a file of the host, and no thread waits for the reader of a pipe.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn with_a_full_stderr(name: &str) -> Program {
     client("full_stderr").arg(program)
 }
 
-/// The warnings come after one and two seconds. One that waited for the reader would keep the next in line out for ever.
+/// The warnings come after one and two seconds. If the waiter that writes them waited for the reader, it would never get the lock.
 #[test]
 fn a_warning_that_nobody_reads() {
     let report = scratch("report");

@@ -1,4 +1,4 @@
-//! `mrlock stress`: alone it provokes the race, with the library it does not, and a result that is wrong does not escape it.
+//! `mrlock stress`: it provokes the race without the library, and not with it. It detects wrong results.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn gpu_stress() -> Program {
     stress().arg("--gpu").env("LD_LIBRARY_PATH", path)
 }
 
-/// Where a call takes so long that calls meet.
+/// With calls that take so long that they overlap.
 fn meeting(program: &Program) -> Program {
     program.clone().counting().env("FAKE_IBV_HOLD_US", "2000")
 }

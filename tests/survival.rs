@@ -1,18 +1,18 @@
-//! The lock survives what processes do: they fork, their threads end inside a call or stay there for long, signal handlers
-//! come in between, and calls are made before and after everything else.
+//! The lock works when processes fork, when threads end inside a call or stay there for long, when signal handlers interrupt
+//! calls, and when calls are made at the very beginning and end of a process.
 //!
-//! Where it makes sense, a test first shows what becomes of the program without the library, or with one that is a
-//! pthread mutex around each call (`benches/peers/pthread.c`). A program that hangs is ended by its own alarm.
+//! Where it makes sense, a test first shows what happens without the library, or with a library that has a pthread mutex around
+//! each call (`benches/peers/pthread.c`). A program that hangs is ended by its own alarm.
 
 mod common;
 
 use common::{Outcome, Program, client, fixtures, scratch};
 use std::{fs, os::unix::process::ExitStatusExt, path::Path, thread};
 
-/// Longer than any program here needs that is not made to hang.
+/// Longer than any program here needs, unless it hangs.
 const HANGS: &str = "100";
 
-/// The same with the mutex preloaded, and little time: it hangs.
+/// With the mutex preloaded, the program hangs. (It gets little time.)
 fn hangs_with_a_mutex(program: &Program) {
     const SIGALRM: i32 = 14;
     let mutex = fixtures().join("peers/pthread.so");
@@ -32,7 +32,7 @@ fn dies_without_us(program: &Program) {
     );
 }
 
-/// Its output, if it ended well with the library and nothing was said on stderr.
+/// The output of the program with the library. It must end with status 0, and stderr must be empty.
 fn quiet_output(program: &Program) -> String {
     let program = program.preloaded().env("GIVE_UP_AFTER", HANGS);
     let with = program.run().succeeded("with the library");
@@ -50,8 +50,8 @@ fn words<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The numbers of the threads that were served, sorted: two that look at the same moment may come in either order. How long a
-/// thread may be bypassed has a test of its own.
+/// The numbers of the threads that were served, sorted: two threads that look at the same moment may enter in either order.
+/// Another test checks how long a thread may be bypassed.
 fn served(stdout: &str) -> String {
     let mut numbers = words(stdout, "served");
     numbers.sort_unstable();
@@ -69,8 +69,8 @@ fn reported(report: &str, name: &str) -> u64 {
 
 // fork
 
-/// While one thread is held inside and three wait, until fifty children have come and gone: who waited for the lock, in
-/// fork() or in the child, would wait for ever. Then fifty more while the threads go in and out.
+/// First, one thread stays inside and three wait until fifty children have ended: a fork() or a child that waited for the lock
+/// would wait for ever. Then fifty more children are forked while the threads lock and unlock.
 #[test]
 fn a_hundred_children_forked_while_threads_are_inside_and_waiting() {
     dies_without_us(&client("fork").args(["traffic", "100"]));
@@ -101,8 +101,8 @@ fn a_hundred_children_forked_while_threads_are_inside_and_waiting() {
     let _ = fs::remove_dir_all(directory);
 }
 
-/// The child is inside, too: it may enter again, and its second thread has to wait until it has left, which here takes it
-/// longer than it takes to notice a holder that is gone.
+/// The child is inside, too: it may enter again, and its second thread has to wait until it has left. It stays inside for longer
+/// than it takes to notice a holder that has ended.
 #[test]
 fn a_fork_from_inside() {
     let program = client("fork").arg("inside");
@@ -110,7 +110,7 @@ fn a_fork_from_inside() {
     assert_eq!(served(&quiet_output(&program)), "1 2");
 }
 
-/// The child has the lock to itself.
+/// In the child, the lock is free.
 #[test]
 fn a_fork_while_waiting() {
     let program = client("fork").arg("waiting");
@@ -118,7 +118,7 @@ fn a_fork_while_waiting() {
     assert_eq!(quiet_output(&program), "");
 }
 
-/// The child has no fork handlers to say that it is another process, and the thread that is inside is not there.
+/// No fork handler runs in the child, and the thread that is inside does not exist there.
 #[test]
 fn a_child_without_fork_handlers() {
     let program = client("fork").arg("bare");
@@ -145,9 +145,9 @@ fn python_multiprocessing_while_threads_register() {
     }
 }
 
-// A thread that is gone
+// A thread that has ended
 
-/// The others go on, and one line says which thread has ended.
+/// The other threads go on, and one line names the thread that has ended.
 fn goes_on_without_the_dead(program: &Program, served: &str) -> Outcome {
     let program = program.preloaded().env("GIVE_UP_AFTER", "10");
     let outcome = program.run().succeeded("with the library");
@@ -187,8 +187,8 @@ goes_on_after! {
     a_holder_that_the_kernel_ends: "oops"
 }
 
-/// What is left of it until the process ends is a zombie with its id. (The software libibverbs, too, asks whether there is
-/// a thread with that id, and has to be told not to.)
+/// Until the process ends, the thread remains as a zombie with its id. (The fake libibverbs would take the zombie for a
+/// thread inside, so it only counts here.)
 #[test]
 fn a_holder_that_was_the_main_thread() {
     let program = client("thread_ends")
@@ -202,12 +202,12 @@ fn a_waiter_that_is_cancelled() {
     goes_on_without_the_dead(&client("thread_ends").arg("waiter"), "2 3");
 }
 
-/// A thread is interrupted after each single instruction of its call, in a process for each. How many that are shows that
-/// ours were among them.
+/// A thread is interrupted after each single instruction of its call, each time in a new process. The number of instructions shows
+/// that those of the library were among them.
 fn is_served_after_any_instruction(how: &str) {
     let instructions = |program: &Program| -> u32 {
         let outcome = program.run().succeeded(how);
-        // Of a thread that has ended there may be a line; nobody else is to be taken for one.
+        // A line may report a thread that has ended; no other thread may be reported as ended.
         assert!(how == "exit" || outcome.stderr.is_empty(), "{outcome:#?}");
         let count = words(&outcome.stdout, "instructions")[0].parse();
         count.unwrap_or_else(|_| panic!("{outcome:#?}"))
@@ -234,7 +234,7 @@ fn a_handler_that_forks_after_any_instruction() {
     is_served_after_any_instruction("fork");
 }
 
-/// In a process id namespace of its own it can say which id comes next.
+/// In a process id namespace of its own, the program can set the next id.
 fn with_its_id_used_again(how: &str, served: &str) {
     let own_ids = [
         "--user",
@@ -266,9 +266,9 @@ fn a_holder_whose_id_and_stack_the_next_caller_gets() {
     with_its_id_used_again("newcomer", "1");
 }
 
-// A thread that lives
+// A live thread
 
-/// Longer than it takes to notice one that is gone. (All at once: they sleep.)
+/// The holder stays for longer than it takes to notice an ended one. (All cases run at once: they sleep.)
 #[test]
 fn a_holder_that_is_slow_or_stopped_is_left_alone() {
     let ways = ["sleeps", "stops", "traced", "vforks"];
@@ -281,7 +281,7 @@ fn a_holder_that_is_slow_or_stopped_is_left_alone() {
     });
 }
 
-/// After one second, two and four: which call, which thread, for how long; however many wait. The hold is 7 s.
+/// After one, two and four seconds, one line names the call, the thread and the time, for any number of waiters. The hold is 7 s.
 #[test]
 fn a_slow_holder_is_named_at_growing_intervals() {
     let run = |waiters, after| {
@@ -324,7 +324,7 @@ fn a_slow_holder_is_named_at_growing_intervals() {
 
 // Signals
 
-/// The calls of the client's main line and of its handlers are all that the library counted.
+/// The library counts exactly the calls of the client's threads and of its handlers.
 fn counts_calls_of_handlers_too(program: &Program, rows: &[&str]) {
     let program = program.preloaded().env("MRLOCK_REPORT", "stderr");
     let outcome = program.env("GIVE_UP_AFTER", "30").run();
@@ -334,7 +334,7 @@ fn counts_calls_of_handlers_too(program: &Program, rows: &[&str]) {
     };
     let [calls, in_handlers] = [calls, in_handlers].map(|number| number.parse().expect("a number"));
     assert!(in_handlers > calls / 10, "nothing to see: {outcome:#?}");
-    // What a handler asks for inside a call is part of that call.
+    // A handler's call inside a call is part of that call.
     for row in rows {
         let counted = reported(&outcome.stderr, row);
         assert!(
@@ -352,7 +352,7 @@ fn handlers_that_register_interrupt_registrations_anywhere() {
     counts_calls_of_handlers_too(&program, &["ibv_reg_mr", "ibv_dereg_mr"]);
 }
 
-/// In sections, both of them: what a handler begins and ends is within what it interrupted.
+/// Both are sections: a handler's section is nested in the one that it interrupted.
 #[test]
 fn handlers_with_sections_interrupt_sections_anywhere() {
     let program = client("signals").args(["section", "4", "2000"]);
@@ -361,7 +361,7 @@ fn handlers_with_sections_interrupt_sections_anywhere() {
     counts_calls_of_handlers_too(&program, &["mrlock_lock"]);
 }
 
-/// A processor's trap after each instruction leaves no moment out.
+/// The processor's trap flag interrupts the code after each instruction.
 #[test]
 fn a_handler_after_any_single_instruction() {
     let program = client("signals").arg("step").env("FAKE_IBV_HOLD_US", "0");
@@ -378,7 +378,7 @@ fn handlers_that_deregister_by_ioctl_interrupt_the_same_anywhere() {
     counts_calls_of_handlers_too(&program, &["uverbs:MR_DESTROY"]);
 }
 
-/// A signal ends its sleep, but not its wait; what its handler registers has the waiter's turn.
+/// A signal ends a waiter's sleep, but not its wait. The handler's registration takes the waiter's place.
 #[test]
 fn signals_for_waiters() {
     let program = client("signals").arg("waiter");
@@ -387,7 +387,7 @@ fn signals_for_waiters() {
 
 // Early and late
 
-/// `registering_preload.so` is loaded behind us: its constructor comes before ours and its destructor after.
+/// `registering_preload.so` is listed after mrlock: its constructor runs before ours, and its destructor after ours.
 #[test]
 fn calls_where_a_process_begins_and_ends() {
     let last = fixtures().join("clients/registering_preload.so");
@@ -419,13 +419,13 @@ fn calls_where_a_process_begins_and_ends() {
 
 // Many
 
-/// Threads that leave and come again at once keep another one out of a mutex for as long as chance has it.
+/// With a mutex, threads that unlock and lock again at once can keep another thread waiting for any length of time.
 #[test]
 fn no_waiter_is_bypassed_for_long() {
     let program = client("bypass").args(["20", "2000"]);
     let bypassed =
         |stdout: &str| -> u32 { words(stdout, "bypassed")[0].parse().expect("a number") };
-    // Four others ahead, 2 ms each, are 40 calls of 0.2 ms.
+    // Four others ahead, with 2 ms each, make 40 calls of 0.2 ms.
     const BOUND: u32 = 150;
     let mutex = fixtures().join("peers/pthread.so");
     let with_a_mutex = program.clone().env("LD_PRELOAD", mutex);
@@ -437,7 +437,7 @@ fn no_waiter_is_bypassed_for_long() {
     assert!(bypassed(&stdout) <= BOUND, "{stdout}");
 }
 
-/// 1,001,472 calls. The witness: FAKE_IBV_RACE=die.
+/// 1,001,472 calls. With FAKE_IBV_RACE=die, an overlap would kill the process.
 #[test]
 fn a_thousand_threads_and_a_million_calls() {
     let program = client("many_threads").args(["1024", "16", "978"]);
