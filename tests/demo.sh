@@ -19,7 +19,7 @@ PATH=$target/x86_64-unknown-linux-gnu/release:$PATH
 observed=$target/demo-observed serialized=$target/demo-serialized
 rm -f "$observed".* "$serialized".*
 
-# judge MEANING COMMAND...: whether the command says that all went well.
+# judge MEANING COMMAND...: prints whether the command succeeded.
 judge() {
     meaning=$1
     shift

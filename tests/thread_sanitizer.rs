@@ -2,7 +2,7 @@
 //!
 //! The library is built with ThreadSanitizer from the same sources, in release mode. So is a fake libibverbs, whose calls
 //! change a variable that only mrlock's lock guards. The clients are those of the other tests. gcc's libtsan.so.2 serves
-//! both: rustc's code calls the same functions of it, except for memcpy and similar, which a flag of rustc turns off.
+//! both: code from rustc calls the same functions, except for memcpy and similar ones, which a flag of rustc turns off.
 //!
 //! ThreadSanitizer checks that atomic accesses order the accesses to plain memory. It does not detect a thread that sleeps
 //! for ever (tests/loom does), ignores fences, and does not follow a forked child of a process with several threads.
@@ -17,7 +17,7 @@ use std::{
     sync::OnceLock,
 };
 
-/// `libmrlock.so` with ThreadSanitizer. In a target directory of its own: otherwise each build would cause the other.
+/// `libmrlock.so` with ThreadSanitizer. It has its own target directory: otherwise each of the two builds would undo the other.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {

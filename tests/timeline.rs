@@ -52,7 +52,7 @@ fn a_thread_that_waits_is_pale_and_one_that_is_inside_has_the_colour_of_its_devi
             waiting.distance(page) < first.distance(page) / 2,
             "pale: {waiting:?} on {page:?}"
         );
-        // Before it came, and after it left.
+        // Before the thread came, and after it left.
         assert!(picture.row(2, 50).distance(page) < 80);
         assert!(picture.row(1, 600).distance(page) < 80);
         match scheme {
@@ -208,7 +208,7 @@ fn of_64_threads_with_many_calls_the_picture_stays_small_and_hides_no_overlap() 
     let picture = trace.rendered("svg", Scheme::Light);
     let one = picture.curve(320_000);
     assert!((1..640).all(|time| picture.curve(time * 1000) == one));
-    // Inside for a 64th of the time: nearly as pale as waiting, and yet not the same.
+    // Inside for a 64th of the time: nearly as pale as waiting, but not the same colour.
     let (page, waiting) = (picture.page(), picture.legend("waiting"));
     let row = picture.row(32, 320_000);
     assert!(

@@ -1,4 +1,4 @@
-//! `MRLOCK_TRACE`: what is in the file, and that the file can be read at any time.
+//! `MRLOCK_TRACE`: the content of the file, which can be read at any time.
 
 mod common;
 
@@ -72,8 +72,8 @@ fn traced(program: &Program, file: &Path) -> Program {
     program.preloaded().env("MRLOCK_TRACE", file)
 }
 
-/// Observed, the slices of all threads are on top of each other; serialized, none is, and each wait ends where its call
-/// begins.
+/// If calls are observed, the slices of all threads overlap. If they are serialized, none overlap, and each wait ends where its
+/// call begins.
 #[test]
 fn each_call_is_a_slice() {
     let observed = scratch("observed");
@@ -218,7 +218,7 @@ fn calls_of_other_layers() {
     );
 }
 
-/// Several processes, and a forked child, append to one file. One of them begins it.
+/// Several processes, and a forked child, append to one file. Only one of them writes its beginning.
 #[test]
 fn several_processes_share_a_file() {
     let file = scratch("trace");
@@ -307,7 +307,7 @@ fn held(program: &Program) -> (std::process::Child, std::process::ChildStdin) {
     (process, input)
 }
 
-/// The descriptor that the trace was written to belongs to the host's file now, and nothing but the host's text is in it.
+/// The descriptor that the trace was written to now belongs to the host's file, which has only the host's text.
 #[test]
 fn a_host_that_closes_and_opens_files() {
     let (file, own) = (scratch("trace"), scratch("own"));

@@ -1,4 +1,4 @@
-//! What the caller gets back is what it would have got without the library: value, errno, structure, output, death.
+//! A call has the same result as without the library: value, errno, structure and output, or a crash.
 
 mod common;
 
@@ -64,8 +64,8 @@ fn a_libibverbs_that_has_all_entry_points() {
     same_with_and_without(&client("relaxed_ordering")).succeeded("relaxed_ordering");
 }
 
-/// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that looks it up finds mrlock's, and the call must do
-/// no worse than the plain registration that the program would have fallen back to.
+/// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that looks it up finds mrlock's. The call must work like the
+/// plain registration that the program would otherwise have used.
 #[test]
 fn a_libibverbs_without_ibv_reg_mr_iova2() {
     let program = client("relaxed_ordering").libibverbs("old");
@@ -85,7 +85,7 @@ fn a_libibverbs_without_ibv_reg_mr_iova2() {
             .contains("iova equal to addr: a region, errno 0"),
         "{with:#?}"
     );
-    // By ibv_reg_mr_iova, which such a libibverbs has.
+    // mrlock then calls ibv_reg_mr_iova, which such a libibverbs has.
     assert!(
         with.stdout.contains("another iova: a region, errno 0"),
         "{with:#?}"
@@ -126,7 +126,7 @@ fn no_libibverbs_in_the_process() {
     }
 }
 
-/// A process that has nothing to do with verbs notices nothing: no output, no report, no libibverbs.
+/// A process that does not use verbs is unchanged: no output, no report, no libibverbs.
 #[test]
 fn a_process_without_verbs() {
     let program = Program::new("cat").arg("/proc/self/maps");

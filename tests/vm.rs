@@ -43,7 +43,7 @@ fn mooncake_registers_on_several_devices_one_at_a_time() {
     is_serialized("mooncake_parallel");
 }
 
-/// Mooncake does so whatever its own variables say, from several threads on one device.
+/// Mooncake does so under all settings of its own, from several threads on one device.
 #[test]
 fn mooncake_registers_the_parts_of_a_large_buffer_one_at_a_time() {
     needs!(VM, virtual_machine());
@@ -153,8 +153,8 @@ fn two_copies_of_libibverbs_keep_to_their_own_contexts_one_at_a_time() {
     }
 }
 
-/// A call of a function that was taken from a handle passes no verbs hook, but its inner call does; and the caller is in a
-/// module that is not linked to a libibverbs.
+/// A function that was taken from a handle passes no verbs hook, but its inner call does. And the caller is in a module that is
+/// not linked to a libibverbs.
 #[test]
 fn two_copies_by_handle_keep_to_their_own_contexts_one_at_a_time() {
     needs!(VM, virtual_machine());
@@ -188,7 +188,7 @@ fn the_ioctl_hook_alone_sees_every_caller() {
     counts_what_the_kernel_counts(&without, &with);
 }
 
-/// In particular: where the kernel returns EFAULT, the hook must not crash on the bad address before it.
+/// In particular, if the kernel returns EFAULT, the hook must not crash when it reads the bad address first.
 #[test]
 fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
     needs!(VM, virtual_machine());
@@ -243,7 +243,7 @@ fn fi_pingpong_ends_as_without() {
     with.writes_to_stderr_what(&without);
 }
 
-/// A measured time proves little on a shared machine. The report proves it: the only calls that entered the library are the
+/// A measured time proves little on a shared machine. The report shows that the only calls that entered the library are the
 /// registrations of one buffer at each end, although many writes followed.
 #[test]
 fn the_data_path_of_ib_write_bw_never_enters_the_library() {
@@ -417,8 +417,8 @@ fn reports_what_the_kernel_saw(run: &Run) {
     );
 }
 
-/// What the library reported of registrations, of deregistrations and registrations that failed, and of frees. (The kernel
-/// also unpins the memory of a registration that failed.)
+/// The library's counts of registrations, of deregistrations and failed registrations together, and of frees. (The kernel also
+/// unpins the memory of a failed registration.)
 fn reported(run: &Run) -> [usize; 3] {
     let reports = run.reports();
     // "ibv_reg_mr_iova2   16   0 ...": the name, the calls, how many of them failed.
@@ -452,7 +452,7 @@ fn reported(run: &Run) -> [usize; 3] {
     ]
 }
 
-/// Both copies of libibverbs were called, and neither with a context that the other had opened.
+/// Both copies of libibverbs were called, and neither got a context that the other had opened.
 fn keeps_copies_apart(run: &Run) {
     let trace = run.read("copies");
     let mut owners = BTreeMap::new();

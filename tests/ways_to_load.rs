@@ -5,7 +5,7 @@ mod common;
 use common::{Program, client, fixtures, library, machine, scratch};
 use std::{fs, path::Path, process::Command};
 
-/// As root in a container; here in a copy of /etc that only the test's processes see.
+/// In a container, root can do this. Here it is done in a copy of /etc that only the test's processes see.
 #[test]
 fn by_ld_so_preload() {
     let etc = scratch("etc");

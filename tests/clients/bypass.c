@@ -2,8 +2,8 @@
  * bypass CALLS MOST
  *
  * Four threads register and deregister without a pause, until another has made so many
- * registrations, or for MOST rounds each. Prints how often they registered between the
- * moment at which the other asked and the moment at which it came in, at worst.
+ * registrations, or for MOST rounds each. Prints the largest number of their registrations
+ * between a call of the other thread and the moment at which it is inside.
  */
 #include "inside_registration.h"
 
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
 		if (pthread_create(&greedy[i], NULL, greedy_thread, (void *)limit))
 			return 1;
 	for (long i = 0; i < calls; i++) {
-		/* The others are at it again: else this thread would be the greedy one. */
+		/* Waits until the others register again: otherwise this thread would bypass them. */
 		long before = atomic_load(&rounds);
 		while (atomic_load(&rounds) < before + 2 && !atomic_load(&over))
 			sched_yield();

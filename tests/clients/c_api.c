@@ -163,7 +163,7 @@ static void excludes(void)
 	for (int i = 0; i < 3; i++)
 		CHECK(served[i] == i + 1);
 
-	/* And the other way round. */
+	/* And a section waits for a registration. */
 	start_caller(&holder, 0, hold);
 	sem_wait(&entered);
 	served_count = 0;

@@ -5,7 +5,7 @@
  *
  *   small-stack    in a thread whose stack has 16,384 bytes
  *   small-handler  in a signal handler on a stack of a few pages
- *   in-malloc      in a signal handler that interrupts malloc(): whatever allocates then waits for ever
+ *   in-malloc      in a signal handler that interrupts malloc(): an allocation then waits for ever
  *   filtered       when only write(), futex() and exit_group() are allowed
  *   elsewhere      in another directory
  */

@@ -1,7 +1,7 @@
 /*
- * A library that stands in for the NVIDIA driver, preloaded behind mrlock: an ioctl() whose
- * NV_ESC_RM_FREE is the fake libibverbs' fake_gpu_free(), which kills the process where it meets a
- * registration of GPU memory.
+ * A library that simulates the NVIDIA driver, preloaded behind mrlock: its ioctl() handles
+ * NV_ESC_RM_FREE with the fake libibverbs' fake_gpu_free(), which kills the process if it overlaps
+ * a registration of GPU memory.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

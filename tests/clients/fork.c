@@ -2,8 +2,8 @@
  * fork traffic CHILDREN   Four threads register all the time; the process forks so many
  *                         children, one after the other, and each opens its own devices
  *                         and registers in two threads.
- * fork held CHILDREN      The same, the first half of them while one thread is held inside
- *                         and the others wait. Not with a real libibverbs.
+ * fork held CHILDREN      The same, but the first half of the children is forked while one
+ *                         thread stays inside and the others wait. Not with a real libibverbs.
  * fork inside             Forks from a signal handler that interrupted a registration; the
  *                         child stays inside for a while, and another thread of it waits.
  * fork waiting            The same where the handler interrupted the wait for it.

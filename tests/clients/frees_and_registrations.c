@@ -4,8 +4,8 @@
  * Two threads register memory, and two free GPU memory as libcuda does, on the given character
  * device (none: on descriptor -1).
  *
- * With -s, the free is called by one thread while the other is between mrlock_lock() and
- * mrlock_unlock(), and waits for it there, as a thread does that calls CUDA.
+ * With -s, one thread frees while the other is between mrlock_lock() and mrlock_unlock() and
+ * waits for the free there, like a thread that calls CUDA.
  * With -f, a signal handler interrupts the frees, and registers or takes the lock.
  * With -r, a signal handler interrupts the registrations, and registers.
  */

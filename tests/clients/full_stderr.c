@@ -1,7 +1,7 @@
 /*
  * full_stderr PROGRAM [ARGUMENT...]
  *
- * Runs PROGRAM with a full pipe as standard error, whose other end is descriptor 3: nobody reads it.
+ * Runs PROGRAM with a full pipe as standard error. The other end is descriptor 3, from which nothing reads.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

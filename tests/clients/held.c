@@ -1,6 +1,6 @@
 /*
- * held: registers and deregisters twice, with a failure after it. Then a thread stays inside a registration until standard
- * input ends; it says "inside" when it is. Not with a real libibverbs.
+ * held: registers and deregisters twice; then one registration fails. Then a thread prints "inside" and stays inside a
+ * registration until standard input ends. Not with a real libibverbs.
  */
 #include "inside_registration.h"
 

@@ -67,7 +67,7 @@ static inline int is_asleep(pid_t thread)
 	return length < 0 ? -1 : !strncmp(call, wanted, 4);
 }
 
-/* Returns when that thread, the next call of which is a registration, sleeps because another thread is inside. */
+/* Returns when that thread, whose next call is a registration, sleeps because another thread is inside. */
 static inline void until_asleep(_Atomic pid_t *thread)
 {
 	int asleep;

@@ -1,8 +1,8 @@
 /*
  * inside_together THREADS [forks]
  *
- * So many threads, each on a device of its own (modulo), register once. None leaves its registration before all are inside,
- * which needs a lock that does not lock. With `forks`, the first one then forks, and the child ends when it has left.
+ * So many threads, each on a device of its own (modulo), register once. None leaves its registration before all are inside, so
+ * it hangs if calls are serialized. With `forks`, the first thread then forks, and the child ends when it has left.
  * Not with a real libibverbs.
  */
 #include "inside_registration.h"

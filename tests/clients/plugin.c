@@ -1,6 +1,6 @@
 /*
- * A shared object linked to libibverbs, for a process that is not (see plugin_host.c):
- * what a Python extension module is. Its threads register memory at once.
+ * A shared object linked to libibverbs, for a process that is not (see plugin_host.c),
+ * like a Python extension module. Its threads register memory at once.
  */
 #include "plugin.h"
 #include "run_together.h"

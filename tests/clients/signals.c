@@ -102,7 +102,7 @@ static void *weather(void *argument)
 	pthread_barrier_wait(&start);
 	for (long i = 0; i < calls_each; i++) {
 		me->seed = me->seed * 1103515245 + 12345;
-		/* The range of the duration of a call, including the wait for the others. */
+		/* Covers the duration of a call, including the wait for the other threads. */
 		long most = by_ioctl ? 8000 : 100000;
 		struct itimerspec soon = {.it_value.tv_nsec = 1 + (me->seed >> 8) % most};
 		timer_settime(timer, 0, &soon, NULL);

@@ -4,7 +4,7 @@
  * A thread makes a call that the ioctl hook serializes, one processor instruction at a
  * time. After some number of them a signal handler
  *
- *   exit   ends the thread, as if the kernel had
+ *   exit   ends the thread, as if the kernel had ended it
  *   call   makes the same call
  *   fork   forks; the child goes on with the call, and makes another
  *

@@ -1,7 +1,7 @@
 /*
- * A library that stands in for the NVIDIA driver, preloaded behind mrlock: an ioctl() whose
- * NV_ESC_RM_FREE takes a millisecond, and an ibv_reg_mr() in front of libibverbs that does so,
- * too. At exit it says how often the one was inside while the other was.
+ * A library that simulates the NVIDIA driver, preloaded behind mrlock: its ioctl() takes a
+ * millisecond for NV_ESC_RM_FREE, and its ibv_reg_mr(), in front of libibverbs, also takes a
+ * millisecond. At exit it prints whether one was inside while the other was.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -9,7 +9,7 @@
  *   oops       by the exit system call in a signal handler: as if the kernel had ended it
  *   main       by pthread_exit in a signal handler, and is the main thread
  *   reuse      as by `oops`, and a new thread gets its id at once
- *   newcomer   the same without waiters, and that new thread is the next to register
+ *   newcomer   as by `reuse`, without waiters, and the new thread is the next to register
  *
  * or, with `waiter`, the first of the three is cancelled while it waits. `reuse` and
  * `newcomer` need a process id namespace of their own, and /proc for it.

@@ -5,9 +5,9 @@
  * /dev/null, which supports none. Uses the kernel's own structures and numbers. With
  * threads: only the first of them, a hundred times in each thread, all at once.
  *
- * With the name of a kind of memory: only those that say what memory they register, each for a
- * region of its own, and prints the region. `gpu` is memory that allows no access, and
- * `unreadable` host memory in requests of which the kernel cannot read where the region is.
+ * With the name of a kind of memory: only the commands that name the memory that they register,
+ * each for a region of its own, which is printed. `gpu` is memory that allows no access.
+ * `unreadable` is host memory, in requests whose addresses the kernel cannot read.
  */
 #include <errno.h>
 #include <fcntl.h>

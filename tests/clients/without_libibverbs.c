@@ -1,6 +1,6 @@
 /*
  * Calls the five memory region functions in a process that has no libibverbs:
- * only something preloaded can define them. Prints what each returns, or that
+ * only a preloaded library can define them. Prints what each returns, or that
  * there is no such function.
  */
 #include <errno.h>

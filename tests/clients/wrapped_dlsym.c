@@ -1,6 +1,6 @@
 /*
- * A preload library that defines dlsym(), as libraries that share a GPU do: whatever it
- * does not replace it looks up itself, so that RTLD_NEXT is relative to it.
+ * A preload library that defines dlsym(), as libraries that share a GPU do: it calls libc's
+ * dlsym() itself for the symbols that it does not replace, so RTLD_NEXT is relative to it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

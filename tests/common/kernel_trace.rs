@@ -87,7 +87,7 @@ pub fn event(line: &str) -> Option<Event<'_>> {
     })
 }
 
-/// Two comments tell of lost events: the buffer's own count, and the profile of the probes.
+/// Two comments show lost events: the buffer's own count, and the profile of the probes.
 pub fn is_without_loss(comment: &str) -> Result<(), String> {
     if let Some((_, counts)) = comment.split_once("entries-in-buffer/entries-written: ") {
         // "96/96   #P:4"

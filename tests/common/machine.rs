@@ -63,7 +63,7 @@ pub fn file(path: &str, package: &str) -> Need {
     }
 }
 
-/// For a test that acts for two users.
+/// For a test that acts as two users.
 pub fn root() -> Need {
     // SAFETY: geteuid() has no preconditions.
     match unsafe { libc::geteuid() } {

@@ -1,5 +1,5 @@
-//! What the tests share: the library as it is built for users, the client programs, and how to run them with and without
-//! the library.
+//! Shared by the tests: the library as it is built for users, the client programs, and how to run them with and without the
+//! library.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -22,7 +22,7 @@ use std::{
     },
 };
 
-/// A program that runs longer hangs: none here needs so long, even on a busy machine.
+/// A program that runs for longer hangs: no program here needs so long, even on a busy machine.
 const SECONDS_BEFORE_IT_HANGS: &str = "120";
 
 /// Where cargo and make put what they build.
@@ -47,7 +47,7 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// A release build, put where the Makefile has it put, whatever cargo's settings say of the target and its directory.
+/// A release build in the Makefile's target directory, whatever target and directory the user's cargo settings name.
 fn cargo_build() -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--quiet", "--target", TRIPLE]);
@@ -264,7 +264,7 @@ impl Program {
         self.env("LD_LIBRARY_PATH", fixtures().join(build))
     }
 
-    /// Makes the fake libibverbs count overlapping calls; otherwise it kills the process.
+    /// Makes the fake libibverbs count overlapping calls instead of killing the process.
     pub fn counting(mut self) -> Self {
         let witness = scratch("witness");
         self.witness = Some(witness.clone());

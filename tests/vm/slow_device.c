@@ -2,7 +2,7 @@
  * slow_device NAME
  *
  * Makes a character device /dev/NAME whose ioctl() takes a millisecond and succeeds, whatever the
- * request. It stands in for the NVIDIA driver, which takes such a time to free GPU memory.
+ * request. It simulates the NVIDIA driver, which takes about as long to free GPU memory.
  *
  * The kernel's module cuse passes each call on the device to this process, through /dev/cuse
  * (<linux/fuse.h>).
