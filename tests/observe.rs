@@ -70,7 +70,7 @@ fn it_does_not_serialize() {
 }
 
 #[test]
-fn one_thread_meets_nobody() {
+fn a_single_thread_overlaps_no_other() {
     let outcome = observed(&client("outcomes")).run().succeeded("outcomes");
     assert_eq!(
         last_line(&outcome),

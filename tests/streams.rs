@@ -38,7 +38,7 @@ fn with_a_full_stderr(name: &str) -> Program {
 
 /// The warnings come after one and two seconds. If the waiter that writes them waited for the reader, it would never get the lock.
 #[test]
-fn a_warning_that_nobody_reads() {
+fn a_warning_that_is_not_read() {
     let report = scratch("report");
     let program = with_a_full_stderr("slow_holder").args(["sleeps", "3", "3"]);
     let program = program.env("GIVE_UP_AFTER", "30");
@@ -71,7 +71,7 @@ fn lines_that_were_lost_are_counted_when_there_is_room_again() {
 
 /// Nor does the report wait.
 #[test]
-fn a_report_that_nobody_reads() {
+fn a_report_that_is_not_read() {
     let program = with_a_full_stderr("exits").args(["elsewhere", "call"]);
     let program = program.preloaded().env("MRLOCK_REPORT", "stderr");
     assert_eq!(program.run().status.code(), Some(7));

@@ -143,7 +143,7 @@ fn what_an_event_says() {
     assert_eq!(
         inside.len(),
         events.len() - 1,
-        "one thread waits for nobody"
+        "a single thread never waits"
     );
     let failed = inside
         .iter()
