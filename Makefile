@@ -1,5 +1,5 @@
-# The targets: make, make check, make demo, make test, make test-gpu, make miri, make fuzz, make bench, make fixtures,
-# make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
+# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make miri, make fuzz, make bench,
+# make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.
@@ -29,7 +29,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri fuzz bench peers header debian-roots validator ray clean
+.PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header debian-roots validator ray clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -51,6 +51,11 @@ check:
 
 test:
 	@tests/run.sh $(TARGET)/test.log
+
+# Real programs in the virtual machine: a part of `make test`.
+test-clients:
+	@tests/vm/prepare-programs
+	@MRLOCK_TEST_ALL=1 $(CARGO) test --test clients_vm
 
 # On a machine with an NVIDIA GPU. Not in `make test`. Its last part needs two GPUs, and torch:
 # PARTS="memory frees section" leaves it out.

@@ -103,21 +103,31 @@ pub fn debian_roots() -> Need {
     }
 }
 
-/// What `tests/vm/boot` needs, and does not fetch here: `tests/vm/prepare` prints one line with what is missing.
+/// What `tests/vm/boot` needs, and does not fetch here.
 pub fn virtual_machine() -> Need {
     static PREPARED: OnceLock<Need> = OnceLock::new();
     PREPARED
-        .get_or_init(|| {
-            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/prepare");
-            let output = Command::new(prepare)
-                .arg("--check")
-                .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .output()
-                .map_err(|error| format!("tests/vm/prepare --check: {error}"))?;
-            if output.status.success() {
-                return Ok(());
-            }
-            Err(String::from_utf8_lossy(&output.stderr).trim().into())
-        })
+        .get_or_init(|| prepared("tests/vm/prepare"))
         .clone()
+}
+
+/// What `tests/vm/boot-programs` needs, and does not fetch here.
+pub fn real_programs() -> Need {
+    static PREPARED: OnceLock<Need> = OnceLock::new();
+    PREPARED
+        .get_or_init(|| prepared("tests/vm/prepare-programs"))
+        .clone()
+}
+
+/// The script prints one line with what is missing.
+fn prepared(script: &str) -> Need {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+        .arg("--check")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .map_err(|error| format!("{script} --check: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().into())
 }
