@@ -29,7 +29,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header clean
+.PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header debian-roots validator ray clean
 
 # cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
 release:
@@ -78,7 +78,12 @@ fuzz:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
-include packaging/install.mk packaging/dist.mk
+VALIDATOR := 1.37.0
+RAY       := 2.60.0
+validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
+ray       := $(TARGET)/ray-$(RAY)
+
+include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
 
 # What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
 # rows say so.
@@ -91,6 +96,22 @@ peers:
 # include/mrlock.h, from src/api.rs, src/stats.rs and cbindgen.toml.
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
+
+# A Debian 11, 12 and 13 in a directory each, for the tests that install packages: they work on copies. The namespace is for
+# what debootstrap leaves mounted.
+roots := $(addprefix $(TARGET)/debian-,bullseye bookworm trixie)
+debian-roots: $(roots)
+$(roots): $(TARGET)/debian-%:
+	rm -rf $@.new
+	unshare --mount debootstrap --variant=minbase $* $@.new >$@.log || { cat $@.log >&2; false; }
+	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log
+	mv $@.new $@
+
+# For the tests of packaging/recipes; each prints where it is. (packaging/dist.mk fetches them as it fetches its own tools.)
+validator: $(validator)
+	@echo $<
+ray: $(ray)
+	@echo $<
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:

@@ -70,7 +70,7 @@ pub fn serialize<R: Outcome>(
             return call();
         }
         if policy::lets_through(memory) || thread.let_through.get() > 0 && memory.is_unknown() {
-            return let_through(thread, call);
+            return let_through(thread, memory, call);
         }
         let region = memory.region();
         let info = CallInfo {
@@ -232,9 +232,9 @@ fn observe<R: Outcome>(
 /// Makes a call beside all others. The calls within it name the same memory and are let through for the same reason, or carry
 /// a handle only; these are let through while `let_through` says so.
 #[inline(never)]
-fn let_through<R>(thread: &Thread, call: impl FnOnce() -> R) -> R {
+fn let_through<R>(thread: &Thread, memory: Memory, call: impl FnOnce() -> R) -> R {
     let depth = thread.let_through.get();
-    if depth == 0 {
+    if depth == 0 && !matches!(memory, Memory::DmaBuf) {
         stats::record_let_through();
     }
     thread.let_through.set(depth + 1);

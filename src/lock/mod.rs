@@ -407,7 +407,7 @@ impl Lock {
     fn sleep(&self, state: State, seen: State, thread: &ThreadState, waiter: &mut Waiter) {
         let naps = waiter.idle_looks == IDLE_LOOKS;
         let nap = naps.then(|| now() + IDLE_NAP);
-        let queue = &self.queues[waiter.age];
+        let queue = &self.queues[waiter.age.min(AGES - 1)];
         // Invariant 4.
         let count = queue.get();
         if !self.replace(state, seen.with(QUEUED)) {
@@ -418,7 +418,7 @@ impl Lock {
         let error = queue.wait(count, nap.unwrap_or(waiter.watchdog.deadline()));
         thread.is_called.set(error.is_none());
         if !naps && error == Some(Errno::ETIMEDOUT) {
-            waiter.age = (waiter.age + 1).min(AGES - 1);
+            waiter.age += 1;
             // It may be that a thread has ended that was to wake this one.
             let [before, now] =
                 [state, self.state()].map(|it| it.has(WAKING) && it.successor() == 0);

@@ -74,12 +74,33 @@ pub fn root() -> Need {
 
 /// What `make dist` needs is fetched once, into the target directory.
 pub fn make_dist() -> Need {
-    static ZIG: OnceLock<Need> = OnceLock::new();
-    ZIG.get_or_init(|| match make(["zig"]).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => Err("`make zig` cannot fetch a linker: run it to see why".into()),
-    })
-    .clone()
+    static TOOLS: OnceLock<Need> = OnceLock::new();
+    TOOLS
+        .get_or_init(|| match make(["dist-tools"]).output() {
+            Ok(output) if output.status.success() => program("dh", "debhelper"),
+            _ => Err(
+                "`make dist-tools` cannot fetch what `make dist` needs: run it to see why".into(),
+            ),
+        })
+        .clone()
+}
+
+/// Debian's releases in a directory each, and the right to change a copy of them.
+pub fn debian_roots() -> Need {
+    // SAFETY: it takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err("only root can install packages in a directory".into());
+    }
+    // make has fetched it last.
+    let root = super::target_dir().join("debian-trixie");
+    if root.exists() {
+        Ok(())
+    } else {
+        Err(format!(
+            "there is no {}: run `make debian-roots`",
+            root.display()
+        ))
+    }
 }
 
 /// What `tests/vm/boot` needs, and does not fetch here.
