@@ -228,13 +228,14 @@ pub fn has_libibverbs() -> bool {
 pub fn is_bound_to_us(symbol: &CStr) -> bool {
     // SAFETY: the name is NUL-terminated.
     let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
-    let ours = match describe(first) {
-        // The main program. If it is not position-independent and takes the function's address, it has a stub of that name,
-        // which jumps to the first real definition. That is ours, unless there is none after ours.
-        Some(module) if module.file.is_empty() => next(symbol).is_some(),
-        Some(module) => Some(module.base) == our_base(),
-        None => false,
-    };
+    // Ours first: for another, the loader goes through all symbols of the main program.
+    let ours = NonNull::new(first).is_some_and(|first| {
+        base(first) == our_base()
+            // The main program. If it is not position-independent and takes the function's address, it has a stub of that
+            // name, which jumps to the first real definition. That is ours, unless there is none after ours.
+            || file_of(first.as_ptr()).is_some_and(CStr::is_empty)
+                && next(symbol).is_some()
+    });
     forget_failures();
     ours
 }
@@ -331,9 +332,9 @@ impl Drop for Module {
 /// The module that contains `address`.
 fn module_of(address: *const c_void) -> Option<Module> {
     // The main program has no name, and is never unloaded.
-    describe(address)
-        .filter(|module| !module.file.is_empty())
-        .and_then(|module| Module::loaded(module.file))
+    file_of(address)
+        .filter(|file| !file.is_empty())
+        .and_then(Module::loaded)
 }
 
 /// Makes sure that `target` is never unloaded: its address may be called until the process ends.
@@ -342,16 +343,9 @@ fn keep_loaded(target: Target) -> Target {
     target
 }
 
-/// A module, as the loader describes it.
-struct Description {
-    /// Where it is loaded: no two modules have the same.
-    base: usize,
-    /// The file that it came from; empty for the main program.
-    file: &'static CStr,
-}
-
-/// Describes the module that contains `address`. Valid while the module is loaded: the caller knows that it is in use.
-fn describe(address: *const c_void) -> Option<Description> {
+/// The file that the module came from that contains `address`; empty for the main program. Valid while the module is loaded:
+/// the caller knows that it is in use.
+fn file_of(address: *const c_void) -> Option<&'static CStr> {
     let Dl_info {
         dli_fbase,
         dli_fname,
@@ -360,16 +354,14 @@ fn describe(address: *const c_void) -> Option<Description> {
     // SAFETY: getauxval() has no preconditions.
     let program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
     let program = look_up(ptr::with_exposed_provenance(program));
-    let file = if program.is_some_and(|program| program.dli_fbase == dli_fbase) {
-        c""
-    } else {
-        // SAFETY: dladdr() has succeeded: this is NUL-terminated, and lives as long as the module.
-        unsafe { CStr::from_ptr(dli_fname) }
-    };
-    Some(Description {
-        base: dli_fbase as usize,
-        file,
-    })
+    Some(
+        if program.is_some_and(|program| program.dli_fbase == dli_fbase) {
+            c""
+        } else {
+            // SAFETY: dladdr() has succeeded: this is NUL-terminated, and lives as long as the module.
+            unsafe { CStr::from_ptr(dli_fname) }
+        },
+    )
 }
 
 /// dladdr(3).
@@ -396,9 +388,9 @@ struct Location(Target);
 
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        match describe(self.0.as_ptr()) {
-            Some(module) if !module.file.is_empty() => {
-                write!(formatter, "{}", module.file.to_bytes().escape_ascii())
+        match file_of(self.0.as_ptr()) {
+            Some(file) if !file.is_empty() => {
+                write!(formatter, "{}", file.to_bytes().escape_ascii())
             }
             _ => write!(formatter, "{:p}", self.0),
         }

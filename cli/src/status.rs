@@ -93,7 +93,7 @@ fn print(processes: &[Process], as_json: bool, again: bool) -> io::Result<()> {
         let program = format!(
             "{:indent$}{}",
             "",
-            process.program,
+            printable(&process.program),
             indent = 2 * process.depth
         );
         write!(output, "{:>8}  {program:<20} ", process.pid)?;
@@ -106,7 +106,7 @@ fn print(processes: &[Process], as_json: bool, again: bool) -> io::Result<()> {
                 writeln!(
                     output,
                     "{:<8} {:<12} {:>9} {:>8} {:>9} {:>13} {:>8}",
-                    library.mode(),
+                    printable(library.mode()),
                     library.hooks.join(","),
                     sum(|it| it.calls),
                     sum(|it| it.failures),
@@ -116,10 +116,12 @@ fn print(processes: &[Process], as_json: bool, again: bool) -> io::Result<()> {
                 )?;
             }
             Coverage::Unreadable { reason } => {
-                writeln!(output, "mapped, counters not read: {reason}")?
+                writeln!(output, "mapped, counters not read: {}", printable(reason))?
             }
-            Coverage::NotCovered { reason } => writeln!(output, "not covered: {reason}")?,
-            Coverage::Unknown { reason } => writeln!(output, "unknown: {reason}")?,
+            Coverage::NotCovered { reason } => {
+                writeln!(output, "not covered: {}", printable(reason))?
+            }
+            Coverage::Unknown { reason } => writeln!(output, "unknown: {}", printable(reason))?,
         }
     }
     output.flush()
@@ -131,4 +133,9 @@ fn milliseconds(nanoseconds: u64) -> String {
         nanoseconds / 1_000_000,
         nanoseconds / 1_000 % 1_000
     )
+}
+
+/// What another process says of itself, without what a terminal would take for a command.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }

@@ -151,7 +151,7 @@ impl Trace {
     }
 }
 
-/// Of a number of microseconds. Two centuries at most, so that no sum overflows.
+/// Of a number of microseconds. Two centuries at most, so that a start and a duration have a sum.
 fn nanoseconds(microseconds: f64) -> Option<u64> {
     let nanoseconds = (microseconds * 1000.0).round();
     (0.0..=6e18)
