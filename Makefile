@@ -31,7 +31,7 @@ gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
 .PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header debian-roots validator ray clean
 
-# cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
+# cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
 	$(CARGO) build $(RELEASE)
 	@touch -c $(LIBRARY)
@@ -41,8 +41,8 @@ fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $
 demo: release $(verbs)
 	@sh tests/demo.sh $(TARGET)
 
-# The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
-# and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
+# The fast part of `make test`: format, lints, unit tests, and tests on the fake libibverbs. It leaves out the tests that take
+# long, such as tests/survival.rs, which waits for seconds, and tests/thread_sanitizer.rs, which builds the library again.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
@@ -57,20 +57,20 @@ test-clients:
 	@tests/vm/prepare-programs
 	@MRLOCK_TEST_ALL=1 $(CARGO) test --test clients_vm
 
-# On a machine with an NVIDIA GPU. Not in `make test`. Its last part needs two GPUs, and torch:
+# Needs an NVIDIA GPU, and is not in `make test`. The last part needs two GPUs, and torch:
 # PARTS="memory frees section" leaves it out.
 test-gpu: release $(verbs) $(gpu)
 	@tests/gpu/run.sh $(LIBRARY) $(FIXTURES) $(PARTS)
 
-# The tests of tests/loom under miri. Not in `make test`, because the toolchain there is stable: this needs
-# `rustup toolchain install nightly --component miri,rust-src`. (The test of a holder that ends runs apart, because its thread never returns.)
+# The tests of tests/loom under miri. Not in `make test`, which uses the stable toolchain: this needs
+# `rustup toolchain install nightly --component miri,rust-src`. (The test of an ended holder runs by itself: its thread never returns.)
 NIGHTLY ?= nightly
 miri:
 	cd tests/loom && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
 		$(CARGO) +$(NIGHTLY) miri test --quiet --target-dir $(TARGET)/miri -- $$which || exit; done
 
-# `make test` gives each fuzz target 100,000 inputs; this gives it ten million, with AddressSanitizer, which is not in the
-# stable toolchain.
+# `make test` gives each fuzz target 100,000 inputs; this gives it ten million, with AddressSanitizer, which needs a nightly
+# toolchain.
 FUZZ_INPUTS ?= 10000000
 fuzz:
 	tests/fuzz/run $(FUZZ_INPUTS) $(NIGHTLY)
@@ -85,8 +85,8 @@ ray       := $(TARGET)/ray-$(RAY)
 
 include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
 
-# What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
-# rows say so.
+# The libraries that the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed. If one is
+# missing, its row of the result says so.
 debian := $(FIXTURES)/peers/debian
 peers:
 	$(CARGO) build --quiet --release --examples --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
@@ -132,10 +132,10 @@ $(verbs) $(watched): tests/fake_libibverbs/verbs.c tests/fake_libibverbs/libibve
 		-Wl,-soname,$(@F) -Wl,--version-script=$@.map
 	@ln -sf $(@F) $(basename $@)
 
-# Clients link to the first build, without a run path: LD_LIBRARY_PATH selects the build.
+# Clients are linked to the first build, without a run path: LD_LIBRARY_PATH selects the build at run time.
 $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
-# It calls no function of libibverbs itself.
+# The program itself calls no function of libibverbs.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
@@ -150,7 +150,7 @@ $(CLIENTS)/registered_before_main: $(CLIENTS)/libregister_in_constructor.so
 $(CLIENTS)/cost $(CLIENTS)/contend: libs := -L$(FIXTURES)/lib -libverbs
 $(filter %.so,$(benches)): libs :=
 
-# A client is built from the source file of its name. The exceptions are those built a second time, and those of benches/.
+# A client is built from the source file with its name. The exceptions are clients that are built twice, and those of benches/.
 again    := $(addprefix $(CLIENTS)/,plugin_host_linked raw_syscalls_static)
 $(filter-out $(again),$(linked) $(unlinked)): $(CLIENTS)/%: tests/clients/%.c
 $(CLIENTS)/plugin_host_linked: tests/clients/plugin_host.c

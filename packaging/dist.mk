@@ -23,7 +23,7 @@ $(zig) $(hatch) $(validator) $(ray):
 	mv $@.new $@
 
 with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
-# The files contain no path of the machine that built them, and the same sources give the same file.
+# The files contain no path of the build machine, and the same sources give the same file.
 remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 # Adapts the links of the README: in the package, their targets are elsewhere, or absent.
 links    = sed -E -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,g' -e 's,\]\(packaging/recipes/,](recipes/,g'
