@@ -59,9 +59,12 @@ pub fn append(name: &FileName, start: &[u8], text: &[u8], path: &mut Path) -> Re
     let file = file as c_int;
     let mut written = Ok(());
     if !start.is_empty() && sys::is_empty_file(file) {
-        // If several processes find the file empty, one of them writes `start`, and the others wait for it.
-        // SAFETY: the descriptor is ours and open. It is unlocked when it is closed.
-        unsafe { syscall!(SYS_flock, file, libc::LOCK_EX) };
+        // Of several processes that find it empty, one begins it, and the others wait until it has. Not for ever: a process that
+        // can read the file can lock it, and a signal handler may have interrupted this thread while it began the file.
+        let deadline = sys::now() + LONGEST_BEGINNING;
+        while sys::is_empty_file(file) && !lock(file) && sys::now() < deadline {
+            sys::yield_now();
+        }
         if sys::is_empty_file(file) {
             written = sys::write(file, start);
         }
@@ -70,4 +73,14 @@ pub fn append(name: &FileName, start: &[u8], text: &[u8], path: &mut Path) -> Re
     // SAFETY: as above.
     unsafe { syscall!(SYS_close, file) };
     written.map_err(Failure::Kernel)
+}
+
+/// For how long another process may take to begin a file, in nanoseconds.
+const LONGEST_BEGINNING: u64 = 100_000_000;
+
+/// Locks the file, which is unlocked when it is closed; `false` if that cannot be done at once.
+fn lock(file: c_int) -> bool {
+    // SAFETY: the descriptor is the caller's, and open.
+    let result = unsafe { syscall!(SYS_flock, file, libc::LOCK_EX | libc::LOCK_NB) };
+    Errno::of(result).is_none()
 }

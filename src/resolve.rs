@@ -228,13 +228,14 @@ pub fn has_libibverbs() -> bool {
 pub fn is_bound_to_us(symbol: &CStr) -> bool {
     // SAFETY: the name is NUL-terminated.
     let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
-    let ours = match describe(first) {
-        // The main program. If it is not position-independent and takes the function's address, it has a stub of that name,
-        // which jumps to the first real definition: ours, if another definition comes after ours.
-        Some(module) if module.file.is_empty() => next(symbol).is_some(),
-        Some(module) => Some(module.base) == our_base(),
-        None => false,
-    };
+    // Ours first: for another, the loader goes through all symbols of the main program.
+    let ours = NonNull::new(first).is_some_and(|first| {
+        base(first) == our_base()
+            // The main program. If it is not position-independent and takes the function's address, it has a stub of that
+            // name, which jumps to the first real definition. That is ours, unless there is none after ours.
+            || file_of(first.as_ptr()).is_some_and(CStr::is_empty)
+                && next(symbol).is_some()
+    });
     forget_failures();
     ours
 }
@@ -329,10 +330,10 @@ impl Drop for Module {
 
 /// The module that contains `address`.
 fn module_of(address: *const c_void) -> Option<Module> {
-    // The main program has no file name, and is never unloaded.
-    describe(address)
-        .filter(|module| !module.file.is_empty())
-        .and_then(|module| Module::loaded(module.file))
+    // The main program has no name, and is never unloaded.
+    file_of(address)
+        .filter(|file| !file.is_empty())
+        .and_then(Module::loaded)
 }
 
 /// Keeps the module of `target` loaded: its address may be called until the process ends.
@@ -341,16 +342,9 @@ fn keep_loaded(target: Target) -> Target {
     target
 }
 
-/// A module, as the loader describes it.
-struct Description {
-    /// Where it is loaded: no two modules have the same.
-    base: usize,
-    /// The file that it was loaded from; empty for the main program.
-    file: &'static CStr,
-}
-
-/// Describes the module that contains `address`. Valid while the module is loaded: the caller ensures that it is.
-fn describe(address: *const c_void) -> Option<Description> {
+/// The file that the module came from that contains `address`; empty for the main program. Valid while the module is loaded:
+/// the caller knows that it is in use.
+fn file_of(address: *const c_void) -> Option<&'static CStr> {
     let Dl_info {
         dli_fbase,
         dli_fname,
@@ -359,16 +353,14 @@ fn describe(address: *const c_void) -> Option<Description> {
     // SAFETY: getauxval() has no preconditions.
     let program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
     let program = look_up(ptr::with_exposed_provenance(program));
-    let file = if program.is_some_and(|program| program.dli_fbase == dli_fbase) {
-        c""
-    } else {
-        // SAFETY: dladdr() has succeeded: this is NUL-terminated, and lives as long as the module.
-        unsafe { CStr::from_ptr(dli_fname) }
-    };
-    Some(Description {
-        base: dli_fbase as usize,
-        file,
-    })
+    Some(
+        if program.is_some_and(|program| program.dli_fbase == dli_fbase) {
+            c""
+        } else {
+            // SAFETY: dladdr() has succeeded: this is NUL-terminated, and lives as long as the module.
+            unsafe { CStr::from_ptr(dli_fname) }
+        },
+    )
 }
 
 /// dladdr(3).
@@ -395,9 +387,9 @@ struct Location(Target);
 
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        match describe(self.0.as_ptr()) {
-            Some(module) if !module.file.is_empty() => {
-                write!(formatter, "{}", module.file.to_bytes().escape_ascii())
+        match file_of(self.0.as_ptr()) {
+            Some(file) if !file.is_empty() => {
+                write!(formatter, "{}", file.to_bytes().escape_ascii())
             }
             _ => write!(formatter, "{:p}", self.0),
         }

@@ -320,6 +320,15 @@ fn ofed_4_asks_the_peer_module_about_host_memory() {
         .driver("535.129.03")
         .ofed("5.8-1.1.2")
         .is(1, HELPS, "580.65", GPU);
+    // What was not read is taken to do so.
+    for unread in [
+        Host::new().driver("535.129.03").ofed("5.0-2.1.8"),
+        Host::new()
+            .driver("535.129.03")
+            .file("sys/module/mlx_compat/refcnt", "1\n"),
+    ] {
+        assert!(unread.line("setting:").starts_with("MRLOCK_CALLS="));
+    }
 }
 
 #[test]
@@ -360,6 +369,11 @@ fn limits_old_libraries_and_other_preloads_are_noted() {
     let limited = Host::new().memlock("8388608");
     assert!(limited.line("note:").contains("8388608 bytes"));
     assert_eq!(Host::new().line("locked memory"), "unlimited");
+    // As root, with all capabilities, and without CAP_IPC_LOCK as in a container.
+    let free = limited.file("proc/self/status", "CapEff:\t000001ffffffffff\n");
+    assert_eq!(free.line("locked memory"), "unlimited");
+    let contained = free.file("proc/self/status", "CapEff:\t00000000a80425fb\n");
+    assert_eq!(contained.line("locked memory"), "8388608");
 
     let old = Host::new().driver("535.129.03").file("usr/lib64/.keep", "");
     symlink(

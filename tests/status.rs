@@ -294,6 +294,23 @@ fn a_library_of_another_name() {
     }
 }
 
+/// What a terminal takes for a command is not printed. Any user can give a process such a name.
+#[test]
+fn a_program_with_a_control_character_in_its_name() {
+    let program = scratch("bin").with_file_name("a\x1b[31m");
+    fs::copy("/bin/cat", &program).expect("a copy");
+    let mut process = Command::new(&program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let outcome = run(&[&process.id().to_string()]);
+    drop(process.stdin.take());
+    process.wait().expect("it ends");
+    let outcome = outcome.succeeded("mrlock status");
+    assert!(outcome.stdout.contains("a?[31m "), "{outcome:#?}");
+}
+
 #[test]
 fn all_processes_that_have_the_library() {
     let (with, without) = (

@@ -305,6 +305,18 @@ fn lines_that_are_no_events_are_left_out_and_counted() {
     assert_eq!(svg.matches("data-thread").count(), 1);
 }
 
+/// Each slice is as long as one may be. Four of them are more than 64 bits of nanoseconds.
+#[test]
+fn times_that_have_no_sum_are_drawn() {
+    let mut trace = Trace::new("on");
+    for thread in 1..=4 {
+        trace.text += &format!(
+            "{{\"name\":\"x\",\"cat\":\"inside\",\"ph\":\"X\",\"ts\":6e15,\"dur\":6e15,\"pid\":1,\"tid\":{thread}}},\n"
+        );
+    }
+    assert_eq!(trace.most_at_once(), ["4"]);
+}
+
 #[test]
 fn names_are_text_and_never_markup() {
     needs!(PIXELS, browser());

@@ -244,6 +244,18 @@ fn several_processes_share_a_file() {
     assert_eq!(named.into_iter().collect::<BTreeSet<_>>(), all);
 }
 
+/// Any process that can read a file can lock it.
+#[test]
+fn a_file_that_another_process_has_locked() {
+    let file = scratch("trace");
+    let locked = fs::File::create(&file).expect("a file");
+    locked.lock().expect("a lock");
+    traced(&client("outcomes"), &file)
+        .run()
+        .succeeded("outcomes");
+    assert!(!events(&file).is_empty());
+}
+
 #[test]
 fn a_file_for_each_process() {
     let directory = scratch("traces");

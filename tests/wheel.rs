@@ -131,6 +131,21 @@ fn what_the_module_says() {
     }
 }
 
+#[test]
+fn a_place_that_no_preload_can_name() {
+    needs!("tests/wheel.rs", machine::make_dist());
+    for place in ["/a b/libmrlock.so.0", "/a:b/libmrlock.so.0"] {
+        let code = format!("import mrlock; mrlock.library = lambda: '{place}'; mrlock.env()");
+        let outcome = python().args(["-c", &code]).run();
+        assert_eq!(outcome.status.code(), Some(1));
+        let last = outcome.stderr.lines().last().unwrap_or_default();
+        let expected = format!(
+            "ValueError: {place}: LD_PRELOAD takes no path with a blank or a colon: install mrlock elsewhere"
+        );
+        assert_eq!(last, expected);
+    }
+}
+
 /// pip leaves the library out when it is told a target directory.
 #[test]
 fn what_the_module_says_where_the_library_is_missing() {

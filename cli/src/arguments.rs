@@ -76,7 +76,7 @@ pub struct Run {
 #[derive(Args)]
 #[command(
     override_usage = "mrlock status [OPTION]... PID | --all",
-    after_help = "Exit status: 0; 1 if there is no such process, or it cannot be looked at."
+    after_help = "Exit status: 0; 1 if there is no such process."
 )]
 pub struct Status {
     /// Of this process and its descendants

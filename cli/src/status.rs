@@ -94,7 +94,7 @@ fn print(processes: &[Process], as_json: bool, again: bool) -> io::Result<()> {
         let program = format!(
             "{:indent$}{}",
             "",
-            process.program,
+            printable(&process.program),
             indent = 2 * process.depth
         );
         write!(output, "{:>8}  {program:<20} ", process.pid)?;
@@ -107,7 +107,7 @@ fn print(processes: &[Process], as_json: bool, again: bool) -> io::Result<()> {
                 writeln!(
                     output,
                     "{:<8} {:<12} {:>9} {:>8} {:>9} {:>13} {:>8}",
-                    library.mode(),
+                    printable(library.mode()),
                     library.hooks.join(","),
                     sum(|it| it.calls),
                     sum(|it| it.failures),
@@ -117,10 +117,12 @@ fn print(processes: &[Process], as_json: bool, again: bool) -> io::Result<()> {
                 )?;
             }
             Coverage::Unreadable { reason } => {
-                writeln!(output, "mapped, counters not read: {reason}")?
+                writeln!(output, "mapped, counters not read: {}", printable(reason))?
             }
-            Coverage::NotCovered { reason } => writeln!(output, "not covered: {reason}")?,
-            Coverage::Unknown { reason } => writeln!(output, "unknown: {reason}")?,
+            Coverage::NotCovered { reason } => {
+                writeln!(output, "not covered: {}", printable(reason))?
+            }
+            Coverage::Unknown { reason } => writeln!(output, "unknown: {}", printable(reason))?,
         }
     }
     output.flush()
@@ -132,4 +134,9 @@ fn milliseconds(nanoseconds: u64) -> String {
         nanoseconds / 1_000_000,
         nanoseconds / 1_000 % 1_000
     )
+}
+
+/// What another process says of itself, without what a terminal would take for a command.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }

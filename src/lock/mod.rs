@@ -247,10 +247,12 @@ impl Lock {
             }
             let (wakes_successor, wakes_queued) = (state.has(ASLEEP), state.lacks_successor());
             let free = state.released().without(ASLEEP).waking_if(wakes_queued);
-            // Set before the lock is free: a handler that interrupts this may wait for the lock, and must wake first.
-            let owed = thread.owes_wake_up.replace(wakes_successor || wakes_queued);
+            let (owed, owes) = (thread.owes_wake_up.get(), wakes_successor || wakes_queued);
+            // Before the lock is free: a handler that interrupts this may wait for it. What the call owes that this one has
+            // interrupted stays.
+            thread.owes_wake_up.set(owed || owes);
             let is_free = self.replace(state, free);
-            if is_free && thread.owes_wake_up.get() {
+            if is_free && owes {
                 self.wake(wakes_successor, wakes_queued);
             }
             thread.owes_wake_up.set(owed);
@@ -419,10 +421,14 @@ impl Lock {
         thread.is_called.set(error.is_none());
         if !naps && error == Some(Errno::ETIMEDOUT) {
             waiter.age += 1;
-            // The woken thread may have ended: then this thread does its work.
-            let [before, now] =
-                [state, self.state()].map(|it| it.has(WAKING) && it.successor() == 0);
-            thread.is_called.set(before && now);
+            // It may be that a thread has ended that was to wake this one: one that was woken for it, or the holder.
+            let now = self.state();
+            let lack_successor = [state, now].map(State::successor) == [0, 0];
+            let are_waking = state.has(WAKING) && now.has(WAKING);
+            let are_one_call = (state.turn(), state.holder()) == (now.turn(), now.holder());
+            thread
+                .is_called
+                .set(lack_successor && (are_waking || are_one_call));
             waiter.watchdog.check(self, thread.id.get());
         }
     }

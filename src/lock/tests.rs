@@ -456,6 +456,26 @@ fn a_holder_that_never_said_so_is_found_to_have_ended() {
     assert_ne!(LOCK.lock(&new_thread(), &CALL), Some(Admission::AT_ONCE));
 }
 
+/// Where calls are long, it is the holder that wakes the next successor, when it leaves.
+#[test]
+fn the_lock_of_a_holder_that_has_ended_is_released_where_all_others_sleep_in_the_queue() {
+    let lock = used_lock().with_long_calls();
+    thread::scope(|scope| {
+        let ended = scope.spawn(|| {
+            let me = ThreadId::current().id();
+            lock.set(|state| state.taken_by(me).with(QUEUED));
+        });
+        ended.join().expect("it ended inside");
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let thread = new_thread();
+                lock.lock(&thread, &CALL);
+                lock.unlock(&thread);
+            });
+        }
+    });
+}
+
 /// Its reservation, too, ends with it. And others may sleep that only it would have had woken.
 #[test]
 fn a_successor_that_has_ended_is_replaced() {

@@ -26,7 +26,7 @@ pub struct Host {
     pub devices: Vec<String>,
     /// The release of rdma-core that libibverbs is from.
     pub libibverbs: Option<u32>,
-    /// The limit for locked memory of this process.
+    /// The limit for locked memory of this process; none if a capability frees it from that.
     pub memlock: Option<Limit>,
     /// The libraries that are preloaded into each process.
     pub preloads: Vec<String>,
@@ -135,6 +135,13 @@ impl Host {
         self.ofed
             .as_ref()
             .is_some_and(|ofed| !ofed.is_at_least(version))
+    }
+
+    /// Whether the OFED is known to have this version or a newer one.
+    pub fn ofed_from(&self, version: &[u32]) -> bool {
+        self.ofed
+            .as_ref()
+            .is_some_and(|ofed| ofed.is_at_least(version))
     }
 
     /// Whether registrations by dma-buf are correct in this kernel.
@@ -266,6 +273,15 @@ impl Tree<'_> {
     }
 
     fn memlock(&self) -> Option<Limit> {
+        // The kernel's drivers ask for this capability before they look at the limit.
+        const CAP_IPC_LOCK: u32 = 14;
+        let status = self.text("proc/self/status").unwrap_or_default();
+        let capabilities = status
+            .lines()
+            .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+        if capabilities.is_some_and(|set| set >> CAP_IPC_LOCK & 1 == 1) {
+            return Some(Limit::Unlimited);
+        }
         let limits = Limits::from_file(self.path("proc/self/limits")).ok()?;
         Some(match limits.max_locked_memory.soft_limit {
             procfs::process::LimitValue::Unlimited => Limit::Unlimited,

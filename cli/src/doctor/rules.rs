@@ -137,9 +137,10 @@ pub const RULES: &[Rule] = &[
     Rule { about: Setting, when: |host| verdict(host) == NotNeeded,
         says: "none",
         source: LOCK },
-    Rule { about: Setting, when: |host| host.ofed_before(&[5]),
-        says: "MRLOCK_CALLS=reg,dereg,free mrlock run COMMAND, because OFED {ofed} asks the peer module about host memory, too",
-        source: "MLNX_OFED 4.x, drivers/infiniband/core/umem.c: ib_umem_get asks the peer module first" },
+    Rule { about: Setting, when: |host| host.has_ofed && !host.ofed_from(&[5, 1]),
+        says: "MRLOCK_CALLS=reg,dereg,free mrlock run COMMAND, because an OFED before 5.1 may ask the peer module about host memory, too: \
+            this one is {ofed}",
+        source: "MLNX_OFED 4.x, drivers/infiniband/core/umem.c: ib_umem_get asks the peer module first; 5.1 does not; 5.0 was not read" },
     Rule { about: Setting, when: |_| true,
         says: "mrlock run --gpu COMMAND",
         source: LOCK },

@@ -5,6 +5,7 @@ use procfs::process::{MMapPath, MemoryMap, Process};
 use serde::Serialize;
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -70,7 +71,8 @@ impl Library {
                 .mem()
                 .map_err(|error| explained(&error.to_string()))?,
         );
-        let words: [u64; WORDS] = memory.words(mapping.address.0 + offset)?;
+        // Numbers of another process may be anything: an address that wraps around is one that cannot be read.
+        let words: [u64; WORDS] = memory.words(mapping.address.0.wrapping_add(offset))?;
         let [
             magic,
             version,
@@ -104,7 +106,8 @@ impl Library {
         } else {
             most_serialized
         })?;
-        let operations = (0..row_count.min(LONGEST)).map(|row| memory.operation(rows + 24 * row));
+        let operations =
+            (0..row_count.min(LONGEST)).map(|row| memory.operation(rows.wrapping_add(24 * row)));
         Ok(Self {
             file: file.clone(),
             version: memory.text(library, library_length)?,
@@ -177,19 +180,30 @@ fn explained(error: &str) -> String {
 fn contents(process: &Process, mapping: &MemoryMap, file: &Path) -> Result<Vec<u8>, String> {
     let (start, end) = mapping.address;
     let proc = PathBuf::from(format!("/proc/{}", process.pid()));
-    if let Ok(bytes) = fs::read(proc.join(format!("map_files/{start:x}-{end:x}"))) {
-        return Ok(bytes);
+    if let Ok(file) = fs::File::open(proc.join(format!("map_files/{start:x}-{end:x}"))) {
+        return start_of(file);
     }
     let name = proc
         .join("root")
         .join(file.strip_prefix("/").unwrap_or(file));
     let is_it = fs::metadata(&name).is_ok_and(|metadata| metadata.ino() == mapping.inode);
-    is_it.then(|| fs::read(name).ok()).flatten().ok_or_else(|| {
-        format!(
+    match fs::File::open(name) {
+        Ok(file) if is_it => start_of(file),
+        _ => Err(format!(
             "{} was replaced, or is hidden: run this as root",
             file.display()
-        )
-    })
+        )),
+    }
+}
+
+/// The contents of a library, and no more of anything else that has its name.
+fn start_of(file: fs::File) -> Result<Vec<u8>, String> {
+    const LARGEST: u64 = 64 << 20;
+    let mut bytes = Vec::new();
+    file.take(LARGEST)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("its file cannot be read ({error})"))?;
+    Ok(bytes)
 }
 
 /// The offset of the block from the start of the library.

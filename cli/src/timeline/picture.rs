@@ -204,7 +204,11 @@ impl Panel<'_> {
             ("calls", units::count(inside().count()), ""),
             (
                 "inside in all",
-                units::time(inside().map(|slice| slice.end - slice.start).sum()),
+                units::time(
+                    inside()
+                        .map(|slice| slice.end - slice.start)
+                        .fold(0, u64::saturating_add),
+                ),
                 "",
             ),
             (

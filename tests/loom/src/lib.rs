@@ -290,6 +290,7 @@ fn a_record_is_read_whole_or_not_at_all() {
         };
         let call = CallInfo {
             name: &"call",
+            device: crate::device::Device::UNKNOWN,
             address: std::ptr::without_provenance(turn as usize),
             length: turn as usize,
         };
