@@ -59,8 +59,8 @@ pub fn append(name: &FileName, start: &[u8], text: &[u8], path: &mut Path) -> Re
     let file = file as c_int;
     let mut written = Ok(());
     if !start.is_empty() && sys::is_empty_file(file) {
-        // Of several processes that find it empty, one begins it, and the others wait until it has. Not for ever: a process that
-        // can read the file can lock it, and a signal handler may have interrupted this thread while it began the file.
+        // If several processes find the file empty, one of them writes `start`, and the others wait for it. They do not wait for
+        // ever: any process that can read the file can lock it, and a signal handler may have interrupted the thread that writes.
         let deadline = sys::now() + LONGEST_BEGINNING;
         while sys::is_empty_file(file) && !lock(file) && sys::now() < deadline {
             sys::yield_now();
@@ -75,7 +75,7 @@ pub fn append(name: &FileName, start: &[u8], text: &[u8], path: &mut Path) -> Re
     written.map_err(Failure::Kernel)
 }
 
-/// For how long another process may take to begin a file, in nanoseconds.
+/// For how long a process waits for another one to write `start`, in nanoseconds.
 const LONGEST_BEGINNING: u64 = 100_000_000;
 
 /// Locks the file, which is unlocked when it is closed; `false` if that cannot be done at once.

@@ -228,11 +228,11 @@ pub fn has_libibverbs() -> bool {
 pub fn is_bound_to_us(symbol: &CStr) -> bool {
     // SAFETY: the name is NUL-terminated.
     let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
-    // Ours first: for another, the loader goes through all symbols of the main program.
+    // Checks for ours first: otherwise the loader searches all symbols of the main program.
     let ours = NonNull::new(first).is_some_and(|first| {
         base(first) == our_base()
             // The main program. If it is not position-independent and takes the function's address, it has a stub of that
-            // name, which jumps to the first real definition. That is ours, unless there is none after ours.
+            // name, which jumps to the first real definition: ours, if another definition comes after ours.
             || file_of(first.as_ptr()).is_some_and(CStr::is_empty)
                 && next(symbol).is_some()
     });
@@ -330,7 +330,7 @@ impl Drop for Module {
 
 /// The module that contains `address`.
 fn module_of(address: *const c_void) -> Option<Module> {
-    // The main program has no name, and is never unloaded.
+    // The main program has no file name, and is never unloaded.
     file_of(address)
         .filter(|file| !file.is_empty())
         .and_then(Module::loaded)
@@ -342,8 +342,8 @@ fn keep_loaded(target: Target) -> Target {
     target
 }
 
-/// The file that the module came from that contains `address`; empty for the main program. Valid while the module is loaded:
-/// the caller knows that it is in use.
+/// The file of the module that contains `address`; empty for the main program. Valid while the module is loaded: the caller
+/// ensures that it is.
 fn file_of(address: *const c_void) -> Option<&'static CStr> {
     let Dl_info {
         dli_fbase,

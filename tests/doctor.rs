@@ -320,7 +320,7 @@ fn ofed_4_asks_the_peer_module_about_host_memory() {
         .driver("535.129.03")
         .ofed("5.8-1.1.2")
         .is(1, HELPS, "580.65", GPU);
-    // What was not read is taken to do so.
+    // An OFED whose source was not read is assumed to do so.
     for unread in [
         Host::new().driver("535.129.03").ofed("5.0-2.1.8"),
         Host::new()

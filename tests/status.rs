@@ -294,7 +294,7 @@ fn a_library_of_another_name() {
     }
 }
 
-/// What a terminal takes for a command is not printed. Any user can give a process such a name.
+/// Control characters are not printed: any user can give a process a name with them, and a terminal obeys them.
 #[test]
 fn a_program_with_a_control_character_in_its_name() {
     let program = scratch("bin").with_file_name("a\x1b[31m");

@@ -136,7 +136,7 @@ fn milliseconds(nanoseconds: u64) -> String {
     )
 }
 
-/// What another process says of itself, without what a terminal would take for a command.
+/// A text from another process, without the characters that a terminal would take for commands.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, "?")
 }

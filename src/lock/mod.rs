@@ -248,8 +248,8 @@ impl Lock {
             let (wakes_successor, wakes_queued) = (state.has(ASLEEP), state.lacks_successor());
             let free = state.released().without(ASLEEP).waking_if(wakes_queued);
             let (owed, owes) = (thread.owes_wake_up.get(), wakes_successor || wakes_queued);
-            // Before the lock is free: a handler that interrupts this may wait for it. What the call owes that this one has
-            // interrupted stays.
+            // Set before the lock is free: a handler that interrupts this may wait for the lock, and must wake first. If this call
+            // is a handler's, a wake-up that the interrupted call owes stays owed.
             thread.owes_wake_up.set(owed || owes);
             let is_free = self.replace(state, free);
             if is_free && owes {
@@ -421,7 +421,7 @@ impl Lock {
         thread.is_called.set(error.is_none());
         if !naps && error == Some(Errno::ETIMEDOUT) {
             waiter.age += 1;
-            // It may be that a thread has ended that was to wake this one: one that was woken for it, or the holder.
+            // A thread that had to wake this one may have ended: the woken thread, or the holder. Then this thread acts as woken.
             let now = self.state();
             let lack_successor = [state, now].map(State::successor) == [0, 0];
             let are_waking = state.has(WAKING) && now.has(WAKING);

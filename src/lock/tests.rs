@@ -456,7 +456,7 @@ fn a_holder_that_never_said_so_is_found_to_have_ended() {
     assert_ne!(LOCK.lock(&new_thread(), &CALL), Some(Admission::AT_ONCE));
 }
 
-/// Where calls are long, it is the holder that wakes the next successor, when it leaves.
+/// If calls are long, the holder wakes the next successor when it unlocks.
 #[test]
 fn the_lock_of_a_holder_that_has_ended_is_released_where_all_others_sleep_in_the_queue() {
     let lock = used_lock().with_long_calls();

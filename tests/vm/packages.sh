@@ -1,18 +1,18 @@
-# What `prepare` and `prepare-programs` share. They set $check.
+# Functions for `prepare` and `prepare-programs`, which set $check.
 
 die() {
     echo "tests/vm/$(basename "$0"): $*" >&2
     exit 1
 }
 
-# Says nothing unless the command fails, and then everything that it said.
+# Prints nothing unless the command fails, and then all of its output.
 quietly() {
     local output
     output=$("$@" 2>&1) || die "failed: $*
 $output"
 }
 
-# install PACKAGE...: those that are missing; with $check, fails if one is.
+# install PACKAGE...: installs the missing packages; with $check, fails if one is missing.
 install() {
     local package wanted=() command
     for package; do

@@ -71,7 +71,7 @@ impl Library {
                 .mem()
                 .map_err(|error| explained(&error.to_string()))?,
         );
-        // Numbers of another process may be anything: an address that wraps around is one that cannot be read.
+        // Numbers from another process are not trusted: an address that wraps around cannot be read.
         let words: [u64; WORDS] = memory.words(mapping.address.0.wrapping_add(offset))?;
         let [
             magic,
@@ -196,7 +196,7 @@ fn contents(process: &Process, mapping: &MemoryMap, file: &Path) -> Result<Vec<u
     }
 }
 
-/// The contents of a library, and no more of anything else that has its name.
+/// The first 64 MiB of a file. Our library is smaller; another file with its name may be endless.
 fn start_of(file: fs::File) -> Result<Vec<u8>, String> {
     const LARGEST: u64 = 64 << 20;
     let mut bytes = Vec::new();

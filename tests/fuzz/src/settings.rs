@@ -66,8 +66,8 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// The settings in a line that names them all. The last two, names of files, may have spaces in them: none where one of them
-/// has the name of the last in it.
+/// The settings in a line that names them all. The last two are file names, which may contain spaces; `None` if one of them
+/// contains the name of the last setting.
 fn fields(said: &str) -> Option<[&str; 7]> {
     const LAST: &str = " MRLOCK_TRACE=";
     let start = said.find(LAST).expect("it names them all");
