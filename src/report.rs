@@ -13,7 +13,7 @@ use core::fmt::{self, Write};
 use log::error;
 use spin::Mutex;
 
-/// Larger than any report, and not larger than what a pipe takes in one piece (PIPE_BUF).
+/// Room for a report; what does not fit is cut. A pipe takes as much in one piece (PIPE_BUF).
 type Page = Text<4096>;
 
 /// The buffers of a report. They are not on the stack, which may be small in a signal handler that calls exit().
