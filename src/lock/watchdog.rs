@@ -1,5 +1,6 @@
-//! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor. A
-//! thread that has ended is replaced; a holder that stays inside for too long is named.
+//! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor.
+//! (Where there is none during a whole sleep, `Lock::sleep` makes this waiter the successor.) A thread that has ended is replaced;
+//! a holder that stays inside for too long is named.
 
 use super::{
     Lock,
