@@ -1,5 +1,5 @@
-# The targets: make, make check, make demo, make test, make test-gpu, make miri, make fuzz, make bench, make fixtures,
-# make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
+# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make miri, make fuzz, make bench,
+# make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.
@@ -29,9 +29,9 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-gpu miri fuzz bench peers header clean
+.PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header debian-roots validator ray clean
 
-# cargo does not rewrite a library that would not change. touch makes it newer than its sources for make.
+# cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
 	$(CARGO) build $(RELEASE)
 	@touch -c $(LIBRARY)
@@ -41,8 +41,8 @@ fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $
 demo: release $(verbs)
 	@sh tests/demo.sh $(TARGET)
 
-# The fast half of `make test`: format, lints, unit tests, and the tests on the fake libibverbs, but for tests/survival.rs
-# and tests/thread_sanitizer.rs, which wait for seconds or build the library another time.
+# The fast part of `make test`: format, lints, unit tests, and tests on the fake libibverbs. It leaves out the tests that take
+# long, such as tests/survival.rs, which waits for seconds, and tests/thread_sanitizer.rs, which builds the library again.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
@@ -52,20 +52,25 @@ check:
 test:
 	@tests/run.sh $(TARGET)/test.log
 
-# On a machine with an NVIDIA GPU. Not in `make test`. Its last part needs two GPUs, and torch:
+# Real programs in the virtual machine: a part of `make test`.
+test-clients:
+	@tests/vm/prepare-programs
+	@MRLOCK_TEST_ALL=1 $(CARGO) test --test clients_vm
+
+# Needs an NVIDIA GPU, and is not in `make test`. The last part needs two GPUs, and torch:
 # PARTS="memory frees section" leaves it out.
 test-gpu: release $(verbs) $(gpu)
 	@tests/gpu/run.sh $(LIBRARY) $(FIXTURES) $(PARTS)
 
-# The tests of tests/loom under miri. Not in `make test`, because the toolchain there is stable: this needs
-# `rustup toolchain install nightly --component miri,rust-src`. (The test of a holder that ends runs apart, because its thread never returns.)
+# The tests of tests/loom under miri. Not in `make test`, which uses the stable toolchain: this needs
+# `rustup toolchain install nightly --component miri,rust-src`. (The test of an ended holder runs by itself: its thread never returns.)
 NIGHTLY ?= nightly
 miri:
 	cd tests/loom && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
 		$(CARGO) +$(NIGHTLY) miri test --quiet --target-dir $(TARGET)/miri -- $$which || exit; done
 
-# `make test` gives each fuzz target 100,000 inputs; this gives it ten million, with AddressSanitizer, which is not in the
-# stable toolchain.
+# `make test` gives each fuzz target 100,000 inputs; this gives it ten million, with AddressSanitizer, which needs a nightly
+# toolchain.
 FUZZ_INPUTS ?= 10000000
 fuzz:
 	tests/fuzz/run $(FUZZ_INPUTS) $(NIGHTLY)
@@ -73,10 +78,15 @@ fuzz:
 bench: release fixtures $(benches) peers
 	$(CARGO) bench --bench cost --bench end_to_end
 
-include packaging/install.mk packaging/dist.mk
+VALIDATOR := 1.37.0
+RAY       := 2.60.0
+validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
+ray       := $(TARGET)/ray-$(RAY)
 
-# What the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed; without them, their
-# rows say so.
+include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
+
+# The libraries that the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed. If one is
+# missing, its row of the result says so.
 debian := $(FIXTURES)/peers/debian
 peers:
 	$(CARGO) build --quiet --release --examples --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
@@ -86,6 +96,22 @@ peers:
 # include/mrlock.h, from src/api.rs, src/stats.rs and cbindgen.toml.
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
+
+# A Debian 11, 12 and 13 in a directory each, for the tests that install packages: they work on copies. The namespace is for
+# what debootstrap leaves mounted.
+roots := $(addprefix $(TARGET)/debian-,bullseye bookworm trixie)
+debian-roots: $(roots)
+$(roots): $(TARGET)/debian-%:
+	rm -rf $@.new
+	unshare --mount debootstrap --variant=minbase $* $@.new >$@.log || { cat $@.log >&2; false; }
+	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log
+	mv $@.new $@
+
+# For the tests of packaging/recipes; each prints where it is. (packaging/dist.mk fetches them as it fetches its own tools.)
+validator: $(validator)
+	@echo $<
+ray: $(ray)
+	@echo $<
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
@@ -106,10 +132,10 @@ $(verbs) $(watched): tests/fake_libibverbs/verbs.c tests/fake_libibverbs/libibve
 		-Wl,-soname,$(@F) -Wl,--version-script=$@.map
 	@ln -sf $(@F) $(basename $@)
 
-# Clients link to the first build, without a run path: LD_LIBRARY_PATH selects the build.
+# Clients are linked to the first build, without a run path: LD_LIBRARY_PATH selects the build at run time.
 $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
-# It calls no function of libibverbs itself.
+# The program itself calls no function of libibverbs.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
@@ -124,7 +150,7 @@ $(CLIENTS)/registered_before_main: $(CLIENTS)/libregister_in_constructor.so
 $(CLIENTS)/cost $(CLIENTS)/contend: libs := -L$(FIXTURES)/lib -libverbs
 $(filter %.so,$(benches)): libs :=
 
-# A client is built from the source file of its name. The exceptions are those built a second time, and those of benches/.
+# A client is built from the source file with its name. The exceptions are clients that are built twice, and those of benches/.
 again    := $(addprefix $(CLIENTS)/,plugin_host_linked raw_syscalls_static)
 $(filter-out $(again),$(linked) $(unlinked)): $(CLIENTS)/%: tests/clients/%.c
 $(CLIENTS)/plugin_host_linked: tests/clients/plugin_host.c

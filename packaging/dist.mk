@@ -1,5 +1,5 @@
-# make dist: a library for every x86_64 Linux with glibc 2.17 or newer, packed as it is installed. The debug symbols
-# are in the -debug package.
+# make dist: the library and the command for every x86_64 Linux with glibc 2.17 or newer, as three packages: a tarball, packed
+# as it is installed, with a second one for the debug symbols; a wheel (wheel.mk); and .deb packages (deb.mk).
 #
 # Linking for an older glibc takes a linker that knows its symbols: zig's. cargo-zigbuild makes rustc use it.
 
@@ -13,42 +13,54 @@ package  := mrlock-$(VERSION)-x86_64-linux-gnu
 debug    := lib/.debug/$(real).debug
 
 # Filled under another name and renamed when complete, so that an interrupted download does not look complete.
-$(zig):
+$(zig): tools := cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
+$(hatch): tools := hatchling==$(HATCHLING) auditwheel==$(AUDITWHEEL)
+$(validator): tools := kubernetes-validate==$(VALIDATOR)
+$(ray): tools := ray==$(RAY)
+$(zig) $(hatch) $(validator) $(ray):
 	rm -rf $@.new
-	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-		--target $@.new cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.new $(tools)
 	mv $@.new $@
 
 with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CACHE_DIR=$(zig)/cache
-# The files contain no path of the machine that built them, and the same sources give the same file.
+# The files contain no path of the build machine, and the same sources give the same file.
 remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 # Adapts the links of the README: in the package, their targets are elsewhere, or absent.
-links    = sed -E -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,'
+links    = sed -E -e 's,\[([^]]*)\]\((benches|src)/[^)]*\),\1,g' -e 's,\]\(packaging/recipes/,](recipes/,g'
 comma    := ,
+# What the packages give as the time of their files.
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
 	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
 
-.PHONY: dist zig
+.PHONY: dist dist-tools dist-tree tarball
 
 # tests/vm/prepare runs this, so that a missing network is reported there.
-zig: $(zig)
+dist-tools: $(zig) $(hatch)
 
 build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
 	--target $(TRIPLE).$(GLIBC) --target-dir $(TARGET)
 
-dist: $(PAGES) | $(zig)
+dist: tarball wheel deb
+	cd $(dist) && sha256sum *.tar.gz *.whl *.deb | tee SHA256SUMS
+
+# What is in all packages, built and installed. The linker strips the command: it makes the build id of what it writes, and the
+# debug information that zig adds names directories of this machine.
+dist-tree: $(PAGES) | $(zig)
 	$(call build,)
-	$(call build,-Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
+	$(call build,-Cstrip=symbols -Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
 	rm -rf $(dist)
 	mkdir -p $(dist)/$(package)/$(dir $(debug))
 	objcopy --only-keep-debug $(built)/libmrlock.so $(dist)/$(package)/$(debug)
 	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built)/libmrlock.so $(dist)/libmrlock.so
-	objcopy --strip-all $(built)/mrlock $(dist)/mrlock
+	cp $(built)/mrlock $(dist)
 	$(MAKE) install LIBRARY=$(dist)/libmrlock.so COMMAND=$(dist)/mrlock \
 		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include DATADIR=/share MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
 	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(dist)/$(package)
+	cp -R packaging/recipes $(dist)/$(package)
 	@$(links) README.md | install -m 644 /dev/stdin $(dist)/$(package)/README.md
+
+tarball: dist-tree
 	$(call pack,,--exclude=.debug $(package))
 	$(call pack,-debug,$(package)/$(debug))

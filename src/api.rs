@@ -29,17 +29,17 @@ export!(mrlock_version @@ "MRLOCK_0.1");
 /// run at the same time as a registration and that mrlock does not intercept: freeing GPU memory, or a driver's own call.
 ///
 /// Calls may be nested, and the thread that holds the lock may register. The settings decide which registrations take the
-/// lock; this function takes it whatever they say, also with MRLOCK=observe. As with any lock, a thread that holds it must not
-/// wait for another thread that may want it. That includes loading a library, whose constructors may wait.
+/// lock; this function always takes it, also with MRLOCK=observe. As with any lock, a thread that holds it must not wait for
+/// another thread that may need it. So it must not load a library: a constructor of that library may wait for the lock.
 ///
-/// With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda frees with a
-/// mutex of its own held: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
+/// With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda holds a mutex
+/// of its own while it frees: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
 ///
-/// @return 0; EAGAIN if it is nested 2147483647 deep; EDEADLK in a signal handler that has interrupted the freeing of GPU
-///         memory, with "free" in MRLOCK_CALLS: the lock may never become free then.
+/// @return 0; EAGAIN if 2147483647 calls are nested already; EDEADLK, with "free" in MRLOCK_CALLS, in a signal handler that has
+///         interrupted the freeing of GPU memory: the lock might never become free.
 ///
-/// Thread-safe and async-signal-safe. In a signal handler, it nests inside what the signal has interrupted; the handler must
-/// release what it takes. After fork(), the child holds the lock if the thread that forked held it; otherwise the lock is
+/// Thread-safe and async-signal-safe. In a signal handler, it nests inside the interrupted call or section; the handler must
+/// unlock as often as it locks. After fork(), the child holds the lock if the thread that forked held it; otherwise the lock is
 /// free. Not for a child of vfork(). If a thread ends while it holds the lock, the lock is freed within about a second, and a
 /// line on stderr says so. Not a cancellation point.
 extern "C" fn mrlock_lock() -> c_int {
@@ -48,7 +48,7 @@ extern "C" fn mrlock_lock() -> c_int {
 
 /// Undoes one mrlock_lock() of this thread. The call that matches the outermost mrlock_lock() frees the lock.
 ///
-/// @return 0; EPERM if this thread does not hold the lock by mrlock_lock(). Then nothing is done.
+/// @return 0; EPERM, without any effect, if this thread does not hold the lock by mrlock_lock().
 ///
 /// Thread-safe and async-signal-safe; after fork() see mrlock_lock().
 extern "C" fn mrlock_unlock() -> c_int {
@@ -61,8 +61,8 @@ extern "C" fn mrlock_unlock() -> c_int {
 ///     for (unsigned int i = 1; mrlock_stats(i, &stats, sizeof stats) == 0; i++)
 ///             printf("%s: %llu calls\n", stats.entry_point, (unsigned long long)stats.calls);
 ///
-/// @param entry_point  MRLOCK_ALL for all together: sums, and the longest of all. 1, 2, ... for a single one. The order may
-///                     change with the version; the name is in the snapshot.
+/// @param entry_point  MRLOCK_ALL: the sums over all entry points, and the longest times of any. 1, 2, ...: one entry point.
+///                     The order may change with the version; the name is in the snapshot.
 /// @param stats        Where to write the snapshot.
 /// @param size         sizeof *stats in the caller's header. A library with a shorter struct sets the rest to zero; one
 ///                     with a longer struct leaves its last fields out.
@@ -89,9 +89,9 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
 
 /// Says whether a registration takes the lock right now, and through which hooks.
 ///
-/// It looks up which definition of ibv_reg_mr, and of ioctl, a call would reach from where libmrlock.so was loaded. If it is
-/// preloaded, or the program is linked to it, the answer holds for every module that has no definition of its own. If dlopen()
-/// loaded it with a plugin, the answer holds for that plugin.
+/// It looks up which definitions of ibv_reg_mr and ioctl a call would reach from the scope in which libmrlock.so was loaded. If
+/// the library is preloaded, or the program is linked to it, the answer holds for every module that has no definition of its
+/// own. If dlopen() loaded it with a plugin, the answer holds for that plugin.
 ///
 /// @return MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL if both hooks are reached.
 ///         MRLOCK_ACTIVE_IOCTL alone: the program is linked to libibverbs before mrlock. Registrations take the lock on their

@@ -72,7 +72,7 @@ const TRACE: Variable<Option<FileName>> = Variable {
     default: ("off", None),
 };
 
-/// How many bytes of a value that is not understood are repeated in the line that says so.
+/// The warning about a value that is not understood shows so many bytes of it.
 const LONGEST_SHOWN: usize = 200;
 
 /// The settings of this process.
@@ -91,20 +91,20 @@ pub struct Config {
     pub report: Report,
     /// `MRLOCK_TRACE`: where each call is written to.
     pub trace: Option<FileName>,
-    /// Whether calls are observed or traced: one word to look at, for a call that is neither.
+    /// Whether calls are observed or traced: a single test for a call that is neither.
     pub is_watched: bool,
     /// Whether the report or the trace needs the time inside.
     pub is_timed: bool,
 }
 
-/// What is done with the calls that are caught.
+/// How caught calls are treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// They are serialized.
     On,
     /// They are counted, and go on at once.
     Observe,
-    /// Nothing.
+    /// They are forwarded.
     Off,
 }
 
@@ -123,7 +123,7 @@ pub struct Calls {
 pub enum MemoryKind {
     /// All.
     Any,
-    /// All that the kernel cannot pin in the ordinary way: GPU memory, and memory of which nothing is known.
+    /// Memory that the kernel cannot pin in the ordinary way (GPU memory), and memory that the call does not describe.
     Device,
 }
 
@@ -152,7 +152,7 @@ pub type Path = Text<{ libc::PATH_MAX as usize }>;
 
 /// A file name: a copy, because a host may overwrite its environment before it exits.
 pub struct FileName {
-    /// The working directory when the settings were read, where the name is a relative one: a host may change to another one.
+    /// For a relative name, the working directory when the settings were read: the host may change it later.
     directory: &'static [u8],
     /// The name as it was given. `%p` is still in it.
     given: &'static [u8],
@@ -160,7 +160,7 @@ pub struct FileName {
 
 static CONFIG: Once<Config> = Once::new();
 
-/// The settings as they are without any variable: what a call gets that comes while they are read.
+/// The settings when no variable is set. A call that comes while the settings are being read gets these.
 static DEFAULTS: Config = Config {
     mode: MRLOCK.default.1,
     calls: CALLS.default.1,
@@ -185,7 +185,7 @@ pub fn get() -> &'static Config {
 #[cold]
 fn read_once() -> &'static Config {
     static IS_BEING_READ: AtomicBool = AtomicBool::new(false);
-    // A signal handler that interrupts the reading must not wait for it: it gets the defaults, which are the safe side.
+    // A signal handler that interrupts the reading must not wait for it: it gets the defaults, which are safe.
     // Relaxed: `CONFIG` publishes the settings.
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
         return CONFIG.get().unwrap_or(&DEFAULTS);
@@ -195,10 +195,10 @@ fn read_once() -> &'static Config {
     config
 }
 
-/// Reads them from the environment. Called once, but by tests/fuzz.
+/// Reads them from the environment. Called once (by tests/fuzz many times).
 #[inline(never)]
 pub fn read() -> Config {
-    // The streams and the sink first, so that what is wrong with a variable can be said; MRLOCK_LOG itself is read at the default level.
+    // The streams and the sink come first, so that a bad variable can be reported. MRLOCK_LOG is read at the default level.
     stream::remember();
     install_sink();
     let mode = MRLOCK.read(mode);
@@ -272,7 +272,7 @@ impl<T> Variable<T> {
 #[cold]
 #[inline(never)]
 fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
-    // The start of a very long value is enough to find it by.
+    // The start of a very long value is enough to recognize it.
     let given = given.to_bytes();
     let shown = given.get(..LONGEST_SHOWN).unwrap_or(given);
     warn!(
@@ -282,7 +282,7 @@ fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
     );
 }
 
-/// In the spellings that YAML knows, because docker compose and helm write them.
+/// Also accepts the words of YAML, because docker compose and helm write them.
 fn switch(value: &CStr) -> Option<bool> {
     let is_one_of = |words: [&[u8]; 4]| {
         words
@@ -349,7 +349,7 @@ fn level(value: &CStr) -> Option<LevelFilter> {
 }
 
 fn seconds(value: &CStr) -> Option<u64> {
-    // Not more than can be counted in nanoseconds.
+    // At most u32::MAX seconds, which fit in 64 bits of nanoseconds.
     value
         .to_str()
         .ok()?
@@ -358,7 +358,7 @@ fn seconds(value: &CStr) -> Option<u64> {
         .filter(|&seconds: &u64| seconds <= u32::MAX.into())
 }
 
-/// The names of the streams are not opened: a socket cannot be, and a file would be written to at another position.
+/// The names of the streams are not opened as files: a socket cannot be opened, and an opened file would have its own position.
 fn report(value: &CStr) -> Option<Report> {
     match (switch(value), value.to_bytes()) {
         (Some(true), _) => Some(Report::Stderr),
@@ -402,7 +402,7 @@ struct Name(UnsafeCell<[u8; LONGEST_NAME]>);
 unsafe impl Sync for Name {}
 
 impl FileName {
-    /// Copies `name` to `kept`, if it is short enough. Called by `read` only, once for each `Name`.
+    /// Copies `name`, if it is short enough. Only `read` calls this, once for each `Name`.
     #[inline(never)]
     fn keep(name: &[u8], kept: &'static Name) -> Option<Self> {
         // SAFETY: nothing refers to it yet: `read_once` lets one thread come here, once.
@@ -424,7 +424,7 @@ impl FileName {
         Some(Self { directory, given })
     }
 
-    /// Whether it may be written to: a set-uid process must not be made to write where its caller wants.
+    /// Whether the file may be written: the user who starts a set-uid program must not choose a file that it writes.
     #[inline(never)]
     fn is_allowed(&self, variable: &str) -> bool {
         // SAFETY: getauxval() has no preconditions.

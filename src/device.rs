@@ -7,7 +7,7 @@ use core::{
     mem::offset_of,
 };
 
-/// Where the name of a device can be found: it takes system calls, so nobody looks before it is needed.
+/// Where the name of a device can be found. The look-up takes system calls, so it is made only when the name is needed.
 ///
 /// A pointer to a `struct ibv_pd` or `struct ibv_mr`, which is even; or a file descriptor, doubled, plus one; or 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub type Name = Text<NAME_SIZE>;
 /// `IBV_SYSFS_NAME_MAX` of `<infiniband/verbs.h>`, with the NUL.
 const NAME_SIZE: usize = 64;
 
-/// How `struct ibv_device` begins. `struct ibv_context` and the objects begin with a pointer: to the device, to the context.
+/// The first fields of `struct ibv_device`. `struct ibv_context` begins with a pointer to its device, and `struct ibv_pd` and
+/// `struct ibv_mr` begin with a pointer to their context.
 #[repr(C)]
 struct VerbsDevice {
     operations: [usize; 2],
@@ -29,7 +30,7 @@ struct VerbsDevice {
 }
 
 impl Device {
-    /// A call that does not say.
+    /// The call does not name a device.
     pub const UNKNOWN: Self = Self(0);
 
     /// The device of an object that libibverbs made, or null.
@@ -44,19 +45,19 @@ impl Device {
         Self((descriptor as u32 as usize) << 1 | 1)
     }
 
-    /// As a word, for `from_bits`.
+    /// The device as a word, for `from_bits`.
     #[inline]
     pub fn bits(self) -> usize {
         self.0
     }
 
-    /// What `bits` returned.
+    /// The device that `bits` was called on.
     #[inline]
     pub fn from_bits(bits: usize) -> Self {
         Self(bits)
     }
 
-    /// Its name, if it can be known. Another thread may be freeing the object: then the answer may be wrong, and no worse.
+    /// Its name, if it can be found. Another thread may be freeing the object: then the name may be wrong, but nothing crashes.
     #[cold]
     pub fn name(self) -> Option<Name> {
         let mut bytes = [0; NAME_SIZE];
@@ -71,7 +72,7 @@ impl Device {
                 bytes.split(|&byte| byte == 0).next()?
             }
         };
-        // Such names are the kernel's: what has other characters was freed, or is something else.
+        // The kernel's names have only these characters. Anything else is freed memory, or not a device.
         let is_plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
         if name.is_empty() || !name.iter().all(is_plain) {
             return None;

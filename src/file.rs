@@ -9,11 +9,11 @@ use libc::c_int;
 
 /// Why nothing was written.
 pub enum Failure {
-    /// With the process id in it, the name is longer than a file name may be.
+    /// The name, with the process id in it, is longer than a file name may be.
     TooLong,
     /// It is a symbolic link of this other user.
     Link(libc::uid_t),
-    /// What the kernel says.
+    /// The kernel's error.
     Kernel(Errno),
 }
 
@@ -27,23 +27,23 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Appends `text` to the file: several processes may share it. What is written to an empty file begins with `start`.
-/// `path` is room for the complete name.
+/// Appends `text` to the file, which several processes may share. An empty file gets `start` first.
+/// `path` is a buffer for the complete name.
 ///
-/// The file is opened for each text: after a host has closed all descriptors, ours could be that of another file.
+/// The file is opened for each text: a host may close all descriptors, and then ours could be the number of another file.
 pub fn append(name: &FileName, start: &[u8], text: &[u8], path: &mut Path) -> Result<(), Failure> {
     if !name.write_for_process(sys::process_id(), path) {
         return Err(Failure::TooLong);
     }
     let path = path.as_bytes();
-    // In a directory that all may write to, such as /tmp, another user's link could lead to any file of this user. A link of
-    // this user, or of root, cannot be replaced by another user there.
+    // In a directory that all users may write to, such as /tmp, another user's link could lead to any file of this user. A link
+    // of this user, or of root, cannot be replaced by another user there.
     let follow = match sys::owner_of_link(path) {
         None => libc::O_NOFOLLOW,
         Some(owner) if owner == 0 || owner == sys::effective_user() => 0,
         Some(owner) => return Err(Failure::Link(owner)),
     };
-    // Does not wait for a FIFO's reader, and does not make a terminal that of the process.
+    // The flags: do not wait for a FIFO's reader, and do not make a terminal the controlling terminal.
     let flags = libc::O_WRONLY
         | libc::O_CREAT
         | libc::O_APPEND

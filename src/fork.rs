@@ -1,4 +1,4 @@
-//! Whether this is still the process that used the lock before: fork handlers run in a child of `fork`, but not in one of
+//! Whether this is still the process that used the lock before. Fork handlers run in a child of `fork`, but not in a child of
 //! `_Fork` or of a bare `clone`.
 
 use crate::sys;
@@ -9,36 +9,36 @@ use core::{
 
 /// The process is new, or a child that has not used the lock.
 const UNMARKED: u32 = 0;
-/// One thread makes the lock this process's.
+/// One thread is preparing the lock for this process.
 const BUSY: u32 = 1;
-/// The lock is this process's.
+/// The lock is prepared for this process.
 const MARKED: u32 = 2;
 
-/// Whether a lock is this process's: a page of its own, which the kernel fills with zeros in every child that gets a copy
-/// of this memory (Linux 4.14).
+/// Whether a lock is prepared for this process: a page of its own, which the kernel fills with zeros in every child that gets a
+/// copy of this memory (Linux 4.14).
 #[repr(align(4096))]
 pub struct ForkMark(AtomicU32);
 
 impl ForkMark {
-    /// Of a lock that no process has used.
+    /// For a lock that no process has used.
     pub const fn new() -> Self {
         Self(AtomicU32::new(UNMARKED))
     }
 
-    /// Whether the lock is this process's.
+    /// Whether the lock is prepared for this process.
     #[inline]
     pub fn is_marked(&self) -> bool {
-        // Acquire pairs with the Release in `mark`: what `prepare` did is seen.
+        // Acquire pairs with the Release in `mark`: this thread sees the effects of `prepare`.
         self.0.load(Ordering::Acquire) == MARKED
     }
 
-    /// Calls `prepare` if no other thread of this process has; then the lock is this process's.
+    /// Calls `prepare` unless another thread of this process does; returns when it is done.
     #[cold]
     pub fn mark(&self, prepare: impl FnOnce()) {
-        // A handler that needs the lock in the middle of this would wait for ever.
+        // A signal handler that interrupted this and needed the lock would wait for ever.
         sys::without_signals(|| {
-            // First: a child that is forked while the page says BUSY must find zeros. If it fails (an older kernel), fork
-            // handlers alone have to do.
+            // This comes first: a child that is forked while the page says BUSY must find zeros. If the call fails (an older
+            // kernel), only the fork handlers reset the page.
             // SAFETY: the page is this mark's alone, and stays what it is in this process.
             unsafe {
                 syscall!(
@@ -48,7 +48,7 @@ impl ForkMark {
                     libc::MADV_WIPEONFORK,
                 )
             };
-            // Relaxed, both: `is_marked` orders what another thread has prepared.
+            // Relaxed, both: the Acquire in `is_marked` orders the work of the thread that prepares.
             let first =
                 self.0
                     .compare_exchange(UNMARKED, BUSY, Ordering::Relaxed, Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl ForkMark {
         });
     }
 
-    /// For a fork handler in the child, where the kernel has not wiped the page.
+    /// Resets the page. Called by the fork handler in a child, in case the kernel has not wiped the page.
     pub fn unmark(&self) {
         // Relaxed, both: the child has one thread. An untouched page need not be copied.
         if self.0.load(Ordering::Relaxed) != UNMARKED {

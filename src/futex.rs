@@ -6,10 +6,10 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// An event count: how often an event was signalled. The kernel compares it before it puts a thread to sleep.
+/// An event count: how many times an event was signalled. The kernel compares the count before it puts a thread to sleep.
 pub struct EventCount {
     count: AtomicU32,
-    /// How many sleep, at most: a thread that ends in its sleep stays in it.
+    /// The number of sleepers, or more: a thread that ends in its sleep is still counted.
     sleepers: AtomicU32,
 }
 
@@ -24,21 +24,22 @@ impl EventCount {
 
     /// What to pass to `wait`.
     pub fn get(&self) -> u32 {
-        // Acquire pairs with the Release in `count`: a thread that reads the new count sees what was done before it.
+        // Acquire pairs with the Release in `count`: a thread that reads the new count sees all writes before it.
         self.count.load(Ordering::Acquire)
     }
 
-    /// Sleeps until the next `signal`, but not if there was one since `get` returned `count`, and not past `deadline`, in
-    /// nanoseconds of `sys::now`. The kernel wakes those that sleep here in the order in which they came. The error says
-    /// what else has ended the sleep: the deadline (ETIMEDOUT), or a signal handler (EINTR).
+    /// Sleeps until the next `signal`, or until `deadline`, in nanoseconds of `sys::now`. Returns at once if there was a signal
+    /// since `get` returned `count`. The kernel wakes sleepers in the order of their arrival. The error is set if something
+    /// else has ended the sleep: the deadline (ETIMEDOUT), or a signal handler (EINTR).
     pub fn wait(&self, count: u32, deadline: u64) -> Option<Errno> {
         let deadline = libc::timespec {
             tv_sec: (deadline / NS_PER_S) as libc::time_t,
             tv_nsec: (deadline % NS_PER_S) as libc::c_long,
         };
-        // SeqCst, as in `count` and `signal`: either `signal` sees this sleeper, or the kernel, which looks later, the new count.
+        // SeqCst, as in `count` and `signal`: either `signal` sees this sleeper, or the kernel, which compares later, sees the new
+        // count.
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: the word is valid and aligned, and the time too.
+        // SAFETY: the word and the time are valid and aligned.
         let result = unsafe {
             syscall!(
                 SYS_futex,
@@ -51,17 +52,17 @@ impl EventCount {
             )
         };
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
-        // The count is another already.
+        // EAGAIN: the count has changed already.
         Errno::of(result).filter(|&error| error != Errno::EAGAIN)
     }
 
-    /// A thread that is about to sleep here looks again.
+    /// Counts an event, without a wake-up: a thread that is about to sleep here does not fall asleep.
     pub fn count(&self) {
         // SeqCst: see `get`, which needs a Release, and `wait`.
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The same, and wakes so many threads that sleep here, those that have slept for longest; `false` if none does.
+    /// Counts an event, and wakes the `most` threads that have slept here for longest. `false` if no thread sleeps here.
     pub fn signal(&self, most: i32) -> bool {
         self.count();
         if self.sleepers.load(Ordering::SeqCst) == 0 {

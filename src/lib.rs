@@ -9,14 +9,14 @@
 //!
 //! The rules that hold in every file:
 //!
-//! 1. **Transparent.** Return value, errno, out-parameters, symbol binding and stdout are what they would have been.
-//! 2. **Never make it worse.** No panic, abort or exit crosses into the host. A bad setting falls back to serializing.
-//! 3. **Quiet.** Nothing on stderr unless something is wrong or was asked for; nothing into a file that has become descriptor
-//!    2 since; nothing that would wait for a reader. Nothing on stdout, unless `MRLOCK_REPORT` names it.
-//! 4. **Lock order.** Symbols are resolved before the lock is taken, never while it is held: a resolver takes the
-//!    loader's lock, and another thread's constructor may hold that one while it waits for ours.
-//! 5. **Nothing borrowed.** No allocation, no pthread lock, no destructor per thread: usable before our constructor has
-//!    run and after our destructor. (But the first look-up of a function that is not in the global scope calls the loader.)
+//! 1. **Transparent.** Return value, errno, out-parameters, symbol binding and stdout are the same as without the library.
+//! 2. **Never make it worse.** The library never panics, aborts or exits in the host. A bad setting falls back to serializing.
+//! 3. **Quiet.** Nothing is written to stderr unless something is wrong or the user asked for it. Nothing is written to a file
+//!    that the host opened as descriptor 2. No write waits for a reader. Stdout is used only if `MRLOCK_REPORT` names it.
+//! 4. **Lock order.** Symbols are resolved before the lock is taken, never while it is held: the look-up takes the loader's
+//!    lock, and another thread may hold the loader's lock in a constructor that waits for ours.
+//! 5. **Nothing borrowed.** No allocation, no pthread lock, no destructor per thread: the library works before its constructor
+//!    has run and while the process exits. (But the first look-up of a function that is not in the global scope calls the loader.)
 //! 6. **No cancellation point.** Our own writes and waits are raw system calls, so `pthread_cancel` takes effect exactly
 //!    where it would have without us.
 
@@ -88,7 +88,7 @@ extern "C" fn after_fork() {
 }
 
 /// Writes the report at normal exit. A pointer in `.fini_array` needs no registration at run time, which could allocate.
-/// Nothing is torn down: a later call is still served.
+/// Nothing is torn down: a later call works as before.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static REPORT_AT_EXIT: extern "C" fn() = {
@@ -99,7 +99,7 @@ static REPORT_AT_EXIT: extern "C" fn() = {
 };
 
 /// No code of ours panics: `tests/artefact.rs` checks that the built library contains no such panic. If one is reached
-/// nevertheless, this thread stops, and the process is not ended. (If it held the lock, a waiter logs so.)
+/// nevertheless, this thread sleeps for ever, and the process goes on. (If the thread holds the lock, a waiter logs a warning.)
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(panic: &core::panic::PanicInfo) -> ! {

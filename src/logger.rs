@@ -10,10 +10,10 @@ use log::{LevelFilter, Log, Metadata, Record};
 /// Longer lines are cut. Below PIPE_BUF, which is 4096, a write to a pipe is not mixed with those of other processes.
 const LONGEST_LINE: usize = 1024;
 
-/// How many lines were not written, and were not mentioned since.
+/// How many lines were lost since the last line about lost lines.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines were lost, since a line has said so.
+/// How many lines were lost since the last line about lost lines.
 pub fn lost_lines() -> u64 {
     // Relaxed, here and below: a count that orders nothing.
     LOST.load(Ordering::Relaxed)
@@ -52,7 +52,7 @@ impl Log for StandardError {
     fn flush(&self) {}
 }
 
-/// Writes one line, if it can be written at once; `false` if not.
+/// Writes one line; `false` if it cannot be written at once.
 fn write_line(level: &str, text: &fmt::Arguments) -> bool {
     let process = sys::process_id();
     let mut line = Text::<LONGEST_LINE>::new();

@@ -1,21 +1,21 @@
 //! Whether a memory region can be GPU memory.
 //!
 //! The kernel calls nvidia-peermem only for memory that it cannot pin in the ordinary way (inbox kernels, and OFED from 5.1
-//! on). process_vm_readv(2), applied to our own process, pins a page by the same kernel function as a registration does, so
-//! that it answers this question without CUDA. (It pins for reading only. Memory that can be read but not pinned for writing
-//! passes for host memory: the kernel then asks nvidia-peermem, which refuses it.)
+//! on). process_vm_readv(2), applied to our own process, pins a page with the same kernel function as a registration. So it
+//! answers the question without CUDA. (It pins for reading only. Memory that can be read but not pinned for writing is taken
+//! for host memory: the kernel then asks nvidia-peermem, which refuses it.)
 //!
-//! Measured on an H100 (driver 580, Linux 6.18): it fails with EFAULT for every kind of GPU memory, mapped, reserved or freed,
-//! and for device registers, which it does not touch; it succeeds for host memory, pinned by CUDA or not, and for managed
-//! memory. It takes 0.5 us.
+//! Measured on an H100 (driver 580, Linux 6.18): the call fails with EFAULT for every kind of GPU memory, mapped, reserved or
+//! freed, and for device registers, which it does not access. It succeeds for host memory, pinned by CUDA or not, and for
+//! managed memory. It takes 0.5 us.
 
 use crate::{operation::Region, sys};
 
 /// Whether the region is memory that the kernel can pin in the ordinary way. The first and the last page decide. (If a page
 /// between them is GPU memory, the registration fails: nvidia-peermem takes a whole region or none.) The present mapping
-/// decides: if host memory was mapped where GPU memory was registered, the deregistration passes for one of host memory.
+/// decides: if host memory was mapped where GPU memory was registered, the deregistration counts as one of host memory.
 ///
-/// `false` for a region of which nothing can be learned: an empty one, one that wraps around, the implicit on-demand region
+/// `false` if the pages tell nothing about a region: an empty one, one that wraps around, the implicit on-demand region
 /// (address 0, length SIZE_MAX), and any region where process_vm_readv() is forbidden, as by old seccomp profiles.
 pub fn is_host(region: Region) -> bool {
     let first = region.address as usize;

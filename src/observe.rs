@@ -1,4 +1,4 @@
-//! `MRLOCK=observe`: what is counted while nothing is serialized. Calls run at once, so each change is a read-modify-write.
+//! `MRLOCK=observe`: the counters when nothing is serialized. Calls run at once, so each change is a read-modify-write.
 
 use crate::{device, operation::Counter};
 use core::{
@@ -12,17 +12,17 @@ static INSIDE: AtomicU64 = AtomicU64::new(0);
 /// The largest number of threads that were inside at once.
 static MOST_INSIDE: Counter = Counter::new();
 
-/// Where it is, for a reader from outside.
+/// The address of this number, for another process.
 pub const MOST_OBSERVED: &Counter = &MOST_INSIDE;
 
-/// Counts a thread in.
+/// Counts a thread that enters a call.
 pub fn enter() {
-    // Relaxed, here and below: each number stands for itself, and orders nothing.
+    // Relaxed, here and below: each number is independent, and orders nothing.
     let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
     MOST_INSIDE.raise_to(inside);
 }
 
-/// Counts it out.
+/// Counts a thread that leaves a call.
 pub fn leave() {
     INSIDE.fetch_sub(1, Ordering::Relaxed);
 }
@@ -32,9 +32,9 @@ pub fn most_inside() -> u64 {
     MOST_INSIDE.get()
 }
 
-/// For the one thread that a forked child has, and which may be inside.
+/// Prepares the counters for the one thread of a forked child, which may be inside.
 pub fn after_fork(is_inside: bool) {
-    // Where nothing was counted, write nothing: a write would make the kernel copy the page for the child.
+    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
     if most_inside() > 0 {
         INSIDE.store(is_inside.into(), Ordering::Relaxed);
         MOST_INSIDE.set(is_inside.into());
@@ -44,7 +44,7 @@ pub fn after_fork(is_inside: bool) {
     }
 }
 
-/// A device that was seen. The table has a fixed size: what does not fit is not listed.
+/// A device that was seen. The table has a fixed size: a device that does not fit is not listed.
 struct Slot {
     state: AtomicU32,
     name: [AtomicU64; WORDS],
@@ -88,7 +88,7 @@ pub fn count_device(name: &device::Name) {
             // Release pairs with the Acquire in `name`: the whole name is there.
             slot.state.store(NAMED, Ordering::Release);
         }
-        // A slot that another thread is about to name is passed over: two slots may get the same name.
+        // A slot that another thread is just naming is skipped, so two slots may get the same name.
         if slot.name() == Some(words) {
             slot.calls.fetch_add(1, Ordering::Relaxed);
             return;

@@ -1,4 +1,4 @@
-//! What is serialized: what kind of call it is, where it is caught, and what happened so far.
+//! What is serialized: the kind of call, the layer that catches it, the memory that it is applied to, and its counters.
 
 use core::{
     ffi::c_void,
@@ -6,15 +6,15 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// A row of the tables in `hook::verbs` and `hook::ioctl`, or the section that a program begins itself.
+/// A row of the tables in `hook::verbs` and `hook::ioctl`, or a section between `mrlock_lock` and `mrlock_unlock`.
 pub struct Operation {
-    /// What it is called in the report and in the log.
+    /// Its name in the report and in the log.
     pub name: &'static str,
     /// What it does to the pages.
     pub kind: Kind,
     /// Where it is caught.
     pub layer: Layer,
-    /// What happened so far.
+    /// What was counted so far.
     pub counters: Counters,
 }
 
@@ -39,7 +39,7 @@ pub enum Kind {
     Deregistration,
     /// It frees GPU memory, which may be registered.
     Free,
-    /// The program decides: between `mrlock_lock` and `mrlock_unlock`.
+    /// The program's own code between `mrlock_lock` and `mrlock_unlock`.
     Section,
 }
 
@@ -63,7 +63,7 @@ pub enum Memory {
     At(Region),
     /// An old region and the new one that takes its place.
     Moved(Region, Region),
-    /// A dma-buf, which its exporter pins: nvidia-peermem is not asked.
+    /// A dma-buf, which its exporter pins: the kernel does not call nvidia-peermem.
     DmaBuf,
 }
 
@@ -103,11 +103,11 @@ pub struct Counters {
     pub failures: Counter,
     /// Those that waited for another thread.
     pub waits: Counter,
-    /// How long these waited, all together.
+    /// The sum of these waits.
     pub waiting: Counter,
     /// The longest wait.
     pub longest_wait: Counter,
-    /// How long the lock was held, all together.
+    /// How long the lock was held in total.
     pub inside: Counter,
     /// The longest time that it was held.
     pub longest_inside: Counter,
@@ -149,7 +149,7 @@ impl Counters {
     }
 }
 
-/// A number that any thread may read. Each operation's are changed by holders of the same lock.
+/// A number that any thread may read. Only the holder of the operation's lock changes it, except by `add_at_once` and `raise_to`.
 #[repr(transparent)]
 pub struct Counter(AtomicU64);
 

@@ -30,12 +30,12 @@ pub fn watches() -> bool {
     config::get().is_watched
 }
 
-/// Whether calls that would take the lock are counted and go on at once.
+/// Whether calls that would take the lock are counted instead, without waiting.
 pub fn observes() -> bool {
     config::get().mode == Mode::Observe
 }
 
-/// Whether a call that is applied to this memory goes on beside all others, because nvidia-peermem has no part in it.
+/// Whether a call on this memory does not take the lock, because the kernel does not call nvidia-peermem for it.
 #[inline]
 pub fn lets_through(memory: Memory) -> bool {
     match memory {
@@ -58,7 +58,7 @@ fn catches_under(config: &Config, layer: Layer) -> bool {
     match layer {
         Layer::Verbs => config.mode != Mode::Off && config.hooks.verbs,
         Layer::Ioctl => config.mode != Mode::Off && config.hooks.ioctl,
-        // mrlock_lock() locks whatever the settings say: a lock that does not lock would be a trap.
+        // mrlock_lock() locks under all settings: its caller relies on it.
         Layer::Program => true,
     }
 }

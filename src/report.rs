@@ -13,10 +13,10 @@ use core::fmt::{self, Write};
 use log::error;
 use spin::Mutex;
 
-/// Larger than any report. A pipe takes as much at once.
+/// Larger than any report, and not larger than what a pipe takes in one piece (PIPE_BUF).
 type Page = Text<4096>;
 
-/// What a report is made in. Not on the stack, which is small where a signal handler calls exit().
+/// The buffers of a report. They are not on the stack, which may be small in a signal handler that calls exit().
 struct Buffers {
     page: Page,
     path: Path,
@@ -27,7 +27,8 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
     path: Path::new(),
 });
 
-/// Writes the report on `operations` to where `MRLOCK_REPORT` says, unless no call was serialized and there is no libibverbs.
+/// Writes the report on `operations` to the place that `MRLOCK_REPORT` names, unless no call was counted and the process has no
+/// libibverbs.
 ///
 /// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
@@ -51,7 +52,7 @@ fn write_to(
 ) {
     page.clear();
     let _ = fill(page, operations);
-    // Where a stream does not take the report, there is no other place to say so.
+    // If a stream does not take the report, there is no other place for an error message.
     match to {
         Report::Off => {}
         Report::Stderr => {
@@ -80,14 +81,14 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     for operation in operations {
         let counters = &operation.counters;
         if !policy::serializes(operation.kind, operation.layer) {
-            // By default, frees are not serialized, and no row says so.
+            // By default, frees are not serialized, and have no row.
             if operation.kind == Kind::Free && !config::get().calls.free {
                 continue;
             }
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
             continue;
         }
-        // The verbs rows are always shown; the others only if a call passed no verbs hook.
+        // The verbs rows are always shown; the other rows only if they counted a call.
         if operation.layer != Layer::Verbs && counters.calls.get() == 0 {
             continue;
         }
@@ -132,7 +133,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     }
 }
 
-/// The time with three digits and the fitting unit.
+/// The time with three digits and a suitable unit.
 fn duration(nanoseconds: &Counter) -> Text<16> {
     let ns = nanoseconds.get();
     let (unit, name) = match ns {

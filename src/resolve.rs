@@ -2,13 +2,13 @@
 //!
 //! The dynamic linker binds a call to the first definition in the global scope. If there is none, it takes one from the scope
 //! that the caller was loaded with. This library is in the global scope. In a program that is linked to libibverbs, the next
-//! definition in that scope is the real function, for every caller.
+//! definition in that scope is the real function for every caller.
 //!
 //! In a Python process there is no next definition: an extension module loaded libibverbs, outside the global scope, and another
-//! module may have loaded a second copy. The object of a call tells which copy the call is for: a protection domain or memory
-//! region works only in the copy that made it, so no working program passes it to another. (The return address does not tell.
-//! In Debian's build the inner call of `ibv_reg_mr` is a jump, and returns to NCCL, which has no libibverbs of its own. A call
-//! may also come through a pointer or a wrapper.)
+//! module may have loaded a second copy. The object of a call identifies the copy that the call is for: a protection domain or
+//! memory region works only in the copy that made it, so no working program passes it to another. (The return address does not
+//! identify the copy. In Debian's build, the inner call of `ibv_reg_mr` is a jump that returns to NCCL, which has no libibverbs of
+//! its own. A call may also come through a pointer or a wrapper.)
 
 use crate::sys::Errno;
 use core::{
@@ -24,13 +24,13 @@ use log::debug;
 /// The address of a function to forward to.
 pub type Target = NonNull<c_void>;
 
-/// How `struct ibv_pd` and `struct ibv_mr` begin, in every version of `<infiniband/verbs.h>`.
+/// The first field of `struct ibv_pd` and `struct ibv_mr`, in every version of `<infiniband/verbs.h>`.
 #[repr(C)]
 pub struct Object {
     context: *const Context,
 }
 
-/// How `struct ibv_context` begins. The offset of `poll_cq` is part of the ABI: the inline function `ibv_poll_cq` reads it.
+/// The first fields of `struct ibv_context`. The offset of `poll_cq` is part of the ABI: the inline function `ibv_poll_cq` reads it.
 #[repr(C)]
 struct Context {
     device: *const c_void,
@@ -69,7 +69,7 @@ impl fmt::Display for Symbol {
 /// Finds the functions for `N` symbols of libibverbs, which are named by their index.
 pub struct Resolver<const N: usize> {
     symbols: [Symbol; N],
-    /// The next definitions in the global scope when we were loaded. They stay the next: later modules come after them.
+    /// The next definitions in the global scope when we were loaded. They stay the next ones: later modules come after them.
     global: Targets<N>,
     /// The functions of each copy of libibverbs, by a function of its driver. The table has a fixed size: if it is full, a call
     /// looks its function up every time, which takes some microseconds.
@@ -77,7 +77,7 @@ pub struct Resolver<const N: usize> {
 }
 
 impl<const N: usize> Resolver<N> {
-    /// Nothing is looked up yet.
+    /// Nothing has been looked up yet.
     pub const fn new(symbols: [Symbol; N]) -> Self {
         Self {
             symbols,
@@ -210,7 +210,7 @@ const LIBIBVERBS: &CStr = c"libibverbs.so.1";
 /// Whether a libibverbs was noticed in this process.
 static NOTICED: AtomicBool = AtomicBool::new(false);
 
-/// Remembers that this process has a libibverbs.
+/// Records that this process has a libibverbs.
 pub fn note_libibverbs() {
     // Relaxed: nothing else depends on it. Read first: a store would take the cache line from the other processors.
     if !NOTICED.load(Ordering::Relaxed) {
@@ -218,7 +218,7 @@ pub fn note_libibverbs() {
     }
 }
 
-/// Whether this process was linked to a libibverbs or has used one. Does not ask the loader, which takes a lock.
+/// Whether this process was linked to a libibverbs or has used one. Does not call the loader, which takes a lock.
 pub fn has_libibverbs() -> bool {
     // Relaxed: see `note_libibverbs`.
     NOTICED.load(Ordering::Relaxed)
@@ -245,9 +245,8 @@ type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) ->
 
 /// The definition after ours that the loader would take, of whatever version.
 ///
-/// For dlsym(), "next" is next after its caller. A preload library before ours may define dlsym() itself, as libraries that share
-/// a GPU do, and call libc's. Then that library is the caller, and the next definition is ours. So libc's dlsym() is called
-/// directly.
+/// For dlsym(), "next" means after its caller. A preload library before ours may define dlsym() itself, as libraries that share a
+/// GPU do, and call libc's. Then that library is the caller, and the next definition is ours. So we call libc's dlsym() directly.
 pub fn next(symbol: &CStr) -> Option<Target> {
     // SAFETY: the name is NUL-terminated.
     let ask = |dlsym: Dlsym| NonNull::new(unsafe { dlsym(RTLD_NEXT, symbol.as_ptr()) });
@@ -262,7 +261,7 @@ pub fn next(symbol: &CStr) -> Option<Target> {
     }
 }
 
-/// dlvsym(3), where the process has it: musl's loader knows no versions.
+/// dlvsym(3), if the process has it: musl's loader has no symbol versions.
 fn find_version(handle: *mut c_void, symbol: &CStr, version: &CStr) -> Option<Target> {
     // SAFETY: the name is NUL-terminated.
     let dlvsym = NonNull::new(unsafe { libc::dlsym(RTLD_DEFAULT, c"dlvsym".as_ptr()) })?;
@@ -291,9 +290,9 @@ pub fn run_after_fork(handler: extern "C" fn()) {
     }
 }
 
-/// The next definition after ours. Neither function of the loader is enough. Another library that replaces libibverbs may
-/// define the symbol without a version, which dlvsym() does not find. Of several versions in one module, dlsym() takes the
-/// oldest, before glibc 2.36.
+/// The next definition after ours. Neither dlvsym() nor dlsym() is enough. Another library that replaces libibverbs may define
+/// the symbol without a version, which dlvsym() does not find. Before glibc 2.36, dlsym() takes the oldest of several versions
+/// in a module.
 fn next_in_global_scope(symbol: Symbol) -> Option<Target> {
     let first = next(symbol.name)?;
     let versioned = find_version(RTLD_NEXT, symbol.name, symbol.version);
@@ -310,7 +309,7 @@ impl Module {
         NonNull::new(unsafe { libc::dlopen(name.as_ptr(), RTLD_NOLOAD | RTLD_LAZY) }).map(Self)
     }
 
-    /// The first definition in this module and its dependencies, unless that is our own. It may lack a version: a module with
+    /// The first definition in this module and its dependencies, unless it is our own. It may have no version: a module with
     /// libibverbs built in may define the functions without versions.
     fn find(&self, symbol: Symbol) -> Option<Target> {
         let handle = self.0.as_ptr();
@@ -336,7 +335,7 @@ fn module_of(address: *const c_void) -> Option<Module> {
         .and_then(Module::loaded)
 }
 
-/// Makes sure that `target` is never unloaded: its address may be called until the process ends.
+/// Keeps the module of `target` loaded: its address may be called until the process ends.
 fn keep_loaded(target: Target) -> Target {
     mem::forget(module_of(target.as_ptr()));
     target
@@ -366,7 +365,7 @@ fn file_of(address: *const c_void) -> Option<&'static CStr> {
 /// dladdr(3).
 fn look_up(address: *const c_void) -> Option<Dl_info> {
     let mut info = MaybeUninit::uninit();
-    // SAFETY: `info` is valid for writing, and any address may be asked about.
+    // SAFETY: `info` is valid for writing, and dladdr() takes any address.
     let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
     // SAFETY: dladdr() has succeeded, so it has written all of it.
     found.then(|| unsafe { info.assume_init() })
@@ -406,7 +405,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// A driver has a few such functions, and a process has one or two drivers.
+/// A driver has a few `poll_cq` functions, and a process has one or two drivers.
 const SLOTS: usize = 32;
 
 /// A function for each symbol, or null. The functions are independent of each other, and their code stays loaded.

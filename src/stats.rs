@@ -16,7 +16,7 @@ use core::{
 /// For mrlock_stats(): all entry points together.
 pub const MRLOCK_ALL: c_uint = 0;
 
-/// What happened in this process so far; in a forked child, since the fork. Later versions add fields at the end.
+/// The counters of this process; in a forked child, since the fork. Later versions add fields at the end.
 #[repr(C)]
 #[derive(Default)]
 pub struct Snapshot {
@@ -26,7 +26,7 @@ pub struct Snapshot {
     pub calls: u64,
     /// How many of them failed.
     pub failures: u64,
-    /// How many of them had to wait for another thread.
+    /// How many of them waited for another thread.
     pub waits: u64,
     /// The sum of their waits, in nanoseconds.
     pub wait_ns: u64,
@@ -47,13 +47,13 @@ pub struct Snapshot {
 /// The largest number of threads that were inside or waiting at the same moment.
 static MOST_AT_ONCE: Counter = Counter::new();
 
-/// Where `most_at_once` is, for a reader from outside. While calls are observed, `observe::MOST_INSIDE` is its place.
+/// The address of this number, for another process. While calls are observed, `observe::MOST_OBSERVED` is used instead.
 pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
 
 /// Calls that were let through because their memory is host memory.
 static LET_THROUGH: Counter = Counter::new();
 
-/// Whether the program has asked for a snapshot.
+/// Whether the program has called mrlock_stats().
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Whether to measure the time inside, which takes two clock reads a call.
@@ -89,7 +89,7 @@ pub fn record(
     MOST_AT_ONCE.raise_to(at_once);
 }
 
-/// Counts one call that was observed, beside others.
+/// Counts one observed call. Other threads may do so at the same time.
 pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>) {
     let counters = &operation.counters;
     counters.calls.add_at_once(1);
@@ -100,7 +100,7 @@ pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>)
     }
 }
 
-/// Adds to the time that the operation was inside. The caller holds the lock.
+/// Adds to the operation's time inside. The caller holds the lock.
 #[inline]
 pub fn record_inside(operation: &Operation, inside: u64) {
     operation.counters.inside.add(inside);
@@ -118,7 +118,7 @@ pub fn let_through() -> u64 {
 }
 
 /// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized or observed.
-/// While calls are observed, those that wait for mrlock_lock() are not part of it.
+/// While calls are observed, threads that wait for mrlock_lock() do not count.
 pub fn most_at_once() -> u64 {
     if config::get().mode == Mode::Observe {
         observe::most_inside()

@@ -1,5 +1,5 @@
-//! What another process reads of this one: `mrlock status` finds `mrlock_status` in the dynamic symbol table of the file that is
-//! mapped, and reads the counters from outside. So it works for a process that is stuck, or that will be killed.
+//! The block that another process reads: `mrlock status` finds `mrlock_status` in the dynamic symbol table of the mapped file,
+//! and reads the counters from outside. So it also works for a process that hangs or that will be killed.
 
 use crate::{
     config, observe,
@@ -13,8 +13,8 @@ use core::{
 };
 use spin::{Mutex, MutexGuard};
 
-/// A later version of the library may add fields at the end, and then has a larger `size`. If it changes one of these, it has
-/// another `version`. cli/src/status/block.rs reads it.
+/// cli/src/status/block.rs reads this. A later version of the library may add fields at the end; then `size` is larger. If it
+/// changes one of the present fields, `version` is another one.
 #[repr(C)]
 pub struct Block {
     magic: [u8; 8],
@@ -22,9 +22,9 @@ pub struct Block {
     size: u64,
     /// 1 when the rest is there.
     is_ready: AtomicU64,
-    /// `VERBS | IOCTL`: whether a call that is made by name reaches this hook, as it was when the library was loaded.
+    /// `VERBS | IOCTL`: the hooks that a call by name reached when the library was loaded.
     hooks: AtomicU64,
-    /// The largest number of threads that were inside or waiting at once; and of those inside while calls are observed.
+    /// The largest number of threads that were inside or waiting at once; while calls are observed, of threads inside.
     most_at_once: [&'static Counter; 2],
     /// The version of the library: text.
     library: Range<u8>,
@@ -33,7 +33,7 @@ pub struct Block {
     operations: Range<Row>,
 }
 
-/// So many values from this address on.
+/// An array: its address and its length.
 #[repr(C)]
 struct Range<T> {
     start: AtomicPtr<T>,
@@ -50,7 +50,7 @@ struct Row {
 const VERBS: u64 = 1;
 const IOCTL: u64 = 2;
 
-/// The symbol that is looked for.
+/// The symbol that `mrlock status` looks for.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "the name of an ELF symbol")]
 pub static mrlock_status: Block = Block {
@@ -72,7 +72,7 @@ static ROWS: [Row; 24] = [const {
     }
 }; 24];
 
-/// Filled in place: a text of this size does not belong on the stack of a process that only starts.
+/// Filled in place: a text of this size should not be on the stack of a process that is just starting.
 static SETTINGS: Mutex<Text<1024>> = Mutex::new(Text::new());
 
 impl<T> Range<T> {

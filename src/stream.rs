@@ -1,7 +1,7 @@
-//! Standard error and standard output, as the process was started with them.
+//! The files that were standard error and standard output when the process was started.
 //!
-//! A host may close one of them. The next file that it opens then gets the descriptor, and nothing may be written there. And a
-//! thread must not wait until the reader of a full pipe reads on.
+//! A host may close one of them. The next file that it opens then gets the descriptor, and nothing may be written to that file.
+//! And no thread may wait for the reader of a full pipe.
 
 use crate::sys::{self, Errno};
 use core::{
@@ -12,7 +12,7 @@ use core::{
 /// One of the two.
 pub struct Stream {
     descriptor: c_int,
-    /// Its file when the process was started, as `sys::file_id` tells it. `NONE`: it was closed.
+    /// Its file when the process was started, from `sys::file_id`. `NONE`: it was closed.
     file: [AtomicU64; 2],
 }
 
@@ -22,15 +22,15 @@ pub static STDOUT: Stream = Stream::new(libc::STDOUT_FILENO);
 /// Standard error.
 pub static STDERR: Stream = Stream::new(libc::STDERR_FILENO);
 
-/// What no file has.
+/// An id that no file has.
 const NONE: [u64; 2] = [0; 2];
 
-/// Remembers which files these are. Called once, when the settings are read.
+/// Records which files these are. Called once, when the settings are read.
 pub fn remember() {
     for stream in [&STDOUT, &STDERR] {
         let file = sys::file_id(stream.descriptor).unwrap_or(NONE);
         for (slot, part) in stream.file.iter().zip(file) {
-            // Relaxed: the settings are published afterwards, and nothing is written before.
+            // Relaxed: the settings are published afterwards, and nothing is written to a stream before.
             slot.store(part, Ordering::Relaxed);
         }
     }

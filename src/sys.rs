@@ -38,7 +38,7 @@ impl Errno {
     pub const EBADF: Self = Self(libc::EBADF);
     /// "Bad address".
     pub const EFAULT: Self = Self(libc::EFAULT);
-    /// "No such process", nor thread.
+    /// "No such process", or no such thread.
     pub const ESRCH: Self = Self(libc::ESRCH);
     /// "Connection timed out": a sleep that ended by its deadline.
     pub const ETIMEDOUT: Self = Self(libc::ETIMEDOUT);
@@ -57,7 +57,7 @@ impl Errno {
         Self(unsafe { *libc::__errno_location() })
     }
 
-    /// Runs `body`, which may change errno, and puts back what it was.
+    /// Runs `body`, which may change errno, and restores errno.
     pub fn preserve<R>(body: impl FnOnce() -> R) -> R {
         let before = Self::save();
         let result = body();
@@ -77,7 +77,7 @@ impl Errno {
     }
 }
 
-/// The number and, for common errors, the text of strerror(3). Not strerror() itself: it may translate the text, and so allocate.
+/// The number and, for common errors, the text of strerror(3). It does not call strerror(), which may translate and so allocate.
 impl fmt::Display for Errno {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let meaning = match self.0 {
@@ -134,7 +134,7 @@ pub fn thread_id() -> u64 {
     unsafe { syscall!(SYS_gettid) as u64 }
 }
 
-/// Nanoseconds of CLOCK_MONOTONIC: the kernel's own, whatever clock a library shows to the host.
+/// Nanoseconds of CLOCK_MONOTONIC: the kernel's own clock, even if another library shows a different clock to the host.
 #[inline(never)]
 pub fn now() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
@@ -185,7 +185,7 @@ pub fn without_signals(body: impl FnOnce()) {
     change_signal_mask(libc::SIG_SETMASK, before);
 }
 
-/// The device and the inode number of an open file: no two files have both in common.
+/// The device and the inode number of an open file, which together identify it.
 #[inline(never)]
 pub fn file_id(descriptor: c_int) -> Result<[u64; 2], Errno> {
     status(descriptor).map(|file| [file.st_dev, file.st_ino])
@@ -202,7 +202,7 @@ fn status(descriptor: c_int) -> Result<libc::stat, Errno> {
     Ok(unsafe { status.assume_init() })
 }
 
-/// Whether this is an open file of the ordinary kind with nothing in it.
+/// Whether this is an open regular file that is empty.
 pub fn is_empty_file(descriptor: c_int) -> bool {
     status(descriptor)
         .is_ok_and(|file| file.st_mode & libc::S_IFMT == libc::S_IFREG && file.st_size == 0)
@@ -235,7 +235,8 @@ pub fn effective_user() -> libc::uid_t {
     unsafe { syscall!(SYS_geteuid) as libc::uid_t }
 }
 
-/// Writes the path of the working directory to `buffer`, without a NUL. Returns its length; 0 if it has none, or a longer one.
+/// Writes the path of the working directory to `buffer`, without a NUL. Returns its length; 0 if there is no path, or it does not
+/// fit.
 pub fn working_directory(buffer: &mut [u8]) -> usize {
     // SAFETY: the buffer is valid for writing, and has this length.
     let length = unsafe { syscall!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
@@ -271,7 +272,7 @@ pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
     // SAFETY: the bytes are valid for the length given.
     let written = unsafe { syscall!(SYS_write, descriptor, bytes.as_ptr(), bytes.len()) };
     let is_complete = usize::try_from(written) == Ok(bytes.len());
-    // A signal that was pending before is the host's. Ours can be pending only if the write has failed: take it back.
+    // A signal that was pending before is the host's. Ours can be pending only if the write has failed: remove it.
     let ours = signals & !pending;
     if !is_complete && ours != 0 {
         let at_once = libc::timespec {
@@ -302,7 +303,7 @@ pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
 pub const PAGE: usize = 4096;
 
 /// Whether the byte at `address` of this process can be read, without reading it through the pointer. The error says why
-/// the kernel did not answer: EPERM, say, under an old seccomp profile.
+/// the kernel did not answer: for example, EPERM under an old seccomp profile.
 pub fn is_readable(address: usize) -> Result<bool, Errno> {
     copy(address, &mut [0])
 }
@@ -337,8 +338,8 @@ pub fn copy(address: usize, to: &mut [u8]) -> Result<bool, Errno> {
     }
 }
 
-/// The same for the four bytes at `address`, which is a multiple of four, by a system call that every libc needs. (As futex(2)
-/// waits only for memory that can be read, the kernel reads it first: the timeout of zero is all that it may wait for.)
+/// Whether the four bytes at `address`, which is a multiple of four, can be read, by a system call that every libc needs. (A
+/// futex(2) wait first reads the word, and fails if it cannot; the timeout of zero ends it at once otherwise.)
 pub fn is_word_readable(address: usize) -> bool {
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     let unlikely = 0x6d72_6c6b;

@@ -3,24 +3,24 @@
 use crate::lock::ThreadState;
 use core::cell::Cell;
 
-/// Zeroed when a thread starts; nothing is to be done when it ends.
+/// Zeroed when a thread starts; nothing has to be done when it ends.
 #[repr(C)]
 pub struct Thread {
     /// The thread's state in the lock.
     pub lock: ThreadState,
     /// Its state in the lock that keeps frees of GPU memory apart.
     pub frees: ThreadState,
-    /// How many serialized calls it is inside, one within the other. A call that waits is not counted.
+    /// How many nested serialized calls it is inside. A call that waits is not counted.
     pub calls: Cell<u32>,
-    /// How many calls it is in that were let through, one within the other.
+    /// How many nested calls it is in that were let through.
     pub let_through: Cell<u32>,
     /// Whether it is in an observed call. All zero: it is not.
     pub observed: Cell<bool>,
-    /// How many sections it is in: how often it has called `mrlock_lock`, less how often `mrlock_unlock`.
+    /// How many nested sections it is in: its calls of `mrlock_lock` minus those of `mrlock_unlock`.
     pub sections: Cell<u32>,
-    /// When the outermost section began, in nanoseconds; 0 where the time is not measured.
+    /// When the outermost section began, in nanoseconds; 0 if the time is not measured.
     pub section_since: Cell<u64>,
-    /// How long it waited for that, in nanoseconds; 0 if it did not.
+    /// How long it waited for the outermost section, in nanoseconds; 0 if it did not wait.
     pub section_waited: Cell<u64>,
 }
 

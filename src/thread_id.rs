@@ -1,4 +1,4 @@
-//! Which thread, and whether it still lives.
+//! The identity of a thread, and whether it has ended.
 
 use crate::{
     sys::{self, Errno},
@@ -6,7 +6,7 @@ use crate::{
 };
 use core::fmt::Write;
 
-/// A thread, told apart from a later one to which the kernel gives the same id.
+/// A thread, distinguished from a later thread to which the kernel gives the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct ThreadId {
@@ -20,7 +20,7 @@ pub struct ThreadId {
 /// Enough for any thread id: PID_MAX_LIMIT of the kernel.
 pub const ID_BITS: u32 = 22;
 
-/// What /proc counts a thread's start in: USER_HZ is 100 on every x86_64 kernel.
+/// The unit in which /proc gives a thread's start: USER_HZ is 100 on every x86_64 kernel.
 const TICK_IN_NS: u64 = 10_000_000;
 
 impl ThreadId {
@@ -56,13 +56,13 @@ impl ThreadId {
         self.id() == sys::thread_id()
     }
 
-    /// When it was alive, in hundredths of a second since boot.
+    /// A moment at which it was alive, in hundredths of a second since boot.
     pub fn alive_at(self) -> u64 {
         self.bits >> ID_BITS
     }
 
-    /// Whether this thread has ended. Not said of one that lives, however slow, stopped or asleep it is; nor of one that
-    /// cannot be known: a thread may share our memory and be no thread of our process.
+    /// Whether this thread has certainly ended. `false` for a live thread that is slow, stopped or asleep, and for a thread of
+    /// which this cannot be found out: a thread of another process may share our memory.
     pub fn has_ended(self) -> bool {
         if self.process != sys::process_id() {
             return false;
@@ -72,9 +72,9 @@ impl ThreadId {
         if let Some(error) = Errno::of(answer) {
             return error == Errno::ESRCH;
         }
-        // There is a thread of this id. A zombie (a main thread whose others go on) has ended. One that started later is
-        // another; but where the process, too, seems to have started later, it was restored from a checkpoint, and starts say
-        // nothing. A thread that cannot be looked at is taken to be alive.
+        // There is a thread with this id. A zombie (a main thread that ended before the others) has ended. A thread that started
+        // later is another thread. But if the process, too, seems to have started later, it was restored from a checkpoint, and
+        // start times prove nothing. A thread without a readable status is taken to be alive.
         let Some(thread) = is_proc_ours()
             .then(|| Status::of_thread(self.id()))
             .flatten()
@@ -86,13 +86,13 @@ impl ThreadId {
     }
 }
 
-/// When this process seems to have started.
+/// When this process started, as /proc says.
 #[cfg(test)]
 pub fn process_start() -> Option<u64> {
     Status::of_process().map(|process| process.started)
 }
 
-/// Whether /proc counts processes as this one does. (In another process id namespace, an id there is another thread's.)
+/// Whether /proc belongs to the process id namespace of this process. (In another one, an id there is another thread's.)
 fn is_proc_ours() -> bool {
     let mut link = [0u8; 16];
     // SAFETY: the path is NUL-terminated, the buffer valid for its length.

@@ -17,22 +17,23 @@ use core::{
 };
 use log::error;
 
-/// More than the events of one call take.
+/// Larger than the events of one call.
 type Events = Text<1024>;
 
-/// When something was inside, and what came of it. Times are in nanoseconds.
+/// The time inside of a call or a section, and its result. Times are in nanoseconds.
 pub struct Inside {
     /// When it began, on the clock of `sys::now`.
     pub since: u64,
     /// How long it took.
     pub duration: u64,
-    /// How long it had waited before.
+    /// How long the thread had waited before.
     pub waited: Option<u64>,
     /// Whether the call failed.
     pub failed: bool,
 }
 
-/// Writes the events of a call that is over, if calls are traced. Not inside: others would wait for it.
+/// Writes the events of a finished call, if calls are traced. It is called after the lock is released: waiters must not wait for
+/// the file.
 #[cold]
 pub fn write(call: &CallInfo, device: &Option<Name>, inside: &Inside) {
     if let Some(name) = &config::get().trace {
@@ -85,7 +86,7 @@ fn fill(
     writeln!(events, r#""failed":{}}}}},"#, inside.failed)
 }
 
-/// Whether this process has written nothing yet: a forked child is another.
+/// Whether this process has not written anything yet. A forked child is another process.
 fn is_first_of(process: libc::pid_t) -> bool {
     static WRITER: AtomicI32 = AtomicI32::new(0);
     // Relaxed: it orders nothing.
@@ -104,7 +105,7 @@ fn append(name: &FileName, events: &Events) {
     }
 }
 
-/// Nanoseconds, as the unit of this format.
+/// Nanoseconds, written in microseconds, the unit of this format.
 struct Microseconds(u64);
 
 impl fmt::Display for Microseconds {
@@ -113,7 +114,7 @@ impl fmt::Display for Microseconds {
     }
 }
 
-/// Bytes in a JSON string, without those that could not stand there.
+/// Bytes in a JSON string, with those replaced that JSON would have to escape.
 struct InJson<'a>(&'a [u8]);
 
 impl fmt::Display for InJson<'_> {

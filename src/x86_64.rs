@@ -1,5 +1,5 @@
-//! What is particular to x86_64 (System V ABI): exported symbols, a thread's own variables and the system
-//! call instruction. A port to another architecture replaces this file.
+//! The code that depends on x86_64 (System V ABI): exported symbols, a thread's own variables and the system call instruction. A
+//! port to another architecture replaces this file.
 
 use core::arch::asm;
 
@@ -22,8 +22,8 @@ macro_rules! export {
     };
 }
 
-/// Exports `ioctl`, which jumps to a hook for requests whose low 32 bits are its command, and to where `$next` points for all
-/// others. It changes no register and uses no stack: the variadic arguments arrive as they were.
+/// Exports `ioctl`. A request whose low 32 bits are a hook's command jumps to that hook; every other request jumps to the address
+/// in `$next`. The code changes no register and uses no stack: the variadic arguments arrive unchanged.
 macro_rules! export_ioctl {
     ($first:ident => $first_hook:ident, $second:ident => $second_hook:ident, else $next:ident) => {
         /// `ioctl(2)`.

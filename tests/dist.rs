@@ -1,10 +1,10 @@
-//! The packages that `make dist` makes. `artefact.rs` tests the library in them; `install.rs` builds programs with the
-//! unpacked tree.
+//! The packages that `make dist` makes, and the tarball. `wheel.rs` and `deb.rs` install the others; `artefact.rs` tests the
+//! library in them; `install.rs` builds programs with the unpacked tarball.
 
 mod common;
 
-use common::{PACKAGE, dist, listed, machine, scratch, unpacked};
-use std::{collections::BTreeSet, fs, process::Command};
+use common::{PACKAGE, dist, listed, machine, make, scratch, target_dir, unpacked};
+use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -32,6 +32,14 @@ fn what_is_in_the_package() {
         format!("lib/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
         "lib/libmrlock.so -> libmrlock.so.0".into(),
         "lib/pkgconfig/mrlock.pc 644".into(),
+        "recipes/Dockerfile 644".into(),
+        "recipes/README.md 644".into(),
+        "recipes/kubernetes.yaml 644".into(),
+        "recipes/ld.so.preload 644".into(),
+        "recipes/mpirun.sh 755".into(),
+        "recipes/multiprocessing.py 644".into(),
+        "recipes/ray.sh 755".into(),
+        "recipes/systemd.conf 644".into(),
         "share/bash-completion/completions/mrlock 644".into(),
         "share/fish/vendor_completions.d/mrlock.fish 644".into(),
         "share/zsh/site-functions/_mrlock 644".into(),
@@ -141,6 +149,86 @@ fn the_debug_file_belongs_to_the_library() {
     let mut nm = Command::new("nm");
     let stripped = nm.arg(&alone).output().expect("nm");
     assert_eq!(stripped.stdout, b"", "it is stripped");
+}
+
+#[test]
+fn all_packages_have_the_same_library_command_and_header() {
+    needs!("tests/dist.rs", machine::make_dist());
+    let [wheel, deb] = ["wheel", "deb"].map(scratch);
+    let mut unzip = Command::new("python3");
+    unzip.args(["-m", "zipfile", "-e"]);
+    unzip.arg(dist().join(format!(
+        "mrlock-{VERSION}-py3-none-manylinux_2_17_x86_64.whl"
+    )));
+    output(unzip.arg(&wheel));
+    for package in ["mrlock", "libmrlock-dev"] {
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("--extract");
+        unpack.arg(dist().join(format!("{package}_{VERSION}_amd64.deb")));
+        output(unpack.arg(&deb));
+    }
+    let data = wheel.join(format!("mrlock-{VERSION}.data"));
+    let libraries = deb.join("usr/lib/x86_64-linux-gnu");
+    for (ours, theirs) in [
+        (
+            "lib/libmrlock.so.0",
+            [
+                data.join("data/lib/libmrlock.so.0"),
+                libraries.join("libmrlock.so.0"),
+            ],
+        ),
+        (
+            "bin/mrlock",
+            [data.join("scripts/mrlock"), libraries.join("mrlock/mrlock")],
+        ),
+        (
+            "include/mrlock.h",
+            [
+                data.join("data/include/mrlock.h"),
+                deb.join("usr/include/mrlock.h"),
+            ],
+        ),
+    ] {
+        let read = |file: &Path| {
+            fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        };
+        let expected = read(&unpacked().join(ours));
+        for file in theirs {
+            assert!(read(&file) == expected, "{} differs", file.display());
+        }
+    }
+}
+
+/// The same sources, elsewhere, and built anew, give the same packages. Only the tools are not fetched again.
+#[test]
+fn a_second_build_in_another_directory_is_identical() {
+    needs!("tests/dist.rs", machine::make_dist());
+    let sums = |target: &Path| {
+        let sums = fs::read_to_string(target.join("dist/SHA256SUMS"));
+        sums.expect("what `make dist` wrote")
+    };
+    let first = sums(dist().parent().expect("the target directory"));
+    assert_eq!(first.lines().count(), 5, "{first}");
+
+    let elsewhere = scratch("a-longer-name-than-that-of-the-first-directory");
+    let target = elsewhere.join("target");
+    fs::create_dir_all(&target).expect("a scratch directory");
+    let copy = "git ls-files -z | xargs -0 cp --parents --target-directory=\"$1\"; \
+                ln -s $(realpath \"$2\"/zig-* \"$2\"/hatchling-*) \"$1/target\"; git log -1 --format=%ct";
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-ec", copy, "sh"])
+        .arg(&elsewhere)
+        .arg(target_dir());
+    let time = output(shell.current_dir(env!("CARGO_MANIFEST_DIR")));
+    let mut make = make(["dist"]);
+    make.current_dir(&elsewhere).env_remove("CARGO_TARGET_DIR");
+    if env::var_os("SOURCE_DATE_EPOCH").is_none() {
+        make.env("SOURCE_DATE_EPOCH", time.trim_end());
+    }
+    output(&mut make);
+    assert_eq!(sums(&target), first, "left: the second build");
+    let _ = fs::remove_dir_all(elsewhere);
 }
 
 #[test]

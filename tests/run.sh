@@ -15,6 +15,7 @@ check() {
 }
 
 check tests/vm/prepare
+check tests/vm/prepare-programs
 check cargo fmt --check
 check cargo clippy --quiet --workspace --all-targets -- --deny warnings
 check make --silent demo

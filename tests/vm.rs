@@ -30,6 +30,13 @@ fn mooncake_registers_a_batch_of_buffers_one_at_a_time() {
     is_serialized("mooncake_batch");
 }
 
+/// With what pip installed, in an environment beside Mooncake's wheel.
+#[test]
+fn mooncake_under_the_wheels_command_registers_one_at_a_time() {
+    needs!(VM, virtual_machine());
+    is_serialized("mooncake_wheel");
+}
+
 #[test]
 fn mooncake_registers_on_several_devices_one_at_a_time() {
     needs!(VM, virtual_machine());

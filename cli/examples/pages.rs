@@ -11,7 +11,7 @@ use std::{env, path::PathBuf};
 fn main() -> std::io::Result<()> {
     let directory: PathBuf = env::args_os().nth(1).expect("usage: pages DIR").into();
     let mut command = arguments::Arguments::command();
-    // Not in the command itself, whose --help has to fit a screen.
+    // This text is not in the command itself: its --help has to fit on a screen.
     let described = command
         .clone()
         .mut_subcommand("run", |run| run.after_long_help(include_str!("run.txt")));

@@ -1,4 +1,4 @@
-//! `mrlock doctor`: reads the host, and says whether mrlock is what it needs.
+//! `mrlock doctor`: reads the host's files, and says whether the host needs mrlock.
 
 mod host;
 mod rules;
@@ -11,7 +11,7 @@ use rules::{About, Rule, Verdict};
 use serde_json::{Value, json};
 use std::{io::Write as _, process::ExitCode};
 
-/// Prints the answer. The exit status is 0 if nothing is needed, 1 if mrlock helps, 2 if that could not be found out.
+/// Prints the answer. The exit status is 0 if mrlock is not needed, 1 if it helps, 2 if the files do not tell.
 pub fn examine(arguments: arguments::Doctor) -> Result<ExitCode, Failure> {
     let root = &arguments.root;
     let host = Host::read(root).map_err(|error| Failure {
@@ -65,7 +65,7 @@ fn as_json(host: &Host, verdict: Verdict) -> Value {
     })
 }
 
-/// Three lines, the notes, and what was read.
+/// Three lines, the notes, and the facts.
 fn as_text(host: &Host, verdict: Verdict) -> String {
     let (colour, word) = match verdict {
         Verdict::NotNeeded => (AnsiColor::Green, "not needed"),
@@ -95,7 +95,7 @@ fn as_text(host: &Host, verdict: Verdict) -> String {
     text
 }
 
-/// What a rule says of this host.
+/// The text of a rule for this host.
 fn says(rule: &Rule, host: &Host) -> String {
     let mut text = rule.says.to_owned();
     for (name, value) in names(host) {
@@ -104,7 +104,7 @@ fn says(rule: &Rule, host: &Host) -> String {
     text
 }
 
-/// What the names in braces stand for.
+/// The values of the names in braces.
 fn names(host: &Host) -> [(&'static str, String); 6] {
     let unknown = || "of an unknown version".to_owned();
     [
@@ -137,7 +137,7 @@ fn names(host: &Host) -> [(&'static str, String); 6] {
     ]
 }
 
-/// What was read, to be pasted into a report.
+/// The facts about the host, to be pasted into a bug report.
 fn facts(host: &Host) -> Vec<(&'static str, String)> {
     let [driver, kernel, ofed, libibverbs, memlock, preloads] = names(host).map(|(_, value)| value);
     let or_none = |value: String, is_some| if is_some { value } else { "none".into() };

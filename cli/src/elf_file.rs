@@ -1,4 +1,4 @@
-//! The headers of a program, read as the kernel reads them: sections do not matter.
+//! The headers of a program, read as the kernel reads them: without the sections.
 
 use elf::{
     abi,
@@ -32,7 +32,7 @@ pub fn segments(file: &File) -> Option<Vec<ProgramHeader>> {
     Some(table.iter().collect())
 }
 
-/// The loader that a program with these headers asks for; `None` if it needs none.
+/// The loader that a program with these headers names; `None` if it names none.
 pub fn loader(file: &File, segments: &[ProgramHeader]) -> Option<PathBuf> {
     let segment = segments
         .iter()

@@ -1,4 +1,4 @@
-//! Why a command ends early.
+//! The reason for which a command ends early.
 
 /// One line for standard error, and the exit status.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `mrlock`: runs a command with libmrlock.so, says whether it is needed, and shows what it does.
 
-// std's own start would ignore SIGPIPE and open what is closed of the first three files, and the command of `mrlock run`
-// would inherit that.
+// std's start would ignore SIGPIPE, and would open /dev/null in place of a closed stdin, stdout or stderr. The command of
+// `mrlock run` would inherit both.
 #![no_main]
 #![deny(
     unsafe_op_in_unsafe_fn,
@@ -41,9 +41,9 @@ extern "C" fn main() -> c_int {
         eprintln!("mrlock: {message}");
         ExitCode::from(status)
     });
-    // std does not tell the number in an `ExitCode`.
+    // std does not give access to the number in an `ExitCode`.
     let status = (0..=u8::MAX).find(|&status| ExitCode::from(status) == code);
-    // Not by a return, which would leave what std has not written yet.
+    // A return would lose what std has not written yet.
     process::exit(status.map_or(1, c_int::from))
 }
 
@@ -71,13 +71,13 @@ fn parse() -> Result<Command, Failure> {
     }
 }
 
-/// The message of clap, which takes several lines, without the usage.
+/// The message of clap, which has several lines, as one line without the usage.
 fn in_one_line(message: &str) -> String {
     let lines = message
         .trim_start_matches("error: ")
         .lines()
         .map(str::trim)
-        // It would have the user hand a mistyped option to the command.
+        // This tip would make the user pass a mistyped option to the command.
         .filter(|line| !line.starts_with("tip: to pass"))
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty());

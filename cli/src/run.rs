@@ -14,7 +14,7 @@ use std::{
     ptr,
 };
 
-/// Exit status: mrlock refuses.
+/// Exit status: mrlock refuses to run the command.
 pub const REFUSED: u8 = 125;
 /// Exit status: the command cannot be run.
 const CANNOT_RUN: u8 = 126;
@@ -56,7 +56,7 @@ pub fn run(arguments: arguments::Run) -> Result<ExitCode, Failure> {
     Err(cannot_run(program.as_os_str(), &error))
 }
 
-/// What the options set.
+/// The variables that the options set.
 fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>, Failure> {
     let gpu = |value: &str| arguments.gpu.then(|| value.to_owned());
     let list = |words: &Option<Vec<String>>| words.as_ref().map(|words| words.join(","));
@@ -98,7 +98,7 @@ fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>
     Ok(variables)
 }
 
-/// The value of LD_PRELOAD with the library in it: first, but for a sanitizer's runtime, which insists on being the first.
+/// The value of LD_PRELOAD with the library in it: first, or after a sanitizer's runtime, which must be the first.
 fn with_library(others: OsString, library: &Path) -> OsString {
     const SANITIZERS: [&[u8]; 3] = [b"libasan.so", b"libtsan.so", b"libclang_rt."];
     let (library, others) = (library.as_os_str().as_bytes(), others.into_vec());
@@ -127,7 +127,7 @@ fn set(variable: &str, value: &OsStr) {
     unsafe { env::set_var(variable, value) };
 }
 
-/// Runs `program` in the place of this process. Not std's `Command::exec`, which sorts the environment, and resets signals.
+/// Runs `program` in place of this process. It does not use std's `Command::exec`, which sorts the environment and resets signals.
 fn replace_process(program: &Path, arguments: &[OsString]) -> io::Error {
     // No string of a command line or of PATH has a NUL in it.
     let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();

@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-/// How often `--watch` looks.
+/// The interval of `--watch`.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Shows it once, or until the processes have ended.
+/// Shows the processes once, or again and again until they have ended.
 pub fn show(arguments: arguments::Status) -> Result<ExitCode, Failure> {
     let mut processes = look(arguments.pid)?;
     loop {
@@ -33,11 +33,12 @@ pub fn show(arguments: arguments::Status) -> Result<ExitCode, Failure> {
     }
 }
 
-/// A process and its descendants; of all that have the library if there is no `pid`. Parents come before their children.
+/// A process and its descendants. Without `pid`: all processes with the library, and their descendants. Parents come before their
+/// children.
 fn look(pid: Option<i32>) -> Result<Vec<Process>, Failure> {
     let all = procfs::process::all_processes()
         .map_err(|error| Failure::new(format!("/proc: {error}")))?
-        // One that ends meanwhile is not there.
+        // A process that ends meanwhile is left out.
         .filter_map(|process| process.ok()?.stat().ok())
         .filter(|stat| stat.state != 'Z');
     let stats: BTreeMap<i32, _> = all.map(|stat| (stat.pid, stat)).collect();
@@ -59,7 +60,7 @@ fn look(pid: Option<i32>) -> Result<Vec<Process>, Failure> {
     for root in roots {
         let mut stack = vec![(root, 0)];
         while let Some((pid, depth)) = stack.pop() {
-            // With --all, it may be a descendant of another one.
+            // With --all, a process may also be a descendant of another one.
             if !seen.insert(pid) {
                 continue;
             }
@@ -76,7 +77,7 @@ fn look(pid: Option<i32>) -> Result<Vec<Process>, Failure> {
 fn print(processes: &[Process], as_json: bool, again: bool) -> io::Result<()> {
     let mut output = io::stdout().lock();
     if as_json {
-        // One line for each look, which a reader of --watch can tell apart.
+        // One line of JSON each time, so that a reader of --watch can separate them.
         serde_json::to_writer(&mut output, processes)?;
         writeln!(output)?;
         return output.flush();

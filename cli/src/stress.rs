@@ -1,4 +1,4 @@
-//! `mrlock stress`: threads that register memory at the same time, each on a context of its own, and check what they get.
+//! `mrlock stress`: threads register memory at the same time, each on a context of its own, and check the results.
 
 mod memory;
 mod verbs;
@@ -17,7 +17,7 @@ use std::{
 };
 use verbs::{Entry, Hca, Verbs};
 
-/// Exit status: nothing was registered, because something is missing.
+/// Exit status: nothing could be registered, because something is missing.
 const NOT_STARTED: u8 = 2;
 
 /// Registers until all threads are done. The exit status is 0 if every call returned what it should.
@@ -59,7 +59,7 @@ struct Stress {
     done: AtomicU64,
 }
 
-/// How long a thread goes on.
+/// When a thread stops.
 enum Length {
     Calls(u64),
     Seconds(f64),
@@ -116,7 +116,7 @@ impl Stress {
         names.join(",")
     }
 
-    /// What failed, in no order.
+    /// The failures, in no particular order.
     fn run(&self) -> Vec<String> {
         let start = Barrier::new(self.threads);
         let running = AtomicUsize::new(self.threads);
@@ -133,7 +133,7 @@ impl Stress {
                     };
                     let spawned = thread::Builder::new().spawn_scoped(scope, work);
                     spawned.unwrap_or_else(|error| {
-                        // The threads before it wait for all threads: there is no way back.
+                        // The threads started before wait for all threads, so they cannot be stopped.
                         eprintln!(
                             "mrlock: stress: --threads {}: thread {index}: {error}: start fewer",
                             self.threads
@@ -157,13 +157,13 @@ impl Stress {
             thread::park_timeout(Duration::from_millis(200));
             let seconds = began.elapsed().as_secs();
             let done = self.done.load(Ordering::SeqCst);
-            // What a terminal does not take is lost.
+            // A failure to write to the terminal does not matter.
             let _ = write!(io::stderr(), "\r{done} memory regions in {seconds} s ");
         }
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
 
-    /// What one thread does.
+    /// The work of one thread.
     fn work(&self, index: usize, start: &Barrier) -> Result<(), String> {
         let hca = &self.devices[index % self.devices.len()];
         let on_device = |problem: String| format!("{}: {problem}", hca.name);
@@ -171,7 +171,7 @@ impl Stress {
             self.source.begin_thread(index)?;
             Ok((domain, self.source.allocate(self.size, index)?))
         });
-        // Also after a failure: the barrier waits for all threads.
+        // A thread that has failed waits too: the barrier needs all threads.
         start.wait();
         let (domain, mut memory) = prepared?;
         let began = Instant::now();
@@ -187,7 +187,7 @@ impl Stress {
                 .register(entry, memory.address, self.size)
                 .map_err(at)?;
             if self.frees {
-                // While it is registered: this is when nvidia-peermem is called back.
+                // Frees the memory while it is registered: then the driver calls back nvidia-peermem.
                 self.source.free(memory).map_err(at)?;
                 domain.deregister(region).map_err(at)?;
                 memory = self.source.allocate(self.size, index).map_err(at)?;

@@ -1,12 +1,12 @@
 //! `ioctl()`: the uverbs commands that pin or unpin memory, and the command that frees GPU memory.
 //!
 //! Since kernel 5.0 and rdma-core 22, libibverbs and its providers reach the kernel by `ioctl(fd, RDMA_VERBS_IOCTL, header)`,
-//! called through their PLT, and so does a program that has them linked in. A call that comes here need not have passed a
-//! verbs hook: NCCL takes its functions from a `dlopen` handle. (An older kernel or rdma-core sends the same commands by
+//! called through their PLT. So does a program that has them linked in. Some calls arrive here without having passed a
+//! verbs hook: NCCL takes its functions from a `dlopen` handle. (With an older kernel or rdma-core, the same commands go through
 //! `write()`, which is not hooked: only the verbs hooks catch those.)
 //!
-//! `ioctl` is called from everywhere, signal handlers and vfork children included. Any other request is
-//! forwarded at once, by two compares and a jump: no lock, no allocation, no look-up, and no need for our constructor to have run.
+//! `ioctl` is called from everywhere, signal handlers and vfork children included. Any other request is forwarded at once, by
+//! two compares and a jump. This takes no lock, allocates nothing, looks nothing up, and works before our constructor has run.
 
 use super::serialize::{is_part_of_a_call, serialize, serialize_free};
 use crate::{
@@ -45,15 +45,15 @@ struct Attribute {
     data: u64,
 }
 
-/// `_IOWR(RDMA_IOCTL_MAGIC, 1, struct ib_uverbs_ioctl_hdr)`. The kernel, too, looks at the low 32 bits of a request only.
+/// `_IOWR(RDMA_IOCTL_MAGIC, 1, struct ib_uverbs_ioctl_hdr)`. The kernel, too, ignores all but the low 32 bits of a request.
 const RDMA_VERBS_IOCTL: u32 = (3 << 30) | ((size_of::<Header>() as u32) << 16) | (0x1b << 8) | 1;
 
 /// `NV_ESC_RM_FREE` of NVIDIA's open kernel modules (`nv_escape.h`, `nvos.h`): `_IOWR('F', 0x29, NVOS00_PARAMETERS)`, a
-/// structure of 16 bytes. cudaFree(), the trim of cudaFreeAsync(), cuMemRelease(), cudaDeviceReset() and cuCtxDestroy() end in
-/// it (measured with driver 580), and libcuda makes it through libc.
+/// structure of 16 bytes. cudaFree(), the trim of cudaFreeAsync(), cuMemRelease(), cudaDeviceReset() and cuCtxDestroy() make this
+/// request (measured with driver 580), and libcuda makes it through libc.
 const NV_ESC_RM_FREE: u32 = (3 << 30) | (16 << 16) | (b'F' as u32) << 8 | 0x29;
 
-/// How a command is recognized, and where it says what memory it is applied to.
+/// How a command is recognized, and where it describes the memory that it is applied to.
 #[derive(Clone, Copy)]
 enum Command {
     /// `UVERBS_METHOD_INVOKE_WRITE` of the device, with this `enum ib_uverbs_write_cmds` in `UVERBS_ATTR_WRITE_CMD`. The
@@ -74,10 +74,10 @@ struct Attributes {
     dma_buf: u16,
 }
 
-/// What pins or unpins memory, the header that defines it, and the kernel that it came with.
+/// The commands that pin or unpin memory, with the header that defines each and the first kernel that has it.
 ///
-/// Not here: `UVERBS_METHOD_REG_DMABUF_MR` (5.12), which imports the buffer from its exporter and never enters nvidia-peermem;
-/// and the commands that create queues, whose rings are ordinary memory. (Not covered: rings in GPU memory, as in GPUDirect
+/// `UVERBS_METHOD_REG_DMABUF_MR` (5.12) is not here: it imports the buffer from its exporter and never enters nvidia-peermem.
+/// Nor are the commands that create queues, whose rings are ordinary memory. (Not covered: rings in GPU memory, as in GPUDirect
 /// Async; and the rings of the out-of-tree ionic and erdma drivers, which are pinned through the peer client.)
 static TABLE: [(Command, Operation); 9] = [
     // <rdma/ib_user_verbs.h>, 5.0: struct ib_uverbs_reg_mr, ib_uverbs_rereg_mr, ib_uverbs_dereg_mr
@@ -140,19 +140,19 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
 
 export_ioctl!(RDMA_VERBS_IOCTL => uverbs, NV_ESC_RM_FREE => rm_free, else NEXT);
 
-/// The `ioctl` that a caller would have reached without us. Until `find_next` has run, the system call, which is all that libc's
-/// is: a call from a constructor that runs before ours does not reach other preloaded definitions.
+/// The `ioctl` that a caller would have reached without us. Until `find_next` has run, this is the system call, as in libc: a
+/// call from a constructor that runs before ours does not reach other preloaded definitions.
 static NEXT: AtomicPtr<c_void> = AtomicPtr::new(system_call as *mut c_void);
 
 /// Looks up the next definition of `ioctl`: libc's, or that of another preloaded library.
 pub fn find_next() {
     if let Some(next) = resolve::next(c"ioctl") {
-        // Relaxed: either value is good.
+        // Relaxed: a thread may use either value.
         NEXT.store(next.as_ptr(), Ordering::Relaxed);
     }
 }
 
-/// Rust cannot define a variadic function. On x86_64, the arguments of one come in the same registers.
+/// Rust cannot define a variadic function. On x86_64, a variadic function gets its arguments in the same registers.
 extern "C" fn system_call(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own arguments, as it would hand them to libc's ioctl.
     unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
@@ -184,15 +184,15 @@ fn next(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     unsafe { next(fd, request, argument) }
 }
 
-/// The operation that the request at `argument` asks for, if it is one of the table, and the memory that it names. Reads the
-/// header and the attributes that it announces, as far as they can be read: the kernel refuses what is malformed.
+/// The operation that the request at `argument` asks for, if the table has it, and the memory that the request names. Reads the
+/// header and the attributes that the header announces, as far as they are readable: the kernel refuses a malformed request.
 fn recognize(argument: *const c_void) -> Option<(&'static Operation, Memory)> {
     let start = argument as usize;
     if !is_readable(start, size_of::<Header>()) {
         return None;
     }
     let header: *const Header = argument.cast();
-    // SAFETY: readable, as just seen; alignment is not asked for.
+    // SAFETY: readable, as just checked; no alignment is required.
     let request = unsafe { header.read_unaligned() };
     let Header {
         length,
@@ -210,7 +210,7 @@ fn recognize(argument: *const c_void) -> Option<(&'static Operation, Memory)> {
     let attribute = |id: u16| {
         let first: *const Attribute = header.wrapping_add(1).cast();
         (0..usize::from(attributes))
-            // SAFETY: within the `expected` bytes that are readable, as just seen.
+            // SAFETY: within the `expected` bytes that are readable, as just checked.
             .map(|index| unsafe { first.add(index).read_unaligned() })
             .find(|attribute| attribute.id == id)
     };
@@ -248,7 +248,7 @@ fn at_offsets(structure: Attribute, offsets: [usize; 2]) -> Option<Memory> {
     if usize::from(structure.length) < end || !is_readable(start, end) {
         return None;
     }
-    // SAFETY: readable up to `end`, as just seen; alignment is not asked for.
+    // SAFETY: readable up to `end`, as just checked; no alignment is required.
     let [address, length] = offsets.map(|offset| unsafe {
         ptr::with_exposed_provenance::<u64>(start + offset).read_unaligned()
     });
@@ -272,10 +272,10 @@ const DRIVER_OBJECT_UMEM: u16 = 0x1002;
 const MLX5: u32 = 1;
 const ERDMA: u32 = 19;
 
-/// Whether the kernel could read `length` bytes from `start` on. A caller that passes an address where nothing is gets EFAULT
-/// from the kernel, and must not die of our looking first.
+/// Whether the kernel could read `length` bytes from `start` on. A caller that passes an unmapped address gets EFAULT from the
+/// kernel: our read, which comes first, must not crash it.
 fn is_readable(start: usize, length: usize) -> bool {
-    // What can be read is decided page by page: one byte of each will do.
+    // Either all of a page can be read or nothing of it: one byte of each page is enough.
     let Some(last) = start.checked_add(length - 1) else {
         return false;
     };
@@ -285,8 +285,8 @@ fn is_readable(start: usize, length: usize) -> bool {
         .all(|page| is_byte_readable(start.max(page * sys::PAGE)))
 }
 
-/// Asks by futex(2): a sandbox may kill a process for process_vm_readv(2), but every libc needs this one. Four aligned bytes are
-/// in one page.
+/// Uses futex(2): a sandbox may kill a process for process_vm_readv(2), but every libc needs futex(2). Four aligned bytes are in
+/// one page.
 fn is_byte_readable(address: usize) -> bool {
     sys::is_word_readable(address & !3)
 }

@@ -1,4 +1,4 @@
-//! Where a call comes in. Each hook translates its own ABI to an operation and a region, and calls `serialize()`.
+//! The entry of a call. Each hook translates its own ABI to an operation and a region, and calls `serialize()`.
 
 pub mod ioctl;
 pub mod section;

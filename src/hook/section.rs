@@ -17,7 +17,7 @@ const DEEPEST: u32 = i32::MAX as u32;
 /// The operation of all sections, for the report and the log.
 pub static SECTION: Operation = Operation::new("mrlock_lock", Kind::Section, Layer::Program);
 
-/// What a section takes the lock for.
+/// The call that a section takes the lock for.
 const CALL: CallInfo = CallInfo {
     name: &SECTION.name,
     device: Device::UNKNOWN,

@@ -15,8 +15,9 @@ use log::{Level, log_enabled, trace};
 /// The lock of this process, shared by all layers.
 pub static LOCK: Lock = Lock::new();
 
-/// Taken by each free of GPU memory and, after `LOCK`, by each call that must not meet one. Not by a section: libcuda frees
-/// with a mutex of its own held, so that a thread in a section that calls CUDA would wait for a free that waits for it.
+/// Taken by each free of GPU memory and, after `LOCK`, by each call that must not run at the same time as a free. A section does
+/// not take it: libcuda holds a mutex of its own while it frees, so a section that calls CUDA would wait for a free that waits
+/// for the section.
 static FREES: Lock = Lock::new();
 
 /// What a hooked function returns.
@@ -37,8 +38,8 @@ impl Outcome for libc::c_int {
     }
 }
 
-/// Whether the calling thread is inside a serialized call. What is called from there (libibverbs' own functions, through its
-/// PLT; then its ioctl) is part of that call.
+/// Whether the calling thread is inside a serialized call. The calls that it makes from there (of libibverbs' own functions,
+/// through its PLT; then of ioctl) are part of that call.
 #[inline]
 pub fn is_part_of_a_call() -> bool {
     thread::with(|thread| thread.observed.get() || is_inside(thread))
@@ -49,15 +50,15 @@ fn is_inside(thread: &Thread) -> bool {
     thread.calls.get() > 0 && (LOCK.is_held_by(&thread.lock) || FREES.is_held_by(&thread.frees))
 }
 
-/// Whether the calling thread is a signal handler's, which has interrupted a free. It must not wait for `LOCK`: the holder may
-/// wait for `FREES`.
+/// Whether the caller is a signal handler that has interrupted a free. It must not wait for `LOCK`: the holder of `LOCK` may
+/// wait for `FREES`, which this thread holds.
 #[inline]
 pub fn has_interrupted_a_free(thread: &Thread) -> bool {
     FREES.is_held_by(&thread.frees) && !LOCK.is_held_by(&thread.lock)
 }
 
-/// Makes a call, alone if the policy says so. Everything that had to be looked up for it has been. What the call finds and
-/// leaves in errno is the host's: our own system calls do not touch it.
+/// Makes a call, and serializes it if the policy says so. All look-ups for the call are done. errno is the host's, before and
+/// after the call: our own system calls do not change it.
 #[inline]
 pub fn serialize<R: Outcome>(
     operation: &'static Operation,
@@ -87,7 +88,7 @@ pub fn serialize<R: Outcome>(
     })
 }
 
-/// Makes a call alone.
+/// Makes a serialized call.
 #[inline(always)]
 fn under_lock<R: Outcome, C: FnOnce() -> R>(
     thread: &Thread,
@@ -96,7 +97,7 @@ fn under_lock<R: Outcome, C: FnOnce() -> R>(
     call: C,
 ) -> Called<R> {
     let excludes_frees = policy::excludes_frees();
-    // Every other call takes `FREES`, too, so that it is enough. (A section of another thread does not.)
+    // `FREES` alone is enough, because every other call takes it, too. (A section of another thread does not.)
     let takes_both = !(excludes_frees && has_interrupted_a_free(thread));
     let mut admission = None;
     if takes_both {
@@ -145,7 +146,7 @@ pub fn serialize_free<R: Outcome>(
     })
 }
 
-/// Frees while no other thread does, and no registration is under way. Calls from within are not part of it.
+/// Frees while no other thread frees and no registration is under way. A call from within the free is not part of it.
 #[inline(always)]
 fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
     thread: &Thread,
@@ -164,7 +165,7 @@ fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
     }
 }
 
-/// What came of a call.
+/// How a call went.
 struct Called<R> {
     result: R,
     /// What the lock returned; `None` if the thread held it already, or the call was only observed.
@@ -185,7 +186,7 @@ fn watch<R: Outcome, C: FnOnce() -> R>(
     if thread.observed.get() {
         return call();
     }
-    // Afterwards, the object that it is applied to may be gone.
+    // After the call, its object may no longer exist.
     let device = info.device.name();
     let called = if policy::observes() {
         observe(thread, operation, &device, call)
@@ -204,7 +205,7 @@ fn watch<R: Outcome, C: FnOnce() -> R>(
     called.result
 }
 
-/// Makes a call at once, and counts it beside others.
+/// Makes a call at once, without the lock, and counts it while others run.
 fn observe<R: Outcome>(
     thread: &Thread,
     operation: &'static Operation,
@@ -229,8 +230,8 @@ fn observe<R: Outcome>(
     }
 }
 
-/// Makes a call beside all others. The calls within it name the same memory and are let through for the same reason, or carry
-/// a handle only; these are let through while `let_through` says so.
+/// Makes a call without the lock. The calls within it name the same memory and are let through for the same reason, or carry
+/// only a handle; these are let through while `let_through` is not zero.
 #[inline(never)]
 fn let_through<R>(thread: &Thread, memory: Memory, call: impl FnOnce() -> R) -> R {
     let depth = thread.let_through.get();
@@ -266,14 +267,14 @@ fn count<R: Outcome>(
     admission: &Option<Admission>,
     call: impl FnOnce() -> R,
 ) -> (R, Option<Time>) {
-    // Only while the thread holds the locks: what a signal handler calls before and after is no part of this call.
+    // Only while the thread holds the locks: calls of a signal handler before and after are not part of this call.
     thread.calls.set(thread.calls.get() + 1);
     let called = timed(operation, admission, call);
     thread.calls.set(thread.calls.get() - 1);
     called
 }
 
-/// The same for a call whose inner calls are not part of it. The caller holds the operation's lock.
+/// As above, but calls within this call are not part of it. The caller holds the operation's lock.
 #[inline(always)]
 fn timed<R: Outcome>(
     operation: &'static Operation,
@@ -307,13 +308,13 @@ fn say(info: &CallInfo, admission: &Option<Admission>, failed: bool) {
     trace!("{info}: {outcome}, waited {waited} ns");
 }
 
-/// For the one thread that a forked child has: each lock is free, or its own if it forked from inside.
+/// Prepares the one thread of a forked child: each lock becomes free, or stays the thread's if it forked from inside.
 pub fn after_fork() {
     thread::with(|thread| {
         LOCK.after_fork(&thread.lock);
         FREES.after_fork(&thread.frees);
         observe::after_fork(thread.observed.get());
-        // The section that it is in was counted in the parent.
+        // The section that the thread is in was counted in the parent.
         thread.section_since.set(0);
     });
 }

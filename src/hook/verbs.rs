@@ -1,7 +1,7 @@
 //! The `ibv_*` entry points, one line each. What is exported, forwarded, counted and reported follows from this list.
 //!
 //! Signatures and versions: `<infiniband/verbs.h>` and `libibverbs.map.in` of rdma-core 44. A caller that is bound to
-//! `ibv_reg_mr@IBVERBS_1.0` passes these by; its function calls `ibv_reg_mr_iova2`, which is here.
+//! `ibv_reg_mr@IBVERBS_1.0` bypasses these hooks; its function calls `ibv_reg_mr_iova2`, which is here.
 
 use super::serialize::serialize;
 use crate::{
@@ -67,7 +67,7 @@ pub fn find_next() {
     RESOLVER.find_in_global_scope();
 }
 
-/// `struct ibv_pd`, a protection domain. Never looked into.
+/// `struct ibv_pd`, a protection domain. Its fields are not used here.
 #[expect(non_camel_case_types, reason = "the name that verbs gives it")]
 enum ibv_pd {}
 
@@ -164,14 +164,14 @@ entry_points! {
         absent unavailable(EntryPoint::ibv_dereg_mr, libc::ENOSYS);
 }
 
-/// "Old MR is valid, invalid input": of `enum ibv_rereg_mr_err_code`, the one that says that nothing was done.
+/// Of `enum ibv_rereg_mr_err_code`: the input is invalid, and the old region is still valid.
 const IBV_REREG_MR_ERR_INPUT: c_int = -1;
 
 /// `IBV_ACCESS_OPTIONAL_RANGE` of `<infiniband/verbs.h>`: bits 20 to 29, which a device may ignore.
 const IBV_ACCESS_OPTIONAL_RANGE: u32 = 0x3ff0_0000;
 
-/// For a program whose libibverbs has no `ibv_reg_mr_iova2` (before rdma-core 28). With the preload it sees one, and calls it
-/// where it would have called an older function: optional access is dropped, as an old kernel would drop it.
+/// For a program whose libibverbs has no `ibv_reg_mr_iova2` (before rdma-core 28). With the preload, the program finds one, and
+/// calls it instead of an older function. Optional access flags are dropped, as an old kernel would drop them.
 fn reg_mr_without_iova2(
     pd: *mut ibv_pd,
     address: *mut c_void,
@@ -193,8 +193,8 @@ fn reg_mr_without_iova2(
     unsafe { ibv_reg_mr_iova(pd, address, length, iova, access) }
 }
 
-/// For a program whose libibverbs has no `ibv_reg_mr_ex` (before rdma-core 61), which it would have found out by looking for
-/// the function. With the preload it sees one; what the older functions can do, they do. (They cannot register a dma-buf.)
+/// For a program whose libibverbs has no `ibv_reg_mr_ex` (before rdma-core 61). Without the preload, the program would not find
+/// the function; with it, it does. The older functions do what they can. (They cannot register a dma-buf.)
 fn reg_mr_without_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut ibv_mr {
     // SAFETY: null or valid, as the real function requires.
     let attributes = unsafe { attributes.as_ref() };
@@ -219,7 +219,7 @@ fn reg_mr_without_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut
     unsafe { ibv_reg_mr_iova2(pd, addr, length, iova, access as u32) }
 }
 
-/// The result of a call whose function is nowhere in this process: `failure`, with errno ENOSYS. Says so once.
+/// The result of a call whose function no library of this process defines: `failure`, with errno ENOSYS. Logs this once.
 #[cold]
 fn unavailable<R>(entry: EntryPoint, failure: R) -> R {
     static SAID: [AtomicBool; COUNT] = [const { AtomicBool::new(false) }; COUNT];

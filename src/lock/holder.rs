@@ -9,16 +9,16 @@ use core::{ffi::c_void, fmt, ptr};
 pub struct CallInfo {
     /// The name of the operation.
     pub name: &'static &'static str,
-    /// Which device it is for.
+    /// The device that it is for.
     pub device: Device,
-    /// What it is applied to.
+    /// The address of its memory.
     pub address: *const c_void,
-    /// How much of it.
+    /// The length of its memory.
     pub length: usize,
 }
 
 impl CallInfo {
-    /// No call yet: the thread waits for the lock, or has just got it.
+    /// The call of a thread that waits for the lock, or has just got it.
     pub const WAITING: Self = Self {
         name: &"waiting",
         device: Device::UNKNOWN,
@@ -53,7 +53,7 @@ impl HolderRecord {
         }
     }
 
-    /// Says that `thread` is inside in this turn, for `call`. The caller is that thread.
+    /// Records that `thread` is inside in this turn, for `call`. The caller is that thread.
     #[inline]
     pub fn write(&self, turn: u64, thread: ThreadId, call: &CallInfo) {
         let fields = [
@@ -75,7 +75,7 @@ impl HolderRecord {
         self.sequence.store(turn + 1, Ordering::Release);
     }
 
-    /// Says that the same thread is inside in this turn, under the id that it has in a forked child.
+    /// Records that the same thread is inside in this turn, with the id that it has in a forked child.
     pub fn rename(&self, turn: u64, thread: ThreadId) {
         // Relaxed: there is no other thread.
         self.fields[0].store(thread.bits, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl HolderRecord {
         self.sequence.store(turn + 1, Ordering::Relaxed);
     }
 
-    /// The thread that is inside in this turn, and its call; `None` if it has not said so yet.
+    /// The thread that is inside in this turn, and its call; `None` if it has not recorded them yet.
     pub fn read(&self, turn: u64) -> Option<(ThreadId, CallInfo)> {
         // Acquire, both: see `write`. Relaxed, the last: the Acquires keep it behind them.
         let before = self.sequence.load(Ordering::Acquire);

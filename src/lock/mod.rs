@@ -20,15 +20,15 @@
 //!   wait queue ------------------------+
 //! ```
 //!
-//! The lock is *open* if it is free and not reserved. There is one *successor* at most: the waiter that is next. All others sleep
-//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`). One that has looked after the others
-//! (`Watchdog`) falls asleep behind those that have slept for as long, and before all others.
+//! The lock is *open* if it is free and not reserved. There is at most one *successor*: the waiter that is next. All others sleep
+//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`). A waiter that wakes to run its `Watchdog` goes
+//! back to sleep behind the waiters that have slept for as many periods, and ahead of those that have slept for fewer.
 //!
 //! # The bound
 //!
-//! A successor enters after `BYPASS_LONG` (2 ms) and two calls at most: the one that is inside when this time is over, and one
-//! more. A waiter with n others ahead of it enters after n + 1 times that, and the wake-ups. Until then, a thread that
-//! leaves and comes again keeps the lock, which costs no wake-up.
+//! A successor enters after at most `BYPASS_LONG` (2 ms) and two calls: the call that is under way when this time is over, and
+//! one more. A waiter with n others ahead of it enters after at most n + 1 times that, plus the wake-ups. Until then, a thread
+//! that unlocks and locks again gets the lock at once, without any wake-up.
 //!
 //! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take, because other
 //! programs have the processor, is taken by another waiter: after `IDLE_NAP` (0.1 ms), or, where calls are long, after two
@@ -37,20 +37,20 @@
 //!
 //! # Invariants
 //!
-//! 1. A thread is inside if and only if its id is the holder's in the word. It has put it there itself, where there
-//!    was none. So successors, reservations and wake-ups may be taken back at any time.
-//! 2. Whatever changes the word is a read-modify-write, and each turn has another number: a change that is made by a thread
-//!    that has read an old state fails.
-//! 3. Of the wait queue, one thread at a time is being woken (`WAKING`), until it has looked. A thread that takes itself for this
-//!    one, and is not, causes one wake-up too many, never one too few.
+//! 1. A thread is inside if and only if the word has its id as the holder's. Only the thread itself writes it, when the word has
+//!    no holder. So a successor, a reservation or a wake-up may be withdrawn at any time.
+//! 2. Every change of the word is a read-modify-write, and each turn has a new number: a change by a thread that has read an old
+//!    state fails.
+//! 3. At most one thread of the wait queue is being woken (`WAKING`) until it has looked at the word. If a thread wrongly takes
+//!    itself for the woken one, there is one wake-up too many, never one too few.
 //! 4. A waiter reads the count of the event that it will sleep for, then confirms the state that makes it sleep; a thread that
 //!    wakes others changes the state, then the count. So either the waiter sees the new state, or the kernel sees the
 //!    new count.
-//! 5. While the lock is open and threads wait, one that is awake is going to look: the successor, a thread that was woken, or one
-//!    that is about to wake another. A reserved lock has a successor, which is awake or about to be woken.
+//! 5. While the lock is open and threads wait, a thread that is awake will look at the word: the successor, a woken thread, or a
+//!    thread that is about to wake another. A reserved lock has a successor, which is awake or about to be woken.
 //!    A signal handler finds in the `ThreadState` what the interrupted thread was about to do, and does it.
-//! 6. A thread that ends anywhere breaks 5 at worst. No sleep is longer than the watchdog's period, and a waiter that has
-//!    slept for so long replaces an ended holder, or a successor that makes nothing of its chance.
+//! 6. If a thread ends at any point, only 5 can be broken. No sleep is longer than the watchdog's period, and a waiter that has
+//!    slept for a whole period replaces a holder that has ended, or a successor that does not take the free lock.
 
 mod holder;
 mod state;
@@ -72,10 +72,10 @@ use successor::{Move, Succession, UsualHold};
 use sync::{HintWord, Ordering, Word, pause};
 use watchdog::Watchdog;
 
-/// What the lock is made of: the machine's, or loom's when the model checks the algorithm.
+/// The atomics that the lock is built on: the machine's, or loom's when the model checks the algorithm.
 mod sync {
-    // Hints and statistics, which order nothing, and the record, which has a model of its own: one value at a time is all
-    // that the model of the algorithm has to try.
+    // Under loom, hints, statistics and the record are ordinary atomics, so that the model has fewer interleavings: hints and
+    // statistics order nothing, and the record has a model of its own.
     #[cfg(loom)]
     pub use crate::Word;
     #[cfg(not(loom))]
@@ -85,7 +85,7 @@ mod sync {
     #[cfg(loom)]
     pub use loom::thread::yield_now as pause;
 
-    /// About a tenth of a microsecond. The processor is not given away: the kernel may take it for milliseconds.
+    /// Takes about a tenth of a microsecond. It does not yield the processor: the kernel may give it back only after milliseconds.
     #[cfg(not(loom))]
     pub fn pause() {
         (0..8).for_each(|_| core::hint::spin_loop());
@@ -102,14 +102,14 @@ pub struct Lock {
     record: CachePadded<HolderRecord>,
     /// Where the successor sleeps.
     successor: CachePadded<EventCount>,
-    /// The wait queue: one for each number of periods of the watchdog that a waiter has slept.
+    /// The wait queue, in parts: one for each number of watchdog periods that its waiters have slept.
     queues: [EventCount; AGES],
     hold: UsualHold,
-    /// How many threads wait, at most: one that ends while it waits stays in it.
+    /// The number of waiters, or more: a thread that ends while it waits is still counted.
     waiters: HintWord,
 }
 
-/// A waiter that has slept for so many periods of the watchdog gets no older.
+/// The number of parts of the wait queue. After so many watchdog periods, a waiter stays in the last part.
 const AGES: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A value on a cache line of its own; on two, because processors fetch them in pairs.
@@ -117,41 +117,41 @@ const AGES: usize = if cfg!(loom) { 2 } else { 32 };
 #[repr(align(128))]
 struct CachePadded<T>(T);
 
-/// What one thread knows of itself. All zero: it never came here.
+/// One thread's own state. All zero: the thread has not used the lock.
 ///
-/// Plain cells, because only the thread itself and the signal handlers that interrupt it look.
+/// Plain cells, because only the thread itself and the signal handlers that interrupt it access them.
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C)]
 pub struct ThreadState {
-    /// Looked up once.
+    /// The thread's id, looked up once.
     id: Cell<ThreadId>,
-    /// How often it has locked, or is about to, and not unlocked.
+    /// How many of its `lock` calls, the present one included, are not unlocked yet.
     depth: Cell<u32>,
-    /// How many waits it is in: a signal handler that interrupts one may begin another.
+    /// How many waits it is in: a signal handler that interrupts a wait may begin another one.
     waits: Cell<u64>,
-    /// A wake-up may be under way that only this thread can complete.
+    /// The kernel may have chosen this thread for the wake-up that `WAKING` stands for.
     is_called: Cell<bool>,
-    /// It has freed the lock, and may not have woken those that wait for it.
+    /// It has freed the lock, or is about to, and may not have woken the next thread yet.
     owes_wake_up: Cell<bool>,
 }
 
-/// What it took to get in.
+/// How a thread got the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Admission {
     /// Nanoseconds of waiting; `None` if the lock was free.
     pub waited: Option<u64>,
-    /// How many threads were inside or waiting just then, this one included.
+    /// How many threads were inside or waiting at that moment, this one included.
     pub contenders: u64,
 }
 
 impl Admission {
-    /// Into a free lock.
+    /// The lock was free.
     const AT_ONCE: Self = Self {
         waited: None,
         contenders: 1,
     };
 
-    /// Into two locks, one after the other; `second` is `None` if the thread was inside that one already.
+    /// Two locks, one after the other; `second` is `None` if the thread held that one already.
     pub fn and(self, second: Option<Self>) -> Self {
         let Some(second) = second else { return self };
         Self {
@@ -165,7 +165,7 @@ impl Admission {
 }
 
 impl ThreadState {
-    /// A thread that has this id, or seems to.
+    /// The state of a thread with this id, which no real thread needs to have.
     #[cfg(any(test, loom))]
     pub fn of(id: u64) -> Self {
         Self {
@@ -193,7 +193,7 @@ impl Lock {
         }
     }
 
-    /// A free lock of the model's.
+    /// A free lock for the model.
     #[cfg(loom)]
     pub fn with_long_calls() -> Self {
         Self {
@@ -202,14 +202,14 @@ impl Lock {
         }
     }
 
-    /// Enters; `None` if this thread is inside already. Either way, `unlock` has to follow on the same thread.
+    /// Takes the lock; `None` if this thread is inside already. Either way, `unlock` has to follow on the same thread.
     ///
-    /// A signal handler may come here at any time. Where it interrupts this thread's call, it is inside already; where it
-    /// interrupts the wait, what it has entered is the thread's when it returns.
+    /// A signal handler may call this at any time. If it interrupts this thread's call, the thread is inside already. If it
+    /// interrupts the wait and takes the lock, the interrupted wait finds the lock taken for its thread.
     #[inline]
     pub fn lock(&self, thread: &ThreadState, call: &CallInfo) -> Option<Admission> {
         thread.depth.set(thread.depth.get().wrapping_add(1));
-        // A handler that comes in from here on is not the last to leave.
+        // From here on, the `unlock` of a signal handler leaves the lock to this call.
         compiler_fence(Ordering::SeqCst);
         let (state, me) = self.look(thread);
         if state.holder() == me.id() {
@@ -231,18 +231,18 @@ impl Lock {
         me.is_known() && self.state().holder() == me.id()
     }
 
-    /// Takes one `lock` back. With the thread's last, in whatever order they end, the lock is free.
+    /// Undoes one `lock`. The last `unlock` of the thread frees the lock, whichever `lock` it belongs to.
     #[inline]
     pub fn unlock(&self, thread: &ThreadState) {
         thread.depth.set(thread.depth.get().wrapping_sub(1));
-        // A handler that comes in from here on unlocks for us.
+        // From here on, the `unlock` of a signal handler frees the lock for us.
         compiler_fence(Ordering::SeqCst);
         if thread.depth.get() > 0 {
             return;
         }
         loop {
             let (state, me) = self.look(thread);
-            // A thread that was taken for ended, and is not, must not release the lock of another.
+            // The lock may have been released because this thread seemed to have ended. Then it belongs to another thread.
             if state.holder() != me.id() {
                 return;
             }
@@ -263,18 +263,18 @@ impl Lock {
         }
     }
 
-    /// Makes the lock that of the one thread that a forked child has: its own if it is inside, free otherwise.
+    /// Adapts the lock to the one thread of a forked child: that thread holds it if it was inside; otherwise it is free.
     #[cfg(not(loom))]
     pub fn after_fork(&self, thread: &ThreadState) {
         self.fork.unmark();
-        // Otherwise there is nothing to change, and no page to copy.
+        // Otherwise there is nothing to change, and the kernel need not copy the page.
         if thread.id.get().is_known() || !self.state().is_idle() {
             self.fork.mark(|| self.adopt(thread));
         }
     }
 
-    /// The same where no fork handler has run, or the process is new. (The first thread that comes here has to be the one that
-    /// forked.)
+    /// Does so. Also called when no fork handler has run, or the process is new. (In a child, the first thread that uses the lock
+    /// has to be the thread that forked.)
     fn adopt(&self, thread: &ThreadState) {
         let (parent, state) = (thread.id.get(), self.state());
         // Relaxed, all stores: there is no other thread.
@@ -305,7 +305,7 @@ impl Lock {
                 self.identify(thread)
             };
             let state = self.state();
-            // A signal handler may have forked in between: then the state is no longer the one that goes with this id.
+            // A signal handler may have forked in between: then the id is the parent thread's, and the state may be the child's.
             compiler_fence(Ordering::SeqCst);
             if thread.id.get() == me {
                 return (state, me);
@@ -313,15 +313,15 @@ impl Lock {
         }
     }
 
-    /// Looks up the id of the calling thread, which never came here before.
+    /// Looks up the id of the calling thread, at its first use of the lock.
     #[cold]
     fn identify(&self, thread: &ThreadState) -> ThreadId {
         let me = ThreadId::current();
         let state = self.state();
-        // A signal handler may have come here before us, and be inside for us.
+        // A signal handler may have done this already, and may have taken the lock for this thread.
         compiler_fence(Ordering::SeqCst);
         if !thread.id.get().is_known() {
-            // The kernel has given this thread the id of one that has ended.
+            // The holder has ended, and the kernel has given its id to this thread.
             if state.holder() == me.id() {
                 watchdog::release_of_ended(self, state);
             }
@@ -353,7 +353,7 @@ impl Lock {
         thread.is_called.set(false);
         thread.waits.set(thread.waits.get() - 1);
         if thread.waits.get() > 0 {
-            // The wait that a handler has interrupted may be about to sleep, with the lock its own.
+            // The wait that this handler has interrupted may be about to sleep, although its thread now holds the lock.
             self.keep_awake();
         }
         Admission {
@@ -362,18 +362,18 @@ impl Lock {
         }
     }
 
-    /// Looks once, and does what has to be done then: enters, becomes the successor, spins or sleeps. Whether this thread is
-    /// inside.
+    /// Looks at the state once, and acts on it: takes the lock, becomes the successor, spins or sleeps. Returns whether this
+    /// thread is inside.
     fn try_to_enter(&self, thread: &ThreadState, call: &CallInfo, waiter: &mut Waiter) -> bool {
         let (state, me) = self.look(thread);
         let is_called = thread.is_called.get();
-        // A thread that was woken has arrived, and does not know whether others are still asleep.
+        // This thread is the woken one. Others may still be asleep in the queue.
         let seen = match is_called {
             true => state.without(WAKING).with(QUEUED),
             false => state,
         };
         if state.holder() == me.id() {
-            // A signal handler that interrupted this wait has taken it, but not the wake-up, if that was for us.
+            // A signal handler that interrupted this wait has taken the lock. `WAKING` is still set if the wake-up was for us.
             let is_done = !is_called || self.replace(state, seen);
             if is_done {
                 self.waiters.fetch_sub(1, Ordering::Relaxed);
@@ -406,7 +406,7 @@ impl Lock {
         false
     }
 
-    /// Sleeps in the wait queue, or only naps there.
+    /// Sleeps in the wait queue: for `IDLE_NAP` if the lock stays free, otherwise until the watchdog's next check.
     fn sleep(&self, state: State, seen: State, thread: &ThreadState, waiter: &mut Waiter) {
         let naps = waiter.idle_looks == IDLE_LOOKS;
         let nap = naps.then(|| now() + IDLE_NAP);
@@ -416,7 +416,7 @@ impl Lock {
         if !self.replace(state, seen.with(QUEUED)) {
             return;
         }
-        // Before the sleep: a handler that interrupts it may find that the kernel has chosen this thread.
+        // Set before the sleep: a handler that interrupts the sleep must know that the kernel may have chosen this thread.
         thread.is_called.set(true);
         let error = queue.wait(count, nap.unwrap_or(waiter.watchdog.deadline()));
         thread.is_called.set(error.is_none());
@@ -434,7 +434,7 @@ impl Lock {
         }
     }
 
-    /// The same for the successor.
+    /// `try_to_enter` for the successor.
     fn succeed(&self, state: State, me: ThreadId, call: &CallInfo, waiter: &mut Waiter) -> bool {
         let now = now();
         let succession = waiter
@@ -443,7 +443,7 @@ impl Lock {
         match succession.next_move(state, now, &self.hold) {
             Move::Take => return self.take_and_wake(state, state, me, call),
             Move::Reserve => {
-                // The state may be another with every look at the clock.
+                // Tries again at once: after a new look at the clock, the state might have changed again.
                 let mut state = state;
                 while state.successor() == me.id() && !self.replace(state, state.with(RESERVED)) {
                     state = self.state();
@@ -464,12 +464,12 @@ impl Lock {
         false
     }
 
-    /// `take` for a waiter. Where calls are short, the next successor is awake by the time that this one leaves.
+    /// `take` for a waiter. If calls are short, it also wakes the next successor, which is then awake when this thread unlocks.
     fn take_and_wake(&self, old: State, seen: State, me: ThreadId, call: &CallInfo) -> bool {
         let taken = seen.taken_by(me.id());
         let wakes_queued = taken.lacks_successor() && !self.hold.is_long();
         let taken = taken.waking_if(wakes_queued);
-        // Before the attempt: a thread that arrives meanwhile must not count this one as a waiter and as the holder.
+        // Before the attempt: a thread that arrives meanwhile must not count this one twice, as a waiter and as the holder.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
         let is_taken = self.take(old, taken, me, call);
         if !is_taken {
@@ -480,7 +480,7 @@ impl Lock {
         is_taken
     }
 
-    /// Threads that are about to sleep look again.
+    /// Makes the threads that are about to sleep look again.
     fn keep_awake(&self) {
         self.successor.0.count();
         self.queues.iter().for_each(EventCount::count);
@@ -493,7 +493,8 @@ impl Lock {
             self.successor.0.signal(i32::MAX);
         }
         while queued && !self.queues.iter().rev().any(|queue| queue.signal(1)) {
-            // None slept. Those that were about to, look again; one that has fallen asleep since relies on the wake-up.
+            // No thread slept. Those that were about to sleep look again. If one has fallen asleep since, `QUEUED` is set, and it
+            // has to be woken.
             let state = self.state();
             let flag = if state.has(QUEUED) { QUEUED } else { WAKING };
             if !state.has(WAKING) || self.replace(state, state.without(flag)) && flag == WAKING {
@@ -502,7 +503,7 @@ impl Lock {
         }
     }
 
-    /// Enters if `old` is still there; `new` is what it then is.
+    /// Takes the lock if the word is still `old`; then it becomes `new`.
     #[inline]
     fn take(&self, old: State, new: State, me: ThreadId, call: &CallInfo) -> bool {
         let is_taken = self.replace(old, new);
@@ -512,7 +513,7 @@ impl Lock {
         is_taken
     }
 
-    /// The thread inside, and its call. One that has not said so yet is the one that has its id now.
+    /// The holder, and its call. If it has not written its record yet, it is the thread that has this id now.
     fn holder(&self, state: State) -> (ThreadId, CallInfo) {
         let record = self.record.0.read(state.turn());
         record
@@ -520,11 +521,11 @@ impl Lock {
             .unwrap_or_else(|| (ThreadId::alive_now(state.holder()), CallInfo::WAITING))
     }
 
-    /// Puts `new` in the place of `old`, if that is still there.
+    /// Changes the word from `old` to `new`, if it is still `old`.
     #[inline]
     fn replace(&self, old: State, new: State) -> bool {
-        // AcqRel: this is how one holder sees what another did inside. The one releases the lock (Release); all changes until the
-        // other takes it (Acquire) are read-modify-writes too, and so keep the chain. Relaxed on failure: nothing was learned.
+        // AcqRel: the Release of the holder that frees the lock pairs with the Acquire of the next holder. All changes in between
+        // are read-modify-writes, so they continue the release sequence. Relaxed on failure: the value is not used.
         let changed =
             self.word
                 .0
@@ -534,27 +535,27 @@ impl Lock {
         changed.is_ok()
     }
 
-    /// What the word says now.
+    /// The present state.
     #[inline]
     fn state(&self) -> State {
-        // Relaxed: `replace` confirms it, or the event count orders it (invariant 4). What a thread has put there itself it sees.
+        // Relaxed: `replace` confirms it, or the event count orders it (invariant 4). A thread always sees its own changes.
         State(self.word.0.load(Ordering::Relaxed))
     }
 }
 
-/// How often a waiter sees the lock left to a successor that does not take it, before it naps; and for how long, in
-/// nanoseconds, before it takes the lock itself: the successor has lost the processor.
+/// A waiter that has seen the lock free but reserved so many times sleeps for `IDLE_NAP` nanoseconds. If the successor has not
+/// taken the lock then, it has lost the processor, and the waiter takes the lock itself.
 const IDLE_LOOKS: u32 = if cfg!(loom) { 1 } else { 20 };
 const IDLE_NAP: u64 = 100_000;
 
-/// What a thread knows of its own wait.
+/// The state of one wait.
 struct Waiter {
     watchdog: Watchdog,
-    /// Since it is the successor.
+    /// Set while the thread is the successor.
     succession: Option<Succession>,
-    /// For how many periods of the watchdog it has slept in the wait queue.
+    /// For how many watchdog periods it has slept in the wait queue.
     age: usize,
-    /// How often, just now, it has seen the lock left to the successor.
+    /// How often in succession it has seen the lock free but reserved.
     idle_looks: u32,
 }
 

@@ -13,7 +13,7 @@ const ANY_TURN: u64 = (1 << TURN_BITS) - 1;
 const SUCCESSOR: u32 = ID_BITS;
 const TURN: u32 = 2 * ID_BITS;
 
-/// The lock is for the successor alone.
+/// Only the successor may take the lock.
 pub const RESERVED: u64 = 1 << 60;
 /// The successor may be asleep.
 pub const ASLEEP: u64 = 1 << 61;
@@ -33,12 +33,12 @@ impl State {
         self.0 >> SUCCESSOR & ANY_ID
     }
 
-    /// How often the lock was taken, modulo 65536.
+    /// How many times the lock was taken, modulo 65536.
     pub fn turn(self) -> u64 {
         self.0 >> TURN & ANY_TURN
     }
 
-    /// How often it was taken since that turn.
+    /// How many times it was taken since that turn.
     pub fn turns_since(self, turn: u64) -> u64 {
         self.turn().wrapping_sub(turn) & ANY_TURN
     }
@@ -58,14 +58,14 @@ impl State {
         self.is_free() && !self.has(RESERVED)
     }
 
-    /// Whether a thread of the wait queue should become the successor, and none is on its way. (A successor that is awake and
-    /// has reserved the lock is as good as inside: the next one is woken already.)
+    /// Whether a thread of the wait queue should be woken to become the successor, and none is being woken. (A successor that is
+    /// awake and has reserved the lock counts as inside: the next one is woken already.)
     pub fn lacks_successor(self) -> bool {
         let is_leaving = self.has(RESERVED) && !self.has(ASLEEP);
         self.has(QUEUED) && !self.has(WAKING) && (self.successor() == 0 || is_leaving)
     }
 
-    /// Whether only the turn says that the lock was ever used.
+    /// Whether no thread is inside or waiting, and no flag is set.
     pub fn is_idle(self) -> bool {
         self.0 & !(ANY_TURN << TURN) == 0
     }
@@ -98,13 +98,13 @@ impl State {
         Self(without | thread << SUCCESSOR)
     }
 
-    /// If so, a thread of the wait queue is being woken. It says itself that others may still be asleep.
+    /// If `wakes`, a thread of the wait queue is being woken. That thread sets `QUEUED` again: others may still be asleep.
     pub fn waking_if(self, wakes: bool) -> Self {
         let waking = self.without(QUEUED).with(WAKING);
         if wakes { waking } else { self }
     }
 
-    /// No thread is inside or waiting. A thread that has read an earlier state changes nothing any more.
+    /// No thread is inside or waiting. A thread that has read an earlier state can no longer change the word.
     pub fn reset(self) -> Self {
         Self(self.next_turn().0 & ANY_TURN << TURN)
     }

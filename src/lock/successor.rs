@@ -1,22 +1,22 @@
-//! When the successor takes the lock. Of all waiters, it alone is awake while calls are short.
+//! When the successor takes the lock. While calls are short, it is the only waiter that is awake.
 
 use super::state::{RESERVED, State};
 use super::sync::{HintWord, Ordering};
 
-/// For how long the successor lets running threads take the lock before it reserves it, in nanoseconds as all here: where
-/// calls are short, and where they are long (measured: benches/README.md).
+/// For how long the successor lets running threads take the lock before it reserves it, for short and for long calls. All times
+/// in this file are in nanoseconds. (Measured: benches/README.md.)
 const BYPASS: u64 = if cfg!(loom) { 1 } else { 250_000 };
 const BYPASS_LONG: u64 = 2_000_000;
 
-/// A call is long if it takes longer than a sleep and a wake-up are worth. For so long at most, the successor waits awake
-/// for the end of one call.
+/// A call is long if waiting for its end awake costs more than a sleep and a wake-up. The successor stays awake for at most this
+/// time until one call ends.
 const LONG: u64 = 300_000;
 
-/// How often the successor sees the lock free before it takes it unreserved: a thread that has just left, and comes again
-/// within a microsecond or two, needs no other to be woken.
+/// How many times the successor sees the lock free before it takes it without a reservation. A thread that has just unlocked,
+/// and locks again within a microsecond or two, can then do so, and no other thread has to be woken.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 4 };
 
-/// What successors have found out: how long a call takes.
+/// How long a call takes, as measured by successors.
 #[cfg_attr(loom, derive(Default))]
 pub struct UsualHold(HintWord);
 
@@ -27,7 +27,7 @@ impl UsualHold {
         Self(HintWord::new(0))
     }
 
-    /// Of the model's.
+    /// For the model.
     #[cfg(loom)]
     pub fn long() -> Self {
         Self(HintWord::new(2 * LONG))
@@ -43,7 +43,7 @@ impl UsualHold {
         self.get() > LONG
     }
 
-    /// One call among many that takes long, because its thread has lost the processor, changes little.
+    /// A single long call, whose thread has lost the processor, changes the estimate little.
     pub fn learn(&self, hold: u64) {
         let usual = (3 * self.get() + hold.min(2 * LONG)) / 4;
         self.0.store(usual, Ordering::Relaxed);
@@ -57,7 +57,7 @@ pub enum Move {
     Take,
     /// Reserve it.
     Reserve,
-    /// Look again.
+    /// Look again soon.
     Spin,
     /// Sleep until the thread inside leaves.
     Sleep,
@@ -72,7 +72,7 @@ pub struct Succession {
 }
 
 impl Succession {
-    /// It becomes the successor in this state.
+    /// The waiter has become the successor in this state.
     pub fn begin(state: State, now: u64) -> Self {
         Self {
             since: now,
@@ -95,12 +95,12 @@ impl Succession {
             let takes = is_long || state.has(RESERVED) || self.looks >= LOOKS;
             return if takes { Move::Take } else { Move::Spin };
         }
-        // Reserved only by a thread that runs, while one runs that has just entered: they meet where this call ends.
+        // Only just after another thread has entered: both are running then, and the successor is awake when that call ends.
         let reserves_at = self.since + if is_long { BYPASS_LONG } else { BYPASS };
         if turns > 0 && now >= reserves_at && !state.has(RESERVED) {
             return Move::Reserve;
         }
-        // A thread that stays inside for longer than usual has lost the processor, maybe to this one.
+        // The holder stays inside for longer than usual: it has lost the processor, perhaps to this thread.
         let patience = (4 * hold.get()).clamp(LONG / 6, LONG);
         let sleeps = is_long || now.saturating_sub(self.turn_since) > patience;
         if sleeps { Move::Sleep } else { Move::Spin }

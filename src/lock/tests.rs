@@ -1,4 +1,4 @@
-//! The lock by itself, in real threads. The loom model has all interleavings of a few; here are many threads and real time.
+//! The lock by itself, in real threads. The loom model runs all interleavings of a few threads; here are many threads, and time.
 
 use super::*;
 use crate::{
@@ -96,7 +96,7 @@ fn the_holder_may_enter_again() {
     assert_eq!(lock.lock(&other, &CALL), Some(Admission::AT_ONCE));
 }
 
-/// A signal handler that interrupts a thread's first call, and a child that was forked while it waited, are not known yet.
+/// In a signal handler that interrupts the thread's first call, and in a child forked during a wait, the thread has no id yet.
 #[test]
 fn a_free_lock_is_held_by_no_thread() {
     let (lock, thread) = (used_lock(), new_thread());
@@ -106,7 +106,7 @@ fn a_free_lock_is_held_by_no_thread() {
     assert!(lock.is_held_by(&thread));
 }
 
-/// A thread that was taken for ended, and is not.
+/// A thread whose lock was released because it seemed to have ended.
 #[test]
 fn a_thread_that_is_not_inside_releases_nothing() {
     let lock = used_lock();
@@ -131,8 +131,7 @@ fn turns_begin_again_after_the_last() {
     assert!(lock.state().is_idle());
 }
 
-/// What a signal handler does that interrupts its thread in `lock`, before that has got anywhere, or in `unlock`, before it
-/// has let go.
+/// A signal handler interrupts `lock` before it has looked at the word, or `unlock` before it has freed the lock.
 #[test]
 fn a_handler_leaves_the_lock_to_the_call_that_it_interrupts() {
     let lock = used_lock();
@@ -181,7 +180,7 @@ fn a_wake_up_is_not_lost_in_a_handler() {
     assert!(lock.state().has(QUEUED), "the other still sleeps");
 }
 
-/// No thread sleeps. One that has fallen asleep meanwhile would rely on either.
+/// No thread sleeps, so neither flag may stay set.
 #[test]
 fn a_wake_up_of_no_thread_leaves_nothing_behind() {
     let lock = used_lock();
@@ -209,14 +208,14 @@ fn a_reserved_lock_is_for_the_successor() {
     assert!(lock.state().is_idle());
 }
 
-/// Short calls: awake all the time, and the lock is reserved after a while. Long ones: asleep in between.
+/// With short calls, the successor stays awake and reserves the lock after some time. With long calls, it sleeps in between.
 #[test]
 fn a_successor_is_bypassed_for_a_limited_time() {
     use successor::Move::*;
     let hold = UsualHold::new();
     let mut now = 1_000_000_000;
     let mut turn = State(0).taken_by(1);
-    // Calls of this length, until the successor reserves the lock: after how long, and what it did when they began.
+    // Calls of this length until the successor reserves the lock. Returns after how long it does, and its move at each call.
     let mut bypass = |hold_ns: u64| {
         let (since, mut moves) = (now, Vec::new());
         let mut succession = Succession::begin(turn, now);
@@ -249,12 +248,12 @@ fn a_successor_is_bypassed_for_a_limited_time() {
     assert!(moves.iter().all(|it| *it == Sleep), "{moves:?}");
     assert_eq!(reserved, Sleep);
 
-    // And no longer.
+    // Short calls again.
     (0..20).for_each(|_| hold.learn(16_000));
     assert_eq!(bypass(16_000).2, Spin);
 }
 
-/// What it waits for has lost the processor, maybe to the successor itself.
+/// The holder has lost the processor, perhaps to the successor.
 #[test]
 fn a_successor_that_sees_no_end_of_a_call_sleeps() {
     use successor::Move::*;
@@ -281,7 +280,7 @@ fn a_reserved_lock_does_not_stay_free_for_long() {
     assert!(lock.state().is_open(), "until it looks again");
 }
 
-/// It interrupts a wait between the last look and the sleep, finds the lock free, and leaves it to the wait.
+/// A handler interrupts a wait between the last look and the sleep, takes the free lock, and leaves it to the interrupted wait.
 #[test]
 fn a_handler_keeps_the_wait_that_it_interrupts_awake() {
     let lock = used_lock();
@@ -298,7 +297,7 @@ fn a_handler_keeps_the_wait_that_it_interrupts_awake() {
     }
 }
 
-/// It interrupts `unlock` between the change of the state and the wake-up, and waits.
+/// A handler interrupts `unlock` between the change of the state and the wake-up, and waits for the lock.
 #[test]
 fn a_handler_wakes_those_that_the_interrupted_unlock_owes_it() {
     let (lock, thread, is_held) = (used_lock(), new_thread(), Barrier::new(2));

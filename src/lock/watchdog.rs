@@ -1,6 +1,6 @@
-//! What a waiter does when its sleep was long: the successor looks after the holder, the others look after the successor.
-//! (Where there is none during a whole sleep, `Lock::sleep` makes this waiter the successor.) A thread that has ended is replaced;
-//! a holder that stays inside for too long is named.
+//! What a waiter checks after a whole period of sleep: the successor checks the holder, the other waiters check the successor.
+//! (Where there was none for the whole period, `Lock::sleep` makes this waiter the successor.) A thread that has ended is
+//! replaced; a holder that stays inside for too long is named in a warning.
 
 use super::{
     Lock,
@@ -14,25 +14,25 @@ use crate::{
 };
 use log::{error, warn};
 
-/// How long a waiter sleeps before it looks, in nanoseconds as all here. A holder that has ended has to be noticed within a
-/// second, and that takes three periods at most: where it was to wake the next successor, one of the queue has to see twice
-/// that there is none.
+/// How long a waiter sleeps before a check. All times in this file are in nanoseconds. A holder that has ended has to be noticed
+/// within a second, which takes at most three periods: if the ended holder had to wake the next successor, a waiter of the queue
+/// first has to see twice that there is none.
 const PERIOD: u64 = 300_000_000;
 
-/// What one waiter has seen so far.
+/// What one waiter has seen in its checks.
 pub struct Watchdog {
-    /// What it saw when it last looked.
+    /// The state at the last check.
     seen: State,
-    /// Since when, at least, the same turn lasts.
+    /// A time at which the present turn had begun.
     since: u64,
-    /// How long that may take before the next line about it.
+    /// How long the turn may last before the next warning.
     patience: Option<u64>,
-    /// When it looks next.
+    /// The time of the next check.
     deadline: u64,
 }
 
 impl Watchdog {
-    /// Begins to watch.
+    /// At the beginning of a wait.
     pub fn begin(seen: State, now: u64) -> Self {
         Self {
             seen,
@@ -47,7 +47,7 @@ impl Watchdog {
         self.deadline
     }
 
-    /// Looks after the thread that the waiter `me` depends on.
+    /// Checks the thread that the waiter `me` depends on.
     #[cold]
     pub fn check(&mut self, lock: &Lock, me: ThreadId) {
         let (now, state) = (now(), lock.state());
@@ -59,13 +59,13 @@ impl Watchdog {
             self.patience = patience();
         }
         if state.holder() == me.id() {
-            // A signal handler has taken it for this thread.
+            // A signal handler has taken the lock for this thread.
         } else if state.successor() == me.id() {
             if !state.is_free() {
                 self.check_holder(lock, state, now);
             }
         } else if state.successor() != 0 && state.successor() == before.successor() {
-            // All this time, the lock was free, or there was another holder: the successor had an occasion.
+            // Since the last check, the lock was free for a time: the successor could have taken it.
             let is_idle = !is_same_turn || state.is_free();
             let successor = ThreadId::alive_now(state.successor());
             let has_ended = successor.has_ended();
@@ -87,7 +87,7 @@ impl Watchdog {
             return;
         };
         let seconds = ns / NS_PER_S;
-        // The holder may be leaving, and its device closed: if it is still inside, what was read is the name.
+        // The holder may just be unlocking, and may have closed its device. The name is right if the holder is still inside.
         let device = call.device.name();
         let state = lock.state();
         let is_inside = (state.turn(), state.holder()) == (self.seen.turn(), self.seen.holder());
@@ -103,7 +103,7 @@ impl Watchdog {
     }
 }
 
-/// Releases the lock of a holder that has ended, and says so.
+/// Releases the lock of a holder that has ended, and logs an error.
 #[cold]
 pub fn release_of_ended(lock: &Lock, state: State) {
     let (holder, call) = lock.holder(state);
@@ -118,7 +118,7 @@ fn report_ended(thread: ThreadId, call: &CallInfo) {
     error!("{call}: thread {id} ended before it was done; the next in line goes on");
 }
 
-/// How long a thread may stay inside before a line about it; `None` is for ever.
+/// How long a thread may stay inside before a warning; `None`: for ever.
 fn patience() -> Option<u64> {
     let seconds = config::get().warn_after;
     (seconds > 0).then(|| seconds.saturating_mul(NS_PER_S))

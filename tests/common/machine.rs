@@ -74,29 +74,60 @@ pub fn root() -> Need {
 
 /// What `make dist` needs is fetched once, into the target directory.
 pub fn make_dist() -> Need {
-    static ZIG: OnceLock<Need> = OnceLock::new();
-    ZIG.get_or_init(|| match make(["zig"]).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => Err("`make zig` cannot fetch a linker: run it to see why".into()),
-    })
-    .clone()
+    static TOOLS: OnceLock<Need> = OnceLock::new();
+    TOOLS
+        .get_or_init(|| match make(["dist-tools"]).output() {
+            Ok(output) if output.status.success() => program("dh", "debhelper"),
+            _ => Err(
+                "`make dist-tools` cannot fetch what `make dist` needs: run it to see why".into(),
+            ),
+        })
+        .clone()
 }
 
-/// What `tests/vm/boot` needs, and does not fetch here: `tests/vm/prepare` prints one line with what is missing.
+/// Debian's releases in a directory each, and the right to change a copy of them.
+pub fn debian_roots() -> Need {
+    // SAFETY: it takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err("only root can install packages in a directory".into());
+    }
+    // make has fetched it last.
+    let root = super::target_dir().join("debian-trixie");
+    if root.exists() {
+        Ok(())
+    } else {
+        Err(format!(
+            "there is no {}: run `make debian-roots`",
+            root.display()
+        ))
+    }
+}
+
+/// What `tests/vm/boot` needs, and does not fetch here.
 pub fn virtual_machine() -> Need {
     static PREPARED: OnceLock<Need> = OnceLock::new();
     PREPARED
-        .get_or_init(|| {
-            let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/prepare");
-            let output = Command::new(prepare)
-                .arg("--check")
-                .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .output()
-                .map_err(|error| format!("tests/vm/prepare --check: {error}"))?;
-            if output.status.success() {
-                return Ok(());
-            }
-            Err(String::from_utf8_lossy(&output.stderr).trim().into())
-        })
+        .get_or_init(|| prepared("tests/vm/prepare"))
         .clone()
+}
+
+/// What `tests/vm/boot-programs` needs, and does not fetch here.
+pub fn real_programs() -> Need {
+    static PREPARED: OnceLock<Need> = OnceLock::new();
+    PREPARED
+        .get_or_init(|| prepared("tests/vm/prepare-programs"))
+        .clone()
+}
+
+/// The script prints one line with what is missing.
+fn prepared(script: &str) -> Need {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+        .arg("--check")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .map_err(|error| format!("{script} --check: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().into())
 }

@@ -5,6 +5,8 @@
 
 pub mod kernel_trace;
 pub mod machine;
+pub mod root;
+pub mod venv;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -352,10 +354,13 @@ impl Outcome {
         self
     }
 
-    /// Whether it died of SIGSEGV. (`timeout` passes the signal on as a status of its own.)
+    /// Whether a signal ended it. (`timeout` passes the signal on as a status of its own.)
+    pub fn ended_by(&self, signal: i32) -> bool {
+        self.status.signal() == Some(signal) || self.status.code() == Some(128 + signal)
+    }
+
     pub fn segfaulted(&self) -> bool {
-        const SIGSEGV: i32 = 11;
-        self.status.signal() == Some(SIGSEGV) || self.status.code() == Some(128 + SIGSEGV)
+        self.ended_by(libc::SIGSEGV)
     }
 }
 

@@ -1,7 +1,7 @@
 /*
  * A libcuda.so.1 in software, for as much of the driver API as `mrlock stress --gpu` needs.
- * Its memory is mapped without any permission, as a GPU's is: the fake libibverbs takes it
- * for GPU memory. A call that a real driver would refuse is refused.
+ * Its memory is mapped without any permission, so the fake libibverbs treats it as GPU
+ * memory. It refuses the calls that a real driver would refuse.
  *
  * Read at cuInit:
  *   FAKE_CUDA_GPUS     number of GPUs (default 2)

@@ -5,19 +5,19 @@
  * of the API as registering memory needs: devices, contexts, protection
  * domains, memory regions, and the 1.0 ABI beside the current one.
  *
- * Its race detector stands for a kernel with racing page callbacks: when two
+ * Its race detector simulates a kernel with racing page callbacks: when two
  * threads are inside a registration or deregistration at once, the process
  * dies of SIGSEGV. A thread that enters again (from a signal handler) is still
- * one thread, and a thread that has ended is no longer inside. GPU memory is memory that
- * allows no access; fake_gpu_free() is what the NVIDIA driver does to free it, for a library
- * that stands for the driver.
+ * one thread, and a thread that has ended is no longer inside. Memory that allows no
+ * access is treated as GPU memory. fake_gpu_free() frees it; the test library that
+ * simulates the NVIDIA driver calls this function.
  *
  * Read once, at load:
  *   FAKE_IBV_DEVICES           number of devices, 0 to 64 (default 4)
  *   FAKE_IBV_HOLD_US           microseconds inside a call (default 200)
- *   FAKE_IBV_RACE              die (default); device: die only where one call on GPU
- *                              memory meets another, or a free; count: keep the peak
- *                              and go on
+ *   FAKE_IBV_RACE              die (default); device: die only if a call on GPU memory
+ *                              overlaps another such call, or a free; count: keep the
+ *                              peak and go on
  *   FAKE_IBV_WITNESS           file for the counts and peaks, written at exit
  *                              (a forked child writes to FILE.PID)
  *   FAKE_IBV_KERNEL            file in which several copies of this library, in one
@@ -25,14 +25,15 @@
  *   FAKE_IBV_IOCTL             1: each registration and deregistration also makes its
  *                              request to the kernel, on descriptor -1
  *   FAKE_IBV_MAX_MR            regions that fit, 1 to 65536 (default 65536)
- *   FAKE_IBV_ERRNO_ON_SUCCESS  what a successful call leaves in errno (default:
- *                              what was there)
+ *   FAKE_IBV_ERRNO_ON_SUCCESS  the errno that a successful call leaves (default:
+ *                              unchanged)
  *
  * Built in several ways: plain, like Debian's; with -Bsymbolic-functions, like
- * Ubuntu's, where the library's calls to itself cannot be interposed; and with
- * FAKE_IBV_WITHOUT_IOVA2, like rdma-core 25. The first way once more with another
- * soname and FAKE_IBV_COPY=1, as wheels bring along: the keys of its regions
- * have FAKE_IBV_COPY in their highest half byte. No copy survives a context of another.
+ * Ubuntu's, where the library's calls to itself cannot be interposed; with
+ * FAKE_IBV_WITHOUT_IOVA2, like rdma-core 25; and plain with another soname and
+ * FAKE_IBV_COPY=1, like the copies in wheels: the keys of its regions have
+ * FAKE_IBV_COPY in their highest half byte. A copy ends the process when it gets a
+ * context of another copy.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -233,8 +234,8 @@ static void share_kernel(const char *file)
 
 /* Initial-exec: the first use does not allocate, so it is safe in a signal handler. */
 #define THREAD_LOCAL static __thread __attribute__((tls_model("initial-exec")))
-THREAD_LOCAL uint64_t visit;     /* what this thread put, or would put, in `occupant` */
-THREAD_LOCAL unsigned int depth; /* how often it is inside */
+THREAD_LOCAL uint64_t visit;     /* the value that this thread writes to `occupant` */
+THREAD_LOCAL unsigned int depth; /* how many nested calls it is inside */
 
 static uint64_t visit_word(enum function function, unsigned int device)
 {
@@ -276,7 +277,7 @@ static void count_in(int kind)
 		;
 }
 
-/* Whether nvidia-peermem is asked for it: something is mapped there, and no access to it is allowed. */
+/* Whether the kernel would call nvidia-peermem: memory is mapped there that allows no access. */
 static bool is_gpu(const void *addr, size_t length)
 {
 	uintptr_t from = (uintptr_t)addr & -settings.page;
@@ -329,7 +330,7 @@ static void enter(enum function function, struct ibv_context *context, const voi
 	if (kills) {
 		uint64_t first = 0;
 		while (!atomic_compare_exchange_strong(&kernel->occupant, &first, visit)) {
-			/* A thread that ended inside its call is not inside, though its word is there. */
+			/* A thread that ended inside its call is not inside, although its value is still there. */
 			if (first && !syscall(SYS_tgkill, getpid(), visit_thread(first), 0))
 				collide(visit, first);
 		}
@@ -350,7 +351,7 @@ static void leave(void)
 		atomic_compare_exchange_strong(&kernel->occupant, &mine, 0);
 		kernel->visits++;
 	}
-	/* Last: a handler that interrupts this function and enters counts as the same thread. */
+	/* This comes last: a handler that interrupts this function and enters counts as the same thread. */
 	atomic_signal_fence(memory_order_seq_cst);
 	depth--;
 }
@@ -389,7 +390,7 @@ __attribute__((destructor)) static void unload(void)
 	close(fd);
 }
 
-/* What a registration costs on a real machine. */
+/* Takes as long as a registration on a real machine. */
 static void hold(void)
 {
 	struct timespec now, end;
@@ -412,12 +413,12 @@ static void hold(void)
 
 /* ---- Devices, contexts, protection domains ---- */
 
-/* Current functions that also exist in 1.0 have a name of their own, and this. */
+/* A function that also exists in version 1.0 has a C name of its own, which this exports under the public name. */
 #define CURRENT(function, name) __asm__(".symver " #function ", " #name "@@IBVERBS_1.1")
 #define COMPAT(function, name) __asm__(".symver " #function ", " #name "@IBVERBS_1.0")
 #define EXPORT __attribute__((visibility("default"), used))
 
-/* Frees may meet each other: the NVIDIA driver has a lock for that. */
+/* Frees may overlap each other: the NVIDIA driver has a lock of its own. */
 EXPORT void fake_gpu_free(void)
 {
 	uint64_t mine = visit_word(GPU_FREE, 0);
@@ -504,7 +505,7 @@ CURRENT(dealloc_pd_1_1, ibv_dealloc_pd);
 
 /* ---- Memory regions ---- */
 
-/* Live regions; a handle is an index. No lock: fork may come at any time. */
+/* Live regions; a handle is an index. There is no lock, because a fork could copy it while it is held. */
 static struct ibv_mr *_Atomic regions[MAX_REGIONS];
 static atomic_ulong next_region;
 
@@ -554,10 +555,9 @@ static int check_access(unsigned int access)
 }
 
 /*
- * Bring in all pages of a range as pinning does: 0, or the error number that the
- * kernel's ib_umem_get gives for such a range. Nothing is written to them. Memory
- * that is mapped without any permission, as GPU memory is, counts as GPU memory:
- * nvidia-peermem pins it.
+ * Populates all pages of a range, as pinning does, without writing to them. Returns
+ * 0, or the error number of the kernel's ib_umem_get for such a range. Memory that is
+ * mapped without any permission counts as GPU memory: nvidia-peermem pins it.
  */
 static int pin(void *addr, size_t length, unsigned int access)
 {
@@ -757,7 +757,7 @@ struct mr_1_0 {
 	struct ibv_mr *real_mr;
 };
 
-/* The returned list has one entry before its first: the real list, for the way back. */
+/* The returned list has one entry before its first: the real list, which has to be freed with it. */
 EXPORT struct device_1_0 **get_device_list_1_0(int *num_devices)
 {
 	int n;

@@ -92,7 +92,7 @@ static inline void *cuda_symbol(void *library, const char *symbol)
 	return function;
 }
 
-/* For the calling thread, too; every other thread makes cuda_context its own. */
+/* Makes cuda_context current in the calling thread; every other thread has to do so itself. */
 static inline void open_cuda(void)
 {
 	void *library = dlopen("libcuda.so.1", RTLD_NOW);

@@ -3,7 +3,7 @@
  *
  * Two threads register and deregister memory of that kind while four others allocate
  * and free GPU memory. Exit status 0: witness.so saw registrations and frees, and it saw
- * them meet, or never meet, as the second argument says.
+ * them overlap (meet), or never overlap (apart), as the second argument says.
  */
 #define _GNU_SOURCE
 #include "../clients/run_together.h"

@@ -1,10 +1,10 @@
 /*
  * memory bare|any|device
  *
- * For every kind of memory that a CUDA program has: whether the kernel can read a byte of
- * it, which is whether it can pin it in the ordinary way, and whether a registration and a
- * deregistration of it take mrlock's lock. Exit status 0: that is so for GPU memory and
- * for addresses without memory (device), for all (any), or there is no mrlock (bare).
+ * Prints, for every kind of memory of a CUDA program, whether the kernel can read a byte of
+ * it (then it can also pin it in the ordinary way), and whether its registration and
+ * deregistration take mrlock's lock. Exit status 0 if they do for GPU memory and for
+ * addresses without memory (device), or for all (any), or if there is no mrlock (bare).
  */
 #define _GNU_SOURCE
 #define MRLOCK_WEAK
@@ -168,7 +168,7 @@ int main(int argc, char **argv)
 	if (!pd)
 		return 1;
 	for (const struct kind *kind = kinds; kind < kinds + sizeof kinds / sizeof *kinds; kind++) {
-		/* Each question is about memory of its own: the answer may move pages. */
+		/* Each check gets its own memory, because a check may move pages. */
 		int error = read_error(kind->make());
 		void *address = kind->make();
 		uint64_t before = serialized();

@@ -1,9 +1,9 @@
 #!/bin/sh
 # run.sh LIBMRLOCK FIXTURES [memory] [frees] [section] [nccl]
 #
-# What mrlock promises about GPU memory, on a real GPU; all of it where nothing is named.
-# All but nccl need an NVIDIA GPU and its driver, and register through the fake
-# libibverbs; nccl needs two GPUs, and a python3 with torch. What cannot run fails.
+# Tests mrlock's promises about GPU memory on a real GPU: the named parts, or all of them. All parts
+# but nccl need an NVIDIA GPU and its driver, and register through the fake libibverbs; nccl needs
+# two GPUs, and a python3 with torch. A part that cannot run fails.
 set -u
 library=$(realpath "$1") || exit
 fixtures=$(realpath "$2") || exit
@@ -34,8 +34,8 @@ check() {
     fi
 }
 
-# client MEANING PRELOAD [NAME=VALUE...] NAME [ARGUMENT...]: on the fake libibverbs, which counts races and takes a
-# millisecond for each call.
+# client MEANING PRELOAD [NAME=VALUE...] NAME [ARGUMENT...]: checks a client on the fake libibverbs, which counts races and
+# takes a millisecond for each call.
 client() {
     meaning=$1 preload=$2
     shift 2

@@ -1,7 +1,7 @@
 /*
  * Calls CUDA between mrlock_lock() and mrlock_unlock() until another thread has freed GPU
- * memory often. libcuda frees with a mutex of its own locked, which every call of CUDA
- * needs: a free that waited for the section would never end. Exit status 0: it did.
+ * memory often. libcuda holds a mutex of its own while it frees, which every call of CUDA
+ * needs: a free that waited for the section would never end. Exit status 0: all ended.
  */
 #define MRLOCK_WEAK
 #include "cuda.h"

@@ -1,6 +1,6 @@
 /*
  * Preloaded behind mrlock, in front of libibverbs and libc: counts registrations and
- * frees of GPU memory, and how often one came in while the other was under way.
+ * frees of GPU memory, and how often one began while the other was under way.
  */
 #define _GNU_SOURCE
 #include "witness.h"
@@ -20,7 +20,7 @@ struct ibv_mr;
 
 struct witness witness;
 
-/* How many are under way, of both in one word: of two that meet, exactly one sees the other. */
+/* The numbers of both under way, in one word: of two calls that overlap, exactly one sees the other. */
 static _Atomic uint64_t under_way;
 #define REGISTRATION UINT64_C(1)
 #define FREE (UINT64_C(1) << 32)

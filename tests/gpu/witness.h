@@ -1,5 +1,5 @@
 /*
- * What witness.so, preloaded behind mrlock, saw of registrations and of frees of GPU memory.
+ * The registrations and frees of GPU memory that witness.so, preloaded behind mrlock, counted.
  */
 #ifndef WITNESS_H
 #define WITNESS_H
@@ -9,7 +9,7 @@
 struct witness {
 	atomic_ulong registrations; /* and deregistrations */
 	atomic_ulong frees;	    /* requests to the NVIDIA driver */
-	atomic_ulong meetings;	    /* calls of one of both that came in while another was under way */
+	atomic_ulong meetings;	    /* calls of one kind that began while one of the other was under way */
 };
 
 #endif

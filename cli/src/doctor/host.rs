@@ -1,4 +1,4 @@
-//! What a host tells about itself in its files. Everything is read below a root, so that a copied tree can be examined, too.
+//! The facts about a host, from its files. Everything is read below a root directory, so a copied tree can be examined, too.
 
 use super::version::Version;
 use procfs::{FromRead as _, process::Limits};
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What was found. Of what is not there or cannot be read, nothing is known.
+/// The facts that were found. A file that is missing or cannot be read leaves its fact unknown.
 #[derive(Serialize)]
 pub struct Host {
     /// The kernel's release.
@@ -28,7 +28,7 @@ pub struct Host {
     pub libibverbs: Option<u32>,
     /// The limit for locked memory of this process; none if a capability frees it from that.
     pub memlock: Option<Limit>,
-    /// What else is loaded into each process.
+    /// The libraries that are preloaded into each process.
     pub preloads: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ impl Serialize for Limit {
     }
 }
 
-/// Whether the kernel has the fix for CVE-2026-53133.
+/// Whether the kernel has the fix for CVE-2026-53133, by its release number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fix {
     /// It has.
@@ -82,14 +82,14 @@ pub enum Fix {
 impl Host {
     /// Reads the files below `root`.
     pub fn read(root: &Path) -> io::Result<Self> {
-        // Without this, a mistyped directory would look like a host that needs nothing.
+        // Without this check, a mistyped directory would look like a host that does not need mrlock.
         fs::read_dir(root)?;
         let tree = Tree(root);
         let kernel = tree.line("proc/sys/kernel/osrelease");
         let mlx5 = tree
             .line("sys/module/mlx5_core/version")
             .filter(|version| !is_inbox(version, kernel.as_deref()));
-        // The tools of an OFED may be installed on a host, or in an image, where the kernel's own drivers run.
+        // The tools of an OFED may be installed where the kernel's own drivers run.
         let has_ofed = mlx5.is_some() || tree.exists("sys/module/mlx_compat");
         let ofed = || tree.ofed_info().or_else(|| mlx5.as_ref()?.parse().ok());
         Ok(Self {
@@ -144,12 +144,12 @@ impl Host {
             .is_some_and(|ofed| ofed.is_at_least(version))
     }
 
-    /// Whether registrations by dma-buf are right in this kernel.
+    /// Whether registrations by dma-buf are correct in this kernel.
     pub fn dma_buf_fix(&self) -> Fix {
         let Some(release) = &self.kernel else {
             return Fix::Unknown;
         };
-        // "6.8.0-45-generic", "5.14.0-503.el9": the distribution counts its fixes in its own way.
+        // "6.8.0-45-generic", "5.14.0-503.el9": a distribution numbers its fixes in its own way.
         let (number, rest) = release.split_once('-').unwrap_or((release, ""));
         let Ok(version) = number.parse::<Version>() else {
             return Fix::Unknown;

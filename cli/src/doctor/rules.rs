@@ -1,12 +1,14 @@
-//! What follows from what a host is: one table. Nothing in it was run where it crashes; it was read in the sources that it names.
+//! The rules that turn the facts about a host into an answer: one table. They come from reading the sources that they name; no
+//! crash was reproduced.
 
 use super::host::{Fix, Host, Limit};
 use serde::Serialize;
 
-/// Which question a row answers. Of the first three, the first row that is true of the host is the answer; of the notes, all are.
+/// The question that a row answers. For the first three, the answer is the first row that applies to the host. Every note that
+/// applies is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum About {
-    /// Is mrlock what is needed?
+    /// Is mrlock needed?
     Need(Verdict),
     /// What would be better?
     Better,
@@ -16,7 +18,7 @@ pub enum About {
     Note,
 }
 
-/// Whether mrlock is what is needed.
+/// Whether mrlock is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -24,9 +26,9 @@ pub enum Verdict {
     NotNeeded,
     /// It prevents a race that the driver has.
     Helps,
-    /// It makes a fault of the driver rarer, and cannot prevent it.
+    /// It makes a fault of the driver rarer, but cannot prevent it.
     MakesRarer,
-    /// The host does not tell.
+    /// The host's files do not tell.
     Unknown,
 }
 
@@ -36,13 +38,13 @@ pub struct Rule {
     /// The question.
     #[serde(skip)]
     pub about: About,
-    /// Whether the rule is true of a host.
+    /// Whether the rule applies to a host.
     #[serde(skip)]
     pub when: fn(&Host) -> bool,
-    /// What follows. A name in braces stands for what was found on the host.
+    /// The answer. A name in braces stands for a fact about the host.
     #[serde(skip)]
     pub says: &'static str,
-    /// Where it is from.
+    /// Its source.
     pub source: &'static str,
 }
 

@@ -12,7 +12,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// Whether this is that version or a newer one.
+    /// Whether this is the given version or a newer one.
     pub fn is_at_least(&self, other: &[u32]) -> bool {
         self.numbers[..] >= *other
     }

@@ -13,21 +13,24 @@ use std::{
     ptr,
 };
 
-/// Beside this program, or one directory up, where `make install` puts it.
+/// Beside this program; one directory up, where `make install` puts it; or in `lib` there, where pip puts it.
 pub fn find() -> Result<PathBuf, Failure> {
     // Without /proc, the kernel's own record of what it was asked to run.
     let here = fs::canonicalize("/proc/self/exe")
         .or_else(|_| fs::canonicalize(OsStr::from_bytes(linux_execfn().to_bytes())))
         .map_err(|error| refused(format!("/proc/self/exe: {error}")))?;
-    let directories = || here.ancestors().skip(1).take(2);
+    let beside = here.parent().unwrap_or(Path::new("/"));
+    let above = beside.parent().unwrap_or(beside);
+    let directories = [beside, above, &above.join("lib")];
     // cargo gives what it builds no version.
     let names = ["libmrlock.so.0", "libmrlock.so"];
-    let files = directories().flat_map(|directory| names.map(|name| directory.join(name)));
-    files.into_iter().find(|file| file.exists()).ok_or_else(|| {
-        let [beside, above] =
-            [0, 1].map(|index| directories().nth(index).unwrap_or(Path::new("/")).display());
+    let mut files = directories
+        .iter()
+        .flat_map(|directory| names.map(|name| directory.join(name)));
+    files.find(|file| file.exists()).ok_or_else(|| {
+        let [beside, above, lib] = directories.map(Path::display);
         refused(format!(
-            "no libmrlock.so.0 in {beside} or {above}: install it there"
+            "no libmrlock.so.0 in {beside}, {above} or {lib}: install it there"
         ))
     })
 }

@@ -1,4 +1,4 @@
-//! What the command is, and whether it would run with the library.
+//! The kind of the command's file, and whether it would run with the library.
 
 use super::{cannot_run, refused};
 use crate::{elf_file, failure::Failure};
@@ -21,7 +21,7 @@ use std::{
     process::Command,
 };
 
-/// A script may be run by a script. The kernel gives up soon after.
+/// An interpreter may itself be a script. The kernel follows only a few of them.
 const SCRIPTS_AT_MOST: u32 = 5;
 
 /// The file that execvp(3) would run.
@@ -57,7 +57,7 @@ fn look_at(program: &Path, library: &Path, scripts: u32) -> Result<(), Failure> 
         .open(program)
     {
         Ok(file) => file,
-        // The user may run it but not read it. It is no script: an interpreter would have to read that.
+        // The user may run the file but not read it. So it is not a script: an interpreter would have to read it.
         Err(error)
             if error.kind() == io::ErrorKind::PermissionDenied
                 && access(program, Access::EXEC_OK).is_ok() =>
@@ -90,7 +90,7 @@ fn look_at(program: &Path, library: &Path, scripts: u32) -> Result<(), Failure> 
 /// Refuses `program` if the loader would ignore LD_PRELOAD, because it has privileges that its user does not have.
 fn look_at_privileges(program: &Path, metadata: &Metadata) -> Result<(), Failure> {
     let has = |bits| metadata.mode() & bits == bits;
-    // The set-gid bit counts only if the group may execute it. If the user gains nothing, the loader honours LD_PRELOAD.
+    // The set-gid bit counts only if the group may execute the file. If the user gains nothing, the loader honours LD_PRELOAD.
     let gains = has(libc::S_ISUID) && metadata.uid() != getuid().as_raw()
         || has(libc::S_ISGID | libc::S_IXGRP) && metadata.gid() != getgid().as_raw();
     let shown = program.display();
@@ -110,7 +110,7 @@ fn look_at_privileges(program: &Path, metadata: &Metadata) -> Result<(), Failure
     Ok(())
 }
 
-/// Refuses `program` if the loader that it asks for cannot load the library.
+/// Refuses `program` if the loader that it names cannot load the library.
 fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<(), Failure> {
     let shown = program.display();
     if elf_file::header(file).is_none() {
@@ -119,16 +119,17 @@ fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<(), Fai
         )));
     }
     let Some(segments) = elf_file::segments(file) else {
-        return Ok(()); // the kernel will not take it either
+        return Ok(()); // the kernel will refuse it
     };
     let Some(loader) = elf_file::loader(file, &segments) else {
-        // An init process for containers, or a loader that is called as a program: only the programs that it runs matter.
+        // For example an init process for containers, or a loader that is run as a program: the library matters only in the
+        // programs that it starts.
         eprintln!(
             "mrlock: warning: {shown}: statically linked: the library is loaded only into what it runs"
         );
         return Ok(());
     };
-    // glibc's has several names.
+    // glibc's loader has several names.
     let name = loader.file_name().unwrap_or_default();
     if name.as_bytes().starts_with(b"ld-musl") {
         return Err(refused(format!(
@@ -152,14 +153,14 @@ fn is_ours(loader: &Path) -> bool {
     ours.is_some_and(|ours| identity(&ours).is_some() && identity(&ours) == identity(loader))
 }
 
-/// Asks a loader that is not ours whether it would load the library: it may belong to a libc that is too old.
+/// Runs a loader that is not ours to find out whether it would load the library: it may belong to a libc that is too old.
 fn ask(loader: &Path, program: &Path, library: &Path) -> Result<(), Failure> {
     let output = Command::new(loader)
         .arg("--list")
         .arg(program)
         .env("LD_PRELOAD", library)
         .output();
-    // A loader that cannot be run will say so itself.
+    // If the loader cannot be run, the command's own start will fail with the reason.
     let Ok(output) = output else { return Ok(()) };
     let said = [output.stderr, output.stdout].concat();
     let said = String::from_utf8_lossy(&said);

@@ -15,10 +15,10 @@ const MAGIC: [u8; 8] = *b"mrlock\0\0";
 const VERSION: u64 = 1;
 const WORDS: usize = 13;
 const HOOKS: [&str; 2] = ["verbs", "ioctl"];
-/// No text and no table of the library is longer: what says so is something else.
+/// No text or table of the library is longer. A larger length, which is wrong, is cut to this.
 const LONGEST: u64 = 4096;
 
-/// What the library says of itself.
+/// The content of the block.
 #[derive(Serialize)]
 pub struct Library {
     /// Its file.
@@ -29,7 +29,7 @@ pub struct Library {
     pub settings: String,
     /// The hooks that a call by name reaches.
     pub hooks: Vec<&'static str>,
-    /// The largest number of threads that were inside or waiting at once; or inside, where calls are observed.
+    /// The largest number of threads that were inside or waiting at once; while calls are observed, of threads inside.
     pub most_at_once: u64,
     /// The counters.
     pub operations: Vec<Operation>,
@@ -123,7 +123,7 @@ impl Library {
     }
 }
 
-/// Another process's memory. /proc/PID/mem is read with the same permission as process_vm_readv(2).
+/// Another process's memory. Reading /proc/PID/mem needs the same permission as process_vm_readv(2).
 struct Memory(fs::File);
 
 impl Memory {
@@ -175,8 +175,8 @@ fn explained(error: &str) -> String {
     format!("its memory cannot be read ({error}): run this as root")
 }
 
-/// The file that is mapped: by way of the mapping itself, which takes privileges, but also finds a file that was replaced; or
-/// by its name in the process's own file system.
+/// The contents of the mapped file. They are read through the mapping itself, which takes privileges and also works for a file that
+/// was replaced, or by the file's name in the process's own file system.
 fn contents(process: &Process, mapping: &MemoryMap, file: &Path) -> Result<Vec<u8>, String> {
     let (start, end) = mapping.address;
     let proc = PathBuf::from(format!("/proc/{}", process.pid()));
@@ -206,7 +206,7 @@ fn start_of(file: fs::File) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Where the block is, from the start of the library.
+/// The offset of the block from the start of the library.
 fn symbol(library: &[u8]) -> Option<u64> {
     let file = ElfBytes::<AnyEndian>::minimal_parse(library).ok()?;
     let start = file

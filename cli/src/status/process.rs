@@ -19,7 +19,7 @@ use std::{
 pub struct Process {
     pub pid: i32,
     pub parent: i32,
-    /// How many steps below the process that was asked for.
+    /// How many generations it is below the process that the user named.
     #[serde(skip)]
     pub depth: usize,
     /// The name that the kernel has for it.
@@ -28,15 +28,15 @@ pub struct Process {
     pub coverage: Coverage,
 }
 
-/// What is known of the library in it.
+/// What is known about the library in a process.
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Coverage {
     /// It is mapped.
     Covered(Library),
-    /// It is mapped, and no more is known.
+    /// It is mapped, but its block could not be read.
     Unreadable { reason: String },
-    /// It is not.
+    /// It is not mapped.
     NotCovered { reason: String },
     /// Nothing is known.
     Unknown { reason: String },
@@ -81,7 +81,7 @@ fn coverage(pid: i32) -> Coverage {
     }
 }
 
-/// The library's first mapping. The name of its file begins with libmrlock, also where a wheel or a version comes after it.
+/// The library's first mapping. The name of its file begins with libmrlock; a version or a wheel's hash may follow.
 fn mapping_of_library(process: &process::Process) -> procfs::ProcResult<Option<MemoryMap>> {
     let is_library = |mapping: &MemoryMap| match &mapping.pathname {
         MMapPath::Path(file) => mapping.offset == 0 && names_library(file),
@@ -99,7 +99,7 @@ fn names_library(file: &Path) -> bool {
     name.as_bytes().starts_with(b"libmrlock")
 }
 
-/// Why the library is not in this process: what can be seen of it from outside.
+/// Why the library is not in this process, as far as this can be seen from outside.
 fn reason(process: &process::Process) -> String {
     const AT_SECURE: u64 = 23;
     if process

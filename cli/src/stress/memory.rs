@@ -7,7 +7,7 @@ use std::{
     io, mem, ptr,
 };
 
-/// Where memory is from.
+/// The kind of memory.
 pub enum Source {
     /// This process.
     Host,
@@ -17,7 +17,7 @@ pub enum Source {
 
 /// Some memory, until it is freed.
 pub struct Memory {
-    /// Its address, which the processor cannot use if it is a GPU's.
+    /// Its address. The processor cannot access GPU memory at it.
     pub address: *mut c_void,
     size: usize,
 }
@@ -56,7 +56,7 @@ impl Source {
 fn map(size: usize, index: usize) -> Result<*mut c_void, String> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping, where nothing was.
+    // SAFETY: a new mapping, at an address that the kernel chooses.
     let address = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
     if address == libc::MAP_FAILED {
         return Err(format!(

@@ -1,4 +1,5 @@
-//! The verbs, from the libibverbs of this machine. They are looked up as a linked program's are: a preloaded function comes first.
+//! The verbs, from this machine's libibverbs. They are looked up in the same order as for a linked program: preloaded functions
+//! come first.
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::{
@@ -238,7 +239,7 @@ impl Domain<'_> {
         Ok(mr)
     }
 
-    /// The first field that is not what was asked for.
+    /// The first field with a wrong value.
     fn check(&self, mr: *mut Mr, addr: *mut c_void, length: usize) -> Result<(), String> {
         // SAFETY: a region that was made and not deregistered.
         let mr = unsafe { ptr::read(mr) };
@@ -287,7 +288,7 @@ impl Domain<'_> {
     }
 }
 
-/// A function that may not be there.
+/// A function that may be missing.
 ///
 /// # Safety
 ///
@@ -298,7 +299,7 @@ unsafe fn found<T: Copy>(name: &CStr) -> Result<T, libloading::Error> {
     Ok(*symbol?)
 }
 
-/// A function that must be there.
+/// A function that must exist.
 ///
 /// # Safety
 ///
@@ -321,7 +322,7 @@ fn failed(name: &str, error: c_int) -> String {
     format!("{name}: {}", io::Error::from_raw_os_error(error))
 }
 
-/// What the loader says. (libloading says only which of its functions failed.)
+/// The loader's message. (libloading's own says only which function of the loader failed.)
 pub fn reason(error: &libloading::Error) -> String {
     error
         .source()

@@ -2,7 +2,7 @@
 
 use super::trace::Trace;
 
-/// A gap is cut out if it would take more than this part of the picture.
+/// A gap is cut out if it would take more than this fraction of the picture.
 const LONGEST_GAP: f64 = 0.2;
 /// At most so many gaps are cut out.
 const MOST_CUTS: usize = 8;
@@ -78,7 +78,7 @@ impl Axis {
         span.x + span.width * time.saturating_sub(span.start) as f64 / length
     }
 
-    /// Some round times, some 120 pixels apart, and where they are drawn. They count from the last cut.
+    /// Round times, about 120 pixels apart, and where they are drawn. They count from the last cut.
     pub fn ticks(&self) -> Vec<(f64, u64)> {
         let pixels: f64 = self.spans.iter().map(|span| span.width).sum();
         let length: u64 = self.spans.iter().map(|span| span.end - span.start).sum();

@@ -25,7 +25,7 @@ pub fn steps(process: &Process) -> Vec<Step> {
             }
         }
     }
-    // At the same time, the one that leaves comes before the one that enters.
+    // If one thread leaves at the time at which another enters, the leave comes first.
     changes.sort_unstable();
     let mut inside = 0_usize;
     let step = |(time, change)| {

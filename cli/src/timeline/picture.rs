@@ -18,11 +18,11 @@ const MARGIN: f64 = 24.0;
 const LEFT: f64 = 104.0;
 const PLOT_WIDTH: f64 = WIDTH - LEFT - MARGIN;
 const CURVE_HEIGHT: f64 = 72.0;
-/// Rows of more threads are not drawn. Numbers and curve are about all.
+/// At most so many threads have a row. The numbers and the curve include all threads.
 const MOST_ROWS: usize = 128;
-/// More slices than this are not drawn one by one, but by the part of each pixel's time.
+/// If there are more slices, they are not drawn one by one: each pixel has a shade for the part of its time that they cover.
 const MOST_SLICES: usize = 4000;
-/// How finely that part is drawn.
+/// The number of these shades.
 const SHADES: f64 = 4.0;
 /// The colours of devices, in the style sheet below.
 const COLOURS: usize = 8;
@@ -37,7 +37,7 @@ text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,
 .d0{fill:var(--d0)}.d1{fill:var(--d1)}.d2{fill:var(--d2)}.d3{fill:var(--d3)}.d4{fill:var(--d4)}.d5{fill:var(--d5)}.d6{fill:var(--d6)}.d7{fill:var(--d7)}
 ";
 
-/// The trace as an SVG file that needs nothing else.
+/// The trace as an SVG file that needs no other file.
 pub fn draw(trace: &Trace) -> String {
     let axis = Axis::new(trace, LEFT, PLOT_WIDTH);
     let devices = devices(trace);
@@ -163,7 +163,7 @@ impl Panel<'_> {
             let note = format!("{} without calls", units::time(length));
             content.append(text("tick middle", x + CUT / 2.0, first - 8.0, &note));
         }
-        // A label that would run into the one before it, at a cut, is left out.
+        // At a cut, a label that would overlap the one before it is left out.
         let mut free = 0.0;
         for (x, time) in ticks {
             if x >= free {
@@ -265,7 +265,7 @@ impl Panel<'_> {
                 self.axis.x(slice.end) - LEFT,
             );
         }
-        // Solid over pale.
+        // The solid colours are drawn over the pale one.
         let pale = parts.remove_entry("waiting");
         for (class, part) in pale.into_iter().chain(parts) {
             for shade in 1..=SHADES as u32 {
@@ -301,7 +301,7 @@ impl Panel<'_> {
                 *pixel = pair[0].inside.max(*pixel);
             }
         }
-        // A single thread is never as high as the picture: one at a time should look low.
+        // A single thread never fills the height of the curve: one thread at a time should look low.
         let highest = most.iter().copied().max().unwrap_or(0).max(2);
         let unit = (CURVE_HEIGHT - 8.0) / highest as f64;
         let label_each = (highest as f64 / 4.0).ceil() as usize;
@@ -362,7 +362,7 @@ fn runs(part: &[f64], shade: u32, y: f64, height: f64) -> String {
     data
 }
 
-/// Anything at all is visible.
+/// Any part above zero has a visible shade.
 fn shade_of(part: f64) -> u32 {
     (part.min(1.0) * SHADES).ceil() as u32
 }
@@ -381,7 +381,7 @@ fn area(heights: &[usize], bottom: f64, unit: f64) -> String {
     data
 }
 
-/// For the pointer on a slice.
+/// The text for the pointer on a slice.
 fn describe(slice: &Slice) -> String {
     let time = units::time(slice.end - slice.start);
     match &slice.what {

@@ -151,7 +151,7 @@ impl Trace {
     }
 }
 
-/// Of a number of microseconds. Two centuries at most, so that a start and a duration have a sum.
+/// Nanoseconds from microseconds. At most two centuries, so that no sum overflows.
 fn nanoseconds(microseconds: f64) -> Option<u64> {
     let nanoseconds = (microseconds * 1000.0).round();
     (0.0..=6e18)

@@ -50,7 +50,7 @@ struct ibv_device {
 struct ibv_cq;
 struct ibv_wc;
 
-/* The driver's functions for the data path: one is here, the others' places are part of ibv_context. */
+/* The driver's functions for the data path. Only one is used here; the others only fill ibv_context. */
 struct ibv_context_ops {
 	void (*_slots[11])(void);
 	int (*poll_cq)(struct ibv_cq *cq, int num_entries, struct ibv_wc *wc);

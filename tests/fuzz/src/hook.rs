@@ -13,7 +13,10 @@ macro_rules! export_ioctl {
 pub mod ioctl;
 
 pub mod serialize {
-    use crate::operation::{Memory, Operation};
+    use crate::{
+        device::Device,
+        operation::{Memory, Operation},
+    };
     use std::cell::Cell;
 
     thread_local! {
@@ -27,6 +30,7 @@ pub mod serialize {
 
     pub fn serialize(
         operation: &'static Operation,
+        _: Device,
         memory: Memory,
         _: impl FnOnce() -> i32,
     ) -> i32 {
@@ -34,7 +38,7 @@ pub mod serialize {
         0
     }
 
-    pub fn serialize_free(_: &'static Operation, _: impl FnOnce() -> i32) -> i32 {
+    pub fn serialize_free(_: &'static Operation, _: Device, _: impl FnOnce() -> i32) -> i32 {
         0
     }
 }

@@ -18,6 +18,10 @@ mod text;
 #[allow(dead_code, reason = "nothing is written")]
 mod stream;
 
+#[path = "../../../src/device.rs"]
+#[allow(dead_code, reason = "no name is looked up")]
+mod device;
+
 #[path = "../../../src/operation.rs"]
 #[allow(dead_code, reason = "nothing is counted")]
 mod operation;

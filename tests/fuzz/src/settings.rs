@@ -3,13 +3,14 @@
 use crate::environment::read;
 use std::ffi::CString;
 
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("MRLOCK", "on"),
     ("MRLOCK_CALLS", "reg,dereg"),
     ("MRLOCK_MEMORY", "any"),
     ("MRLOCK_HOOKS", "verbs,ioctl"),
     ("MRLOCK_WARN_AFTER", "30"),
     ("MRLOCK_REPORT", "off"),
+    ("MRLOCK_TRACE", "off"),
 ];
 
 /// A setting that is left out or not understood has its default; what the library says that the settings are has the same
@@ -19,7 +20,7 @@ pub fn check(input: &[u8]) {
     let given: Vec<_> = lines.filter_map(|line| CString::new(line).ok()).collect();
     let (config, complaints) = read(&given);
     let said = config.to_string();
-    let fields = fields(&said);
+    let Some(fields) = fields(&said) else { return };
 
     let is_quiet = given
         .iter()
@@ -34,7 +35,7 @@ pub fn check(input: &[u8]) {
             .any(|line| line.starts_with(&start) && line.contains("not understood"));
         let expected = match value.filter(|value| !value.is_empty()) {
             // The name of a file is checked in report_name.rs.
-            Some(_) if *name == "MRLOCK_REPORT" => continue,
+            Some(_) if ["MRLOCK_REPORT", "MRLOCK_TRACE"].contains(name) => continue,
             Some(value) => understood(name, value),
             None => Some((*default).into()),
         };
@@ -65,10 +66,17 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// The settings in a line that names them all. The last, a file name, may have spaces in it.
-fn fields(said: &str) -> [&str; 6] {
-    let fields: Vec<_> = said.splitn(DEFAULTS.len(), ' ').collect();
-    fields.try_into().expect("six settings")
+/// The settings in a line that names them all. The last two, names of files, may have spaces in them: none where one of them
+/// has the name of the last in it.
+fn fields(said: &str) -> Option<[&str; 7]> {
+    const LAST: &str = " MRLOCK_TRACE=";
+    let start = said.find(LAST).expect("it names them all");
+    if said.rfind(LAST) != Some(start) {
+        return None;
+    }
+    let mut fields: Vec<_> = said[..start].splitn(DEFAULTS.len() - 1, ' ').collect();
+    fields.push(&said[start + 1..]);
+    Some(fields.try_into().expect("seven settings"))
 }
 
 /// What a value says, if it is one that the README describes.
@@ -78,6 +86,7 @@ fn understood(name: &str, value: &[u8]) -> Option<String> {
         "MRLOCK" => match &*text.to_ascii_lowercase() {
             "on" | "true" | "yes" | "1" => Some("on".into()),
             "off" | "false" | "no" | "0" => Some("off".into()),
+            "observe" => Some("observe".into()),
             _ => None,
         },
         "MRLOCK_CALLS" => listed(text, &["reg", "dereg", "free"]),
