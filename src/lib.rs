@@ -82,8 +82,9 @@ ctor::declarative::ctor! {
 
 /// Runs in the one thread that a forked child has.
 extern "C" fn after_fork() {
-    hook::after_fork();
+    // The counters first: whether there is anything to reset is seen by a number that `hook::after_fork` resets.
     stats::reset(hook::operations());
+    hook::after_fork();
 }
 
 /// Writes the report at normal exit. A pointer in `.fini_array` needs no registration at run time, which could allocate.

@@ -230,7 +230,7 @@ pub fn is_bound_to_us(symbol: &CStr) -> bool {
     let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
     // Checks for ours first: otherwise the loader searches all symbols of the main program.
     let ours = NonNull::new(first).is_some_and(|first| {
-        base(first) == our_base()
+        is_ours(first)
             // The main program. If it is not position-independent and takes the function's address, it has a stub of that
             // name, which jumps to the first real definition: ours, if another definition comes after ours.
             || file_of(first.as_ptr()).is_some_and(CStr::is_empty)
@@ -250,13 +250,12 @@ type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) ->
 pub fn next(symbol: &CStr) -> Option<Target> {
     // SAFETY: the name is NUL-terminated.
     let ask = |dlsym: Dlsym| NonNull::new(unsafe { dlsym(RTLD_NEXT, symbol.as_ptr()) });
-    let is_ours = |&target: &Target| base(target) == our_base();
     match ask(libc::dlsym) {
-        Some(found) if is_ours(&found) => {
+        Some(found) if is_ours(found) => {
             let original = find_version(RTLD_NEXT, c"dlsym", c"GLIBC_2.2.5")?;
             // SAFETY: this version of dlsym() has this type.
             let original = unsafe { mem::transmute::<Target, Dlsym>(original) };
-            ask(original).filter(|target| !is_ours(target))
+            ask(original).filter(|&target| !is_ours(target))
         }
         found => found,
     }
@@ -317,7 +316,7 @@ impl Module {
         // SAFETY: the handle is open; the name is NUL-terminated.
         let any = || NonNull::new(unsafe { libc::dlsym(handle, symbol.name.as_ptr()) });
         let found = find_version(handle, symbol.name, symbol.version).or_else(any)?;
-        (base(found)? != our_base()?).then_some(found)
+        (!is_ours(found)).then_some(found)
     }
 }
 
@@ -377,9 +376,19 @@ fn base(target: Target) -> Option<usize> {
     look_up(target.as_ptr()).map(|info| info.dli_fbase as usize)
 }
 
-/// Where we are loaded.
-fn our_base() -> Option<usize> {
-    look_up(our_base as *const c_void).map(|info| info.dli_fbase as usize)
+// Without this, a linker may export the symbol, and the loader may take that of another module for it.
+core::arch::global_asm!(".hidden __ehdr_start", ".hidden _end");
+
+/// Whether `target` is in this library. Not by dladdr(), which goes through all symbols of the module that it finds: that
+/// would be two thirds of what this library adds to the start of a process.
+fn is_ours(target: Target) -> bool {
+    unsafe extern "C" {
+        // Where this library begins and ends: the linker defines both.
+        static __ehdr_start: u8;
+        static _end: u8;
+    }
+    let ours = (&raw const __ehdr_start).addr()..(&raw const _end).addr();
+    ours.contains(&target.addr().get())
 }
 
 /// For the log: the module that a function is in.

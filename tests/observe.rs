@@ -166,3 +166,31 @@ fn a_forked_child_counts_for_itself() {
         "{outcome:#?}"
     );
 }
+
+/// Of the calls that its parent made before, none is counted.
+#[test]
+fn a_forked_child_counts_its_own_calls() {
+    let program = client("fork").args(["traffic", "2"]).counting();
+    let outcome = observed(&program).run().succeeded("two children");
+    let reports = outcome.stderr.split("mrlock ").skip(1);
+    let children: Vec<_> = reports
+        .filter(|report| {
+            report
+                .lines()
+                .next()
+                .is_some_and(|it| it.ends_with("(child)"))
+        })
+        .collect();
+    assert_eq!(children.len(), 2, "{outcome:#?}");
+    for report in children {
+        let rows = report.lines().map(|line| line.split_whitespace());
+        let calls: Vec<_> = rows
+            .filter_map(|mut row| {
+                ["ibv_reg_mr", "ibv_dereg_mr"]
+                    .contains(&row.next()?)
+                    .then(|| row.next())?
+            })
+            .collect();
+        assert_eq!(calls, ["6", "6"], "{outcome:#?}");
+    }
+}

@@ -5,9 +5,10 @@ mod common;
 use common::{Outcome, Program, build, client, fixtures, library, mrlock, scratch};
 use serde_json::Value;
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::symlink,
+    os::unix::{ffi::OsStrExt as _, fs::symlink},
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
 };
@@ -291,6 +292,34 @@ fn a_library_of_another_name() {
     for name in [&file, &link] {
         let held = Held::start(&client("held").env("LD_PRELOAD", name), 1);
         assert_eq!(held.seen()["state"], "covered", "{}", name.display());
+    }
+}
+
+/// A name in the list of mappings may be any bytes.
+#[test]
+fn a_program_whose_name_is_no_text() {
+    let directory = scratch("bin");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let program = directory.join(OsStr::from_bytes(b"\xff"));
+    fs::copy("/bin/cat", &program).expect("a copy");
+    let held = Command::new(&program)
+        .env("LD_PRELOAD", library())
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut held = Held {
+        process: held,
+        input: None,
+    };
+    held.input = held.process.stdin.take();
+    // std returns when the program is run, which is before the loader has loaded the library.
+    let is_covered = || {
+        let seen = held.seen();
+        assert_ne!(seen["state"], "unknown", "{seen:#}");
+        seen["state"] == "covered"
+    };
+    while !is_covered() {
+        std::thread::yield_now();
     }
 }
 

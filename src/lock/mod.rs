@@ -30,9 +30,10 @@
 //! one more. A waiter with n others ahead of it enters after at most n + 1 times that, plus the wake-ups. Until then, a thread
 //! that unlocks and locks again gets the lock at once, without any wake-up.
 //!
-//! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take within `IDLE_NAP`
-//! (0.1 ms), because other programs have the processor, is taken by another waiter. Threads with a real-time priority are
-//! woken before all others, and after 10 s of waiting (`AGES`) the order is that of the last sleep.
+//! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take, because other
+//! programs have the processor, is taken by another waiter: after `IDLE_NAP` (0.1 ms), or, where calls are long, after two
+//! periods of the watchdog. Threads with a real-time priority are woken before all others, and after 10 s of waiting (`AGES`)
+//! the order is that of the last sleep.
 //!
 //! # Invariants
 //!

@@ -1,5 +1,6 @@
-//! What a waiter checks after a whole period of sleep: the successor checks the holder, the other waiters check the successor. A
-//! thread that has ended is replaced; a holder that stays inside for too long is named in a warning.
+//! What a waiter checks after a whole period of sleep: the successor checks the holder, the other waiters check the successor.
+//! (Where there was none for the whole period, `Lock::sleep` makes this waiter the successor.) A thread that has ended is
+//! replaced; a holder that stays inside for too long is named in a warning.
 
 use super::{
     Lock,

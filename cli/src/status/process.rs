@@ -1,11 +1,15 @@
 //! Whether a process has the library, and if not, why.
 
 use super::block::Library;
-use procfs::process::{self, MMapPath, MemoryMap, Stat};
+use procfs::{
+    FromBufRead as _,
+    process::{self, MMapPath, MemoryMap, MemoryMaps, Stat},
+};
 use serde::Serialize;
 use std::{
     ffi::OsStr,
     fs,
+    io::Read as _,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -83,7 +87,11 @@ fn mapping_of_library(process: &process::Process) -> procfs::ProcResult<Option<M
         MMapPath::Path(file) => mapping.offset == 0 && names_library(file),
         _ => false,
     };
-    Ok(process.maps()?.into_iter().find(is_library))
+    // Not `Process::maps`, which fails if any name is not UTF-8.
+    let mut text = Vec::new();
+    process.open_relative("maps")?.read_to_end(&mut text)?;
+    let maps = MemoryMaps::from_buf_read(String::from_utf8_lossy(&text).as_bytes())?;
+    Ok(maps.into_iter().find(is_library))
 }
 
 fn names_library(file: &Path) -> bool {
