@@ -38,7 +38,7 @@ pub mod model {
             Self::default()
         }
 
-        pub fn check(&self, model: fn()) {
+        pub fn check(&self, model: impl Fn()) {
             model();
         }
     }
