@@ -63,10 +63,10 @@ test-gpu: release $(verbs) $(gpu)
 	@tests/gpu/run.sh $(LIBRARY) $(FIXTURES) $(PARTS)
 
 # The tests of tests/loom under miri. Not in `make test`, which uses the stable toolchain: this needs
-# `rustup toolchain install nightly --component miri,rust-src`. (The test of an ended holder runs by itself: its thread never returns.)
+# `rustup toolchain install nightly --component miri,rust-src`. (Each test of an ended holder runs by itself: the world of the model is one for each process.)
 NIGHTLY ?= nightly
 miri:
-	cd tests/loom && for which in "--skip a_holder" a_holder; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
+	cd tests/loom && for which in "--skip a_holder" a_holder_that_has_ended_and_one a_holder_that_has_ended_and_two; do MIRIFLAGS=-Zmiri-many-seeds=0..64 \
 		$(CARGO) +$(NIGHTLY) miri test --quiet --target-dir $(TARGET)/miri -- $$which || exit; done
 
 # `make test` gives each fuzz target 100,000 inputs; this gives it ten million, with AddressSanitizer, which needs a nightly
