@@ -26,8 +26,7 @@ pub fn is_host(region: Region) -> bool {
     else {
         return false;
     };
-    let is_readable = |address| sys::is_readable(address) == Ok(true);
-    is_readable(first) && (last / sys::PAGE == first / sys::PAGE || is_readable(last))
+    sys::are_readable([first, last]) == Ok(true)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub enum Memory {
 }
 
 /// A range of addresses.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Region {
     /// Its start.
     pub address: *const c_void,
@@ -77,11 +77,6 @@ pub struct Region {
 }
 
 impl Memory {
-    /// Whether the call does not say what memory it is applied to.
-    pub fn is_unknown(self) -> bool {
-        matches!(self, Self::Unknown)
-    }
-
     /// The region to name in a message: null and empty if there is none.
     pub fn region(self) -> Region {
         match self {

@@ -302,32 +302,41 @@ pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
 /// The size of a page.
 pub const PAGE: usize = 4096;
 
-/// Whether the byte at `address` of this process can be read, without reading it through the pointer. The error says why
+/// Whether the bytes at these addresses of this process can be read, without reading them through a pointer. The error says why
 /// the kernel did not answer: for example, EPERM under an old seccomp profile.
-pub fn is_readable(address: usize) -> Result<bool, Errno> {
-    copy(address, &mut [0])
+pub fn are_readable(addresses: [usize; 2]) -> Result<bool, Errno> {
+    copy_pieces(addresses, 1, &mut [0; 2])
 }
 
-/// Copies the bytes at `address` of this process, as `is_readable` would look; `Ok(false)` if they cannot be read.
+/// Copies the bytes at `address` of this process, as `are_readable` would look; `Ok(false)` if they cannot be read.
 pub fn copy(address: usize, to: &mut [u8]) -> Result<bool, Errno> {
+    copy_pieces([address], to.len(), to)
+}
+
+/// Copies `length` bytes from each of the addresses, one behind the other, to the bytes of `to`, which are as many.
+fn copy_pieces<const N: usize>(
+    addresses: [usize; N],
+    length: usize,
+    to: &mut [u8],
+) -> Result<bool, Errno> {
     let here = libc::iovec {
         iov_base: to.as_mut_ptr().cast(),
         iov_len: to.len(),
     };
-    let there = libc::iovec {
+    let there = addresses.map(|address| libc::iovec {
         iov_base: core::ptr::without_provenance_mut(address),
-        iov_len: to.len(),
-    };
+        iov_len: length,
+    });
     let (one, flags) = (1, 0);
-    // SAFETY: `here` is valid for writing; the kernel checks the address of the other.
+    // SAFETY: `here` is valid for writing, and the kernel writes no more than that; it checks the addresses of the others.
     let copied = unsafe {
         syscall!(
             SYS_process_vm_readv,
             process_id(),
             &raw const here,
             one,
-            &raw const there,
-            one,
+            there.as_ptr(),
+            N,
             flags,
         )
     };

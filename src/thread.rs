@@ -1,6 +1,6 @@
 //! What the library keeps for each thread.
 
-use crate::lock::ThreadState;
+use crate::{lock::ThreadState, operation::Region};
 use core::cell::Cell;
 
 /// Zeroed when a thread starts; nothing has to be done when it ends.
@@ -14,6 +14,8 @@ pub struct Thread {
     pub calls: Cell<u32>,
     /// How many nested calls it is in that were let through.
     pub let_through: Cell<u32>,
+    /// The region of the innermost of these.
+    pub let_through_region: Cell<Region>,
     /// Whether it is in an observed call. All zero: it is not.
     pub observed: Cell<bool>,
     /// How many nested sections it is in: its calls of `mrlock_lock` minus those of `mrlock_unlock`.

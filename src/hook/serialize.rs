@@ -70,7 +70,7 @@ pub fn serialize<R: Outcome>(
         if is_inside(thread) || !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
-        if policy::lets_through(memory) || thread.let_through.get() > 0 && memory.is_unknown() {
+        if was_let_through(thread, memory) || policy::lets_through(memory) {
             return let_through(thread, memory, call);
         }
         let region = memory.region();
@@ -230,8 +230,20 @@ fn observe<R: Outcome>(
     }
 }
 
-/// Makes a call without the lock. The calls within it name the same memory and are let through for the same reason, or carry
-/// only a handle; these are let through while `let_through` is not zero.
+/// Whether the thread is in a call that was let through, and calls within it for the same memory, or with only a handle. (The
+/// same question of the kernel would have the same answer, and takes as long again. A signal handler's call for other memory is
+/// judged by itself.)
+#[inline]
+fn was_let_through(thread: &Thread, memory: Memory) -> bool {
+    thread.let_through.get() > 0
+        && match memory {
+            Memory::Unknown => true,
+            Memory::At(region) => region == thread.let_through_region.get(),
+            Memory::Moved(..) | Memory::DmaBuf => false,
+        }
+}
+
+/// Makes a call without the lock, and the calls within it for which `was_let_through` says so.
 #[inline(never)]
 fn let_through<R>(thread: &Thread, memory: Memory, call: impl FnOnce() -> R) -> R {
     let depth = thread.let_through.get();
@@ -239,7 +251,9 @@ fn let_through<R>(thread: &Thread, memory: Memory, call: impl FnOnce() -> R) -> 
         stats::record_let_through();
     }
     thread.let_through.set(depth + 1);
+    let outer = thread.let_through_region.replace(memory.region());
     let result = call();
+    thread.let_through_region.set(outer);
     thread.let_through.set(depth);
     result
 }
