@@ -7,7 +7,7 @@
 //!
 //! Measured on an H100 (driver 580, Linux 6.18): the call fails with EFAULT for every kind of GPU memory, mapped, reserved or
 //! freed, and for device registers, which it does not access. It succeeds for host memory, pinned by CUDA or not, and for
-//! managed memory. It takes 0.5 us.
+//! managed memory. It takes 0.5 us for a page.
 
 use crate::{operation::Region, sys};
 
