@@ -6,14 +6,14 @@
 
 mod common;
 
-use common::{kernel_trace::KernelWitness, machine::real_programs};
+use common::{
+    kernel_trace::KernelWitness,
+    machine::real_programs,
+    recorded::{Run, results},
+};
 use std::{
     collections::BTreeMap,
-    fs,
     io::{self, Write as _},
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
 };
 
 /// The tests that are left out where the virtual machine cannot boot.
@@ -63,12 +63,12 @@ fn nixl_and_mooncake_in_one_process_register_one_at_a_time() {
 #[test]
 fn one_layer_of_hooks_is_enough_for_nixl_and_mooncake() {
     needs!(VM, real_programs());
-    let without = Run::of("nixl_and_mooncake", "without");
+    let without = run("nixl_and_mooncake", "without");
     for scenario in [
         "nixl_and_mooncake_verbs_hooks",
         "nixl_and_mooncake_ioctl_hook",
     ] {
-        let with = Run::of(scenario, "with");
+        let with = run(scenario, "with");
         with.ends_as(&without, str::to_owned);
         let peak = with.peak();
         with.expects(peak == 1, "one thread inside at a time", peak);
@@ -199,7 +199,8 @@ fn fios_rdma_engine_ends_as_without() {
     );
     // It leaves its regions to the kernel, which releases them at exit.
     let expected = [runs.with.calls()[0], 0];
-    let reported = runs.with.reported();
+    let [registered, deregistered, _] = runs.with.reported();
+    let reported = [registered, deregistered];
     runs.with.expects(
         reported == expected,
         &format!("a report of {expected:?} registrations and deregistrations"),
@@ -229,7 +230,7 @@ fn says_which_programs_cannot_run_and_why() {
     // Those that are installed say so themselves, without the library too.
     for scenario in ["ibv_xsrq_pingpong", "fi_pingpong_rdm"] {
         for which in ["without", "with"] {
-            let run = Run::of(scenario, which);
+            let run = run(scenario, which);
             let status = run.read("status");
             run.expects(
                 !status.is_empty() && status.trim() != "0",
@@ -279,7 +280,7 @@ fn is_unchanged(scenario: &str, comparable: fn(&str) -> String) -> Runs {
 
 impl Runs {
     fn of(scenario: &str, comparable: fn(&str) -> String) -> Self {
-        let (without, with) = (Run::of(scenario, "without"), Run::of(scenario, "with"));
+        let (without, with) = (run(scenario, "without"), run(scenario, "with"));
         with.ends_as(&without, comparable);
         Self { without, with }
     }
@@ -304,7 +305,9 @@ impl Runs {
 
     /// The library's reports agree with the kernel.
     fn counted_by_the_library(&self) {
-        let (seen, reported) = (self.with.calls(), self.with.reported());
+        let seen = self.with.calls();
+        let [registered, deregistered, _] = self.with.reported();
+        let reported = [registered, deregistered];
         self.with.expects(
             reported == seen,
             &format!("a report of {seen:?} registrations and deregistrations"),
@@ -333,29 +336,11 @@ fn without_numbers(text: &str) -> String {
     output
 }
 
-/// What one run of a scenario left behind.
-struct Run {
-    name: String,
-    directory: PathBuf,
+fn run(scenario: &str, which: &str) -> Run {
+    Run::of(results("boot-programs"), scenario, which)
 }
 
 impl Run {
-    /// The run, after checking that it took place.
-    fn of(scenario: &str, which: &str) -> Self {
-        let run = Self {
-            name: format!("{scenario}, {which} the library"),
-            directory: results().join(scenario).join(which),
-        };
-        // The loader only warns, and runs the program without the library.
-        let stderr = run.read("stderr");
-        run.expects(
-            !stderr.contains("cannot be preloaded"),
-            "a library that can be loaded",
-            stderr.trim(),
-        );
-        run
-    }
-
     /// The same exit status and output as the other run. rdma-core's tests alone end with another status than 0.
     fn ends_as(&self, other: &Self, comparable: fn(&str) -> String) {
         let last = |run: &Self| run.read("status").lines().last().map(str::to_owned);
@@ -376,34 +361,9 @@ impl Run {
         self.expects(seen == expected, &format!("on stdout: {expected}"), &seen);
     }
 
-    /// Fails the test unless `good`, and says where the records of the run are.
-    #[track_caller]
-    fn expects(&self, good: bool, expected: &str, seen: impl std::fmt::Debug) {
-        assert!(
-            good,
-            "{}: expected {expected}; seen: {seen:?}; see {}",
-            self.name,
-            self.directory.display()
-        );
-    }
-
-    fn read(&self, file: &str) -> String {
-        let path = self.directory.join(file);
-        let bytes = fs::read(&path)
-            .unwrap_or_else(|error| panic!("{}: {}: {error}", self.name, path.display()));
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
     /// What the kernel saw of each process that registered.
     fn witnesses(&self) -> BTreeMap<u32, KernelWitness> {
-        self.judge(&self.read("trace")).unwrap_or_else(|reason| {
-            let trace = self.directory.join("trace");
-            panic!(
-                "{}: no witness: {reason}; see {}",
-                self.name,
-                trace.display()
-            )
-        })
+        self.judged(of_each_process(&self.read("trace")))
     }
 
     /// The most calls at once in one process.
@@ -414,7 +374,7 @@ impl Run {
 
     /// The registrations and deregistrations of one try, in all processes.
     fn calls(&self) -> [usize; 2] {
-        let tries = self.read("status").lines().count();
+        let tries = self.tries();
         let sum = |count: fn(&KernelWitness) -> usize| -> usize {
             self.witnesses().values().map(count).sum()
         };
@@ -423,82 +383,32 @@ impl Run {
             sum(|seen| seen.deregistrations) / tries,
         ]
     }
-
-    /// What the library's reports count in all processes: registrations; deregistrations, and registrations that failed, whose
-    /// memory the kernel unpins, too.
-    fn reported(&self) -> [usize; 2] {
-        let mut sums = [0, 0];
-        let entries = fs::read_dir(&self.directory).expect("the directory of a run");
-        for entry in entries {
-            let file = entry.expect("a readable directory").file_name();
-            let file = file.to_str().expect("a name that is text");
-            if !file.starts_with("report.") {
-                continue;
-            }
-            // "ibv_reg_mr_iova2   16   0 ...": the name, the calls, how many of them failed.
-            for line in self.read(file).lines() {
-                let mut words = line.split_whitespace();
-                let name = words.next().unwrap_or_default();
-                let mut number = || words.next()?.parse::<usize>().ok();
-                let (Some(calls), Some(failed)) = (number(), number()) else {
-                    continue;
-                };
-                if name.starts_with("ibv_reg_mr") || name == "uverbs:REG_MR" {
-                    sums[0] += calls;
-                    sums[1] += failed;
-                } else if ["ibv_dereg_mr", "uverbs:DEREG_MR", "uverbs:MR_DESTROY"].contains(&name) {
-                    sums[1] += calls;
-                }
-            }
-        }
-        sums
-    }
-
-    /// Splits the trace by process, and judges each part.
-    fn judge(&self, trace: &str) -> Result<BTreeMap<u32, KernelWitness>, String> {
-        let mut comments = String::new();
-        let mut parts = BTreeMap::<u32, String>::new();
-        for line in trace.lines().filter(|line| !line.trim().is_empty()) {
-            if line.starts_with('#') {
-                comments += line;
-                comments.push('\n');
-                continue;
-            }
-            // "TASK-THREAD (PROCESS) [CPU] FLAGS TIME: NAME: (PLACE)...". TASK may hold anything.
-            let (task, process, rest) = line
-                .rsplit_once(") [")
-                .and_then(|(head, rest)| {
-                    let (task, process) = head.rsplit_once('(')?;
-                    Some((task, process.trim().parse().ok()?, rest))
-                })
-                .ok_or_else(|| format!("no process in: {line}"))?;
-            let part = parts.entry(process).or_default();
-            *part += &format!("{task} [{rest}\n");
-        }
-        KernelWitness::of(&comments)?;
-        let parts = parts.into_iter();
-        parts
-            .map(|(process, part)| Ok((process, KernelWitness::of(&part)?)))
-            .collect()
-    }
 }
 
-/// Boots the machine at the first call. If that fails, every test fails.
-fn results() -> &'static Path {
-    static RESULTS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let results = RESULTS.get_or_init(|| {
-        let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/boot-programs");
-        let output = Command::new(boot)
-            .arg(common::library())
-            .output()
-            .map_err(|error| format!("tests/vm/boot-programs: {error}"))?;
-        if output.status.success() {
-            Ok(common::target_dir().join("vm/results-programs"))
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+/// Splits the trace by process, and judges each part.
+fn of_each_process(trace: &str) -> Result<BTreeMap<u32, KernelWitness>, String> {
+    let mut comments = String::new();
+    let mut parts = BTreeMap::<u32, String>::new();
+    for line in trace.lines().filter(|line| !line.trim().is_empty()) {
+        if line.starts_with('#') {
+            comments += line;
+            comments.push('\n');
+            continue;
         }
-    });
-    results
-        .as_deref()
-        .unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
+        // "TASK-THREAD (PROCESS) [CPU] FLAGS TIME: NAME: (PLACE)...". TASK may hold anything.
+        let (task, process, rest) = line
+            .rsplit_once(") [")
+            .and_then(|(head, rest)| {
+                let (task, process) = head.rsplit_once('(')?;
+                Some((task, process.trim().parse().ok()?, rest))
+            })
+            .ok_or_else(|| format!("no process in: {line}"))?;
+        let part = parts.entry(process).or_default();
+        *part += &format!("{task} [{rest}\n");
+    }
+    KernelWitness::of(&comments)?;
+    let parts = parts.into_iter();
+    parts
+        .map(|(process, part)| Ok((process, KernelWitness::of(&part)?)))
+        .collect()
 }

@@ -176,31 +176,22 @@ fn a_lock_makes_the_double_frees_of_a_driver_only_rarer() {
         "535.113.01",
         "545.23.06",
     ] {
-        Host::new()
-            .driver(version)
-            .is(1, "can free memory twice", "driver 580.65 or newer", GPU);
-        assert!(
-            Host::new()
-                .driver(version)
-                .line("mrlock:")
-                .starts_with(LITTLE)
-        );
+        is_made_rarer(version, "can free memory twice");
     }
 }
 
 #[test]
 fn a_lock_makes_a_drivers_reads_of_freed_memory_only_rarer() {
     for version in ["515.43.04", "525.60.13", "525.89.02", "530.30.02"] {
-        Host::new()
-            .driver(version)
-            .is(1, "reads freed memory", "driver 580.65 or newer", GPU);
-        assert!(
-            Host::new()
-                .driver(version)
-                .line("mrlock:")
-                .starts_with(LITTLE)
-        );
+        is_made_rarer(version, "reads freed memory");
     }
+}
+
+/// What this driver does is made rarer by a lock, and no more.
+fn is_made_rarer(version: &str, what: &str) {
+    let host = || Host::new().driver(version);
+    host().is(1, what, "driver 580.65 or newer", GPU);
+    assert!(host().line("mrlock:").starts_with(LITTLE));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{
-    Outcome, Program, build, client, fixtures, install, machine, make, scratch, unpacked,
+    Outcome, Program, build, client, fixtures, install,
+    machine::{self, is_root},
+    make, scratch, unpacked,
 };
 use std::{
     ffi::OsStr,
@@ -721,11 +723,6 @@ fn may_set_capabilities() -> machine::Need {
 }
 
 const NOBODY: u32 = 65534;
-
-fn is_root() -> bool {
-    // SAFETY: geteuid() has no preconditions.
-    unsafe { libc::geteuid() == 0 }
-}
 
 #[test]
 fn a_library_that_is_not_there() {

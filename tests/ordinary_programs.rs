@@ -163,10 +163,8 @@ fn a_set_uid_program() {
     let mode = fs::metadata(SU).expect("su").permissions().mode();
     assert_ne!(mode & 0o4000, 0, "{SU} is not set-uid");
     // For root the loader does not ignore the preload, because root gains nothing: start su as nobody.
-    // SAFETY: geteuid() has no preconditions.
-    let is_root = unsafe { libc::geteuid() } == 0;
     let become_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-    let mut program = match is_root {
+    let mut program = match machine::is_root() {
         true => Program::new("setpriv").args(become_nobody).arg("env"),
         false => Program::new("env"),
     };

@@ -10,14 +10,9 @@ mod common;
 use common::{
     kernel_trace::{KernelWitness, event, is_without_loss},
     machine::virtual_machine,
+    recorded::{Run, results},
 };
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::collections::BTreeMap;
 
 /// The tests that are left out where the virtual machine cannot boot.
 const VM: &str = "all tests with a real kernel";
@@ -302,7 +297,7 @@ fn with_memory_device_mooncake_registers_host_memory_as_without() {
     let reports = with.reports();
     let through = format!("{number} calls on host memory were let through.");
     with.expects(
-        reported(&with) == [0, 0, 0] && (with.tries() > 1 || reports.contains(&through)),
+        with.reported() == [0, 0, 0] && (with.tries() > 1 || reports.contains(&through)),
         &format!("{through:?} and no other calls"),
         reports,
     );
@@ -347,7 +342,7 @@ fn with_memory_device_a_free_of_gpu_memory_does_not_wait_for_host_memory() {
     let with = run("device_frees", "with");
     let meetings = with.witness().meetings;
     with.expects(meetings > 0, "a free beside a registration", meetings);
-    let (reported, frees) = (reported(&with), with.witness().frees);
+    let (reported, frees) = (with.reported(), with.witness().frees);
     with.expects(
         reported == [0, 0, frees],
         "a report of the frees alone",
@@ -401,7 +396,7 @@ fn calls(run: &Run) -> [usize; 2] {
 /// The library's report agrees with the kernel, whichever hook saw a call first.
 fn reports_what_the_kernel_saw(run: &Run) {
     let witness = run.witness();
-    let reported = reported(run);
+    let reported = run.reported();
     run.expects(
         reported
             == [
@@ -415,41 +410,6 @@ fn reports_what_the_kernel_saw(run: &Run) {
         ),
         reported,
     );
-}
-
-/// The library's counts of registrations, of deregistrations and failed registrations together, and of frees. (The kernel also
-/// unpins the memory of a failed registration.)
-fn reported(run: &Run) -> [usize; 3] {
-    let reports = run.reports();
-    // "ibv_reg_mr_iova2   16   0 ...": the name, the calls, how many of them failed.
-    let sum = |name: fn(&str) -> bool, column: usize| -> usize {
-        let lines = reports.lines().map(str::split_whitespace);
-        lines
-            .filter_map(|mut words| {
-                words
-                    .next()
-                    .filter(|word| name(word))
-                    .and(words.nth(column))
-            })
-            .map(|number| number.parse::<usize>().unwrap_or(0))
-            .sum()
-    };
-    let registers = |name: &str| {
-        name.starts_with("ibv_reg_mr") || matches!(name, "uverbs:REG_MR" | "uverbs:MR_REG")
-    };
-    let deregisters = |name: &str| {
-        matches!(
-            name,
-            "ibv_dereg_mr" | "uverbs:DEREG_MR" | "uverbs:MR_DESTROY"
-        )
-    };
-    let frees = |name: &str| name == "nvidia:RM_FREE";
-    let (calls, failed) = (0, 1);
-    [
-        sum(registers, calls),
-        sum(deregisters, calls) + sum(registers, failed),
-        sum(frees, calls),
-    ]
 }
 
 /// Both copies of libibverbs were called, and neither got a context that the other had opened.
@@ -486,57 +446,19 @@ fn keeps_copies_apart(run: &Run) {
     run.expects(copies == ["first", "second"], "calls of both copies", calls);
 }
 
-/// What one run of a scenario left behind.
-struct Run {
-    name: String,
-    directory: PathBuf,
-}
-
 /// The run, after checking that it took place and that every try ended with status 0.
 fn run(scenario: &str, which: &str) -> Run {
-    let run = Run {
-        name: format!("{scenario}, {which} the library"),
-        directory: results().join(scenario).join(which),
-    };
+    let run = Run::of(results("boot"), scenario, which);
     let status = run.read("status");
     run.expects(
         !status.is_empty() && status.lines().all(|line| line == "0"),
         "exit status 0",
         status.trim(),
     );
-    // The loader only warns, and runs the program without the library.
-    let stderr = run.read("stderr");
-    run.expects(
-        !stderr.contains("cannot be preloaded"),
-        "a library that can be loaded",
-        stderr.trim(),
-    );
     run
 }
 
 impl Run {
-    /// Fails the test unless `good`, and says where the records of the run are.
-    #[track_caller]
-    fn expects(&self, good: bool, expected: &str, seen: impl std::fmt::Debug) {
-        assert!(
-            good,
-            "{}: expected {expected}; seen: {seen:?}; see {}",
-            self.name,
-            self.directory.display()
-        );
-    }
-
-    fn read(&self, file: &str) -> String {
-        let path = self.directory.join(file);
-        let bytes = fs::read(&path)
-            .unwrap_or_else(|error| panic!("{}: {}: {error}", self.name, path.display()));
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    fn tries(&self) -> usize {
-        self.read("status").lines().count()
-    }
-
     fn witness(&self) -> KernelWitness {
         self.judge(&self.read("trace"))
     }
@@ -548,17 +470,6 @@ impl Run {
             .lines()
             .filter(|line| event(line).is_none_or(|event| event.task == task));
         self.judge(&its_own.collect::<Vec<_>>().join("\n"))
-    }
-
-    fn judge(&self, trace: &str) -> KernelWitness {
-        KernelWitness::of(trace).unwrap_or_else(|reason| {
-            let trace = self.directory.join("trace");
-            panic!(
-                "{}: no witness: {reason}; see {}",
-                self.name,
-                trace.display()
-            )
-        })
     }
 
     #[track_caller]
@@ -580,17 +491,6 @@ impl Run {
         );
     }
 
-    /// The reports of all processes of this run.
-    fn reports(&self) -> String {
-        let entries = fs::read_dir(&self.directory).expect("the directory of a run");
-        let names = entries.map(|entry| entry.expect("a readable directory").file_name());
-        names
-            .filter_map(|name| name.into_string().ok())
-            .filter(|name| name.starts_with("report."))
-            .map(|name| self.read(&name))
-            .collect()
-    }
-
     /// ib_write_bw's average: the fourth word of the line that starts with the message size.
     fn bandwidth(&self) -> String {
         let stdout = self.read("stdout");
@@ -601,26 +501,6 @@ impl Run {
         });
         average.unwrap_or("unknown").to_owned()
     }
-}
-
-/// Boots the machine at the first call. If that fails, every test fails.
-fn results() -> &'static Path {
-    static RESULTS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let results = RESULTS.get_or_init(|| {
-        let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/boot");
-        let output = Command::new(boot)
-            .arg(common::library())
-            .output()
-            .map_err(|error| format!("tests/vm/boot: {error}"))?;
-        if output.status.success() {
-            Ok(common::target_dir().join("vm/results"))
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-    });
-    results
-        .as_deref()
-        .unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
 }
 
 // Tests of the judge itself

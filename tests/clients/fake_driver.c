@@ -4,25 +4,11 @@
  * a registration of GPU memory.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
-#include <stdarg.h>
-#include <sys/ioctl.h>
-
-#define NV_ESC_RM_FREE 0xC0104629
+#include "gpu_free_ioctl.h"
 
 void fake_gpu_free(void);
 
-int ioctl(int fd, unsigned long request, ...)
+static void free_gpu_memory(void)
 {
-	va_list arguments;
-	va_start(arguments, request);
-	void *argument = va_arg(arguments, void *);
-	va_end(arguments);
-
-	if ((unsigned int)request == NV_ESC_RM_FREE) {
-		fake_gpu_free();
-		return 0;
-	}
-	int (*next)(int, unsigned long, ...) = (int (*)(int, unsigned long, ...))dlsym(RTLD_NEXT, "ioctl");
-	return next(fd, request, argument);
+	fake_gpu_free();
 }

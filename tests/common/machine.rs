@@ -63,12 +63,17 @@ pub fn file(path: &str, package: &str) -> Need {
     }
 }
 
+pub fn is_root() -> bool {
+    // SAFETY: geteuid() has no preconditions.
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// For a test that acts as two users.
 pub fn root() -> Need {
-    // SAFETY: geteuid() has no preconditions.
-    match unsafe { libc::geteuid() } {
-        0 => Ok(()),
-        _ => Err("only root can: run the tests as root".into()),
+    if is_root() {
+        Ok(())
+    } else {
+        Err("only root can: run the tests as root".into())
     }
 }
 
@@ -87,8 +92,7 @@ pub fn make_dist() -> Need {
 
 /// Debian's releases in a directory each, and the right to change a copy of them.
 pub fn debian_roots() -> Need {
-    // SAFETY: it takes nothing and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
+    if !is_root() {
         return Err("only root can install packages in a directory".into());
     }
     // make has fetched it last.

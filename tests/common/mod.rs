@@ -5,6 +5,7 @@
 
 pub mod kernel_trace;
 pub mod machine;
+pub mod recorded;
 pub mod root;
 pub mod venv;
 

@@ -1,0 +1,141 @@
+//! What a run in the virtual machine left behind.
+
+use super::{kernel_trace::KernelWitness, library, target_dir};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// Where `tests/vm/SCRIPT` leaves the records: `boot` in results, `boot-programs` in results-programs. It boots the machine at the
+/// first call; if that fails, every test fails. A test program calls it for one script only.
+pub fn results(script: &str) -> &'static Path {
+    static RESULTS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let results = RESULTS.get_or_init(|| {
+        let boot = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/vm")
+            .join(script);
+        let output = Command::new(boot)
+            .arg(library())
+            .output()
+            .map_err(|error| format!("tests/vm/{script}: {error}"))?;
+        if output.status.success() {
+            let suffix = script.strip_prefix("boot").expect("a script that boots");
+            Ok(target_dir().join(format!("vm/results{suffix}")))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    });
+    results
+        .as_deref()
+        .unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
+}
+
+/// What one run of a scenario left behind.
+pub struct Run {
+    pub name: String,
+    directory: PathBuf,
+}
+
+impl Run {
+    /// The run, after checking that it took place.
+    pub fn of(results: &Path, scenario: &str, which: &str) -> Self {
+        let run = Self {
+            name: format!("{scenario}, {which} the library"),
+            directory: results.join(scenario).join(which),
+        };
+        // The loader only warns, and runs the program without the library.
+        let stderr = run.read("stderr");
+        run.expects(
+            !stderr.contains("cannot be preloaded"),
+            "a library that can be loaded",
+            stderr.trim(),
+        );
+        run
+    }
+
+    /// Fails the test unless `good`, and says where the records of the run are.
+    #[track_caller]
+    pub fn expects(&self, good: bool, expected: &str, seen: impl fmt::Debug) {
+        assert!(
+            good,
+            "{}: expected {expected}; seen: {seen:?}; see {}",
+            self.name,
+            self.directory.display()
+        );
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        let path = self.directory.join(file);
+        let bytes = fs::read(&path)
+            .unwrap_or_else(|error| panic!("{}: {}: {error}", self.name, path.display()));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn tries(&self) -> usize {
+        self.read("status").lines().count()
+    }
+
+    /// The judgement of the run's trace. Fails the test if there is none.
+    pub fn judged<T>(&self, judgement: Result<T, String>) -> T {
+        judgement.unwrap_or_else(|reason| {
+            let trace = self.directory.join("trace");
+            panic!(
+                "{}: no witness: {reason}; see {}",
+                self.name,
+                trace.display()
+            )
+        })
+    }
+
+    pub fn judge(&self, trace: &str) -> KernelWitness {
+        self.judged(KernelWitness::of(trace))
+    }
+
+    /// The reports of all processes of this run.
+    pub fn reports(&self) -> String {
+        let entries = fs::read_dir(&self.directory).expect("the directory of a run");
+        let names = entries.map(|entry| entry.expect("a readable directory").file_name());
+        names
+            .filter_map(|name| name.into_string().ok())
+            .filter(|name| name.starts_with("report."))
+            .map(|name| self.read(&name))
+            .collect()
+    }
+
+    /// The library's counts of registrations, of deregistrations and failed registrations together, and of frees. (The kernel also
+    /// unpins the memory of a failed registration.)
+    pub fn reported(&self) -> [usize; 3] {
+        let reports = self.reports();
+        // "ibv_reg_mr_iova2   16   0 ...": the name, the calls, how many of them failed.
+        let sum = |name: fn(&str) -> bool, column: usize| -> usize {
+            let lines = reports.lines().map(str::split_whitespace);
+            lines
+                .filter_map(|mut words| {
+                    words
+                        .next()
+                        .filter(|word| name(word))
+                        .and(words.nth(column))
+                })
+                .map(|number| number.parse::<usize>().unwrap_or(0))
+                .sum()
+        };
+        let registers = |name: &str| {
+            name.starts_with("ibv_reg_mr") || matches!(name, "uverbs:REG_MR" | "uverbs:MR_REG")
+        };
+        let deregisters = |name: &str| {
+            matches!(
+                name,
+                "ibv_dereg_mr" | "uverbs:DEREG_MR" | "uverbs:MR_DESTROY"
+            )
+        };
+        let frees = |name: &str| name == "nvidia:RM_FREE";
+        let (calls, failed) = (0, 1);
+        [
+            sum(registers, calls),
+            sum(deregisters, calls) + sum(registers, failed),
+            sum(frees, calls),
+        ]
+    }
+}
