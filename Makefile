@@ -1,4 +1,4 @@
-# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make miri, make fuzz, make bench,
+# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make model, make miri, make fuzz, make bench,
 # make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -29,7 +29,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-clients test-gpu miri fuzz bench peers header debian-roots validator ray clean
+.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray clean
 
 # cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
@@ -61,6 +61,11 @@ test-clients:
 # PARTS="memory frees section" leaves it out.
 test-gpu: release $(verbs) $(gpu)
 	@tests/gpu/run.sh $(LIBRARY) $(FIXTURES) $(PARTS)
+
+# The lock's models that end without a bound on preemptions, without it. Takes some minutes. `make test` runs them with a bound.
+model:
+	cd tests/loom && MODEL_WITHOUT_BOUND=1 $(CARGO) test --quiet --target-dir $(TARGET)/loom -- --exact two_that_spin \
+		two_that_sleep two_that_reserve two_that_reserve_asleep two_that_reserve_and_see_old_values
 
 # The tests of tests/loom under miri. Not in `make test`, which uses the stable toolchain: this needs
 # `rustup toolchain install nightly --component miri,rust-src`. (Each test of an ended holder runs by itself: the world of the model is one for each process.)

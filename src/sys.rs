@@ -140,6 +140,14 @@ pub fn now() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
+/// The number of the processor that the calling thread runs on; `None` if the kernel, or a filter, does not answer getcpu(2).
+pub fn processor() -> Option<u64> {
+    let mut processor: libc::c_uint = 0;
+    // SAFETY: `processor` is valid for writing; a null pointer is ignored.
+    let result = unsafe { syscall!(SYS_getcpu, &raw mut processor, 0, 0) };
+    Errno::of(result).is_none().then_some(processor.into())
+}
+
 /// Nanoseconds of `clock`, which exists.
 pub fn clock(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {

@@ -1,4 +1,4 @@
-//! The lock: one thread inside, which may enter again; a running thread takes it when it is free; no waiter is bypassed for
+//! The lock: one thread inside, which may enter again; a running thread takes it when it is open; no waiter is bypassed for
 //! long; waiters sleep in the kernel.
 //!
 //! Nothing here is ever allocated, freed or initialized: all zero is a free lock, and a thread that never came here.
@@ -8,7 +8,9 @@
 //! ```text
 //!               the lock is open                          unlock: if the successor is
 //!   outside ------------------------------> holder        asleep, wake it; if there is
-//!      |                                    ^  ^  |       none, wake one of the queue
+//!      |                                    ^  ^  |       none, wake one of the queue; if the
+//!      |                                    |  |  |       thread stays away, reserve the lock
+//!      |                                    |  |  |       for an awake one, wake the next one
 //!      | otherwise                 is open  |  |  | -----------------------------> outside
 //!      v                                    |  |
 //!   waiter ---------------------------------+  | free for some looks,
@@ -21,14 +23,25 @@
 //! ```
 //!
 //! The lock is *open* if it is free and not reserved. There is at most one *successor*: the waiter that is next. All others sleep
-//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`). A waiter that wakes to run its `Watchdog` goes
-//! back to sleep behind the waiters that have slept for as many periods, and ahead of those that have slept for fewer.
+//! in the wait queue, which is the kernel's, in order of arrival (`EventCount`). A waiter that wakes to run its `Watchdog`, or
+//! because the lock is reserved for a successor that does not run, goes back to sleep behind the waiters that have slept for as
+//! many periods, and ahead of those that have slept for fewer.
+//!
+//! # When the next successor is woken
+//!
+//! A thread that unlocks and locks again at once keeps the lock for a time; where calls are short, without any wake-up. When this
+//! time is over, the successor takes the lock, and wakes the next one at its own first unlock. By then the thread that had the
+//! lock before sleeps, and has left its processor to the woken one. (If that thread woke the next one itself, it would
+//! often lose its processor to it before it could sleep. After a few such wake-ups no thread would be in the queue, and the
+//! scheduler, not the lock, would order them.)
+//!
+//! A thread that *stays away*, as it has done before, wakes the next one earlier: when it unlocks, if the successor is awake, for
+//! which it reserves the lock; and when it enters. So where every call is a hand-over, the successor is awake in time.
 //!
 //! # The bound
 //!
-//! A successor enters after at most `BYPASS_LONG` (2 ms) and two calls: the call that is under way when this time is over, and
-//! one more. A waiter with n others ahead of it enters after at most n + 1 times that, plus the wake-ups. Until then, a thread
-//! that unlocks and locks again gets the lock at once, without any wake-up.
+//! A successor enters after at most `MOST_BYPASS` (2 ms) and two calls: the call that is under way when this time is over, and
+//! one more. Each thread ahead of a waiter adds as much, and its own call, and the wake-ups.
 //!
 //! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take, because other
 //! programs have the processor, is taken by another waiter: after `IDLE_NAP` (0.1 ms), or, where calls are long, after two
@@ -41,7 +54,7 @@
 //!    no holder. So a successor, a reservation or a wake-up may be withdrawn at any time.
 //! 2. Every change of the word is a read-modify-write, and each turn has a new number: a change by a thread that has read an old
 //!    state fails.
-//! 3. At most one thread of the wait queue is being woken (`WAKING`) until it has looked at the word. If a thread wrongly takes
+//! 3. At most one thread of the wait queue is being woken (`WAKING`) until it has changed the word. If a thread wrongly takes
 //!    itself for the woken one, there is one wake-up too many, never one too few.
 //! 4. A waiter reads the count of the event that it will sleep for, then confirms the state that makes it sleep; a thread that
 //!    wakes others changes the state, then the count. So either the waiter sees the new state, or the kernel sees the
@@ -62,7 +75,7 @@ pub use holder::CallInfo;
 use crate::{
     fork::ForkMark,
     futex::EventCount,
-    sys::{Errno, now},
+    sys::{self, Errno, now},
     thread_id::ThreadId,
 };
 use core::{cell::Cell, sync::atomic::compiler_fence};
@@ -105,6 +118,8 @@ pub struct Lock {
     /// The wait queue, in parts: one for each number of watchdog periods that its waiters have slept.
     queues: [EventCount; AGES],
     hold: UsualHold,
+    /// The number of the processor on which a waiter has entered last.
+    processor: HintWord,
     /// The number of waiters, or more: a thread that ends while it waits is still counted.
     waiters: HintWord,
 }
@@ -133,6 +148,10 @@ pub struct ThreadState {
     is_called: Cell<bool>,
     /// It has freed the lock, or is about to, and may not have woken the next thread yet.
     owes_wake_up: Cell<bool>,
+    /// The turn in which it was last inside.
+    left_in: Cell<u64>,
+    /// How many times in succession it has stayed away for more than `SHORT_ABSENCE` before it had to wait.
+    absences: Cell<u64>,
 }
 
 /// How a thread got the lock.
@@ -164,6 +183,9 @@ impl Admission {
     }
 }
 
+/// In calls of other threads. A thread that is back after so many has called again at once, and was delayed.
+const SHORT_ABSENCE: u64 = if cfg!(loom) { 0 } else { 2 };
+
 impl ThreadState {
     /// The state of a thread with this id, which no real thread needs to have.
     #[cfg(any(test, loom))]
@@ -175,6 +197,28 @@ impl ThreadState {
             }),
             ..Self::default()
         }
+    }
+
+    /// The same, for a thread that has stayed away so far.
+    #[cfg(any(test, loom))]
+    pub fn that_stays_away(id: u64) -> Self {
+        let absences = Cell::new(2);
+        Self {
+            absences,
+            ..Self::of(id)
+        }
+    }
+
+    /// Whether it will probably not come back soon. (One long absence proves nothing: it may have lost the processor.)
+    fn stays_away(&self) -> bool {
+        self.absences.get() > 1
+    }
+
+    /// Notes for how long it was away when it begins to wait in this state. (The first wait counts as a long absence.)
+    fn note_absence(&self, state: State) {
+        let is_long = state.turns_since(self.left_in.get()) > SHORT_ABSENCE;
+        let absences = if is_long { self.absences.get() + 1 } else { 0 };
+        self.absences.set(absences);
     }
 }
 
@@ -189,6 +233,7 @@ impl Lock {
             successor: CachePadded(EventCount::new()),
             queues: [const { EventCount::new() }; AGES],
             hold: UsualHold::new(),
+            processor: HintWord::new(0),
             waiters: HintWord::new(0),
         }
     }
@@ -246,8 +291,17 @@ impl Lock {
             if state.holder() != me.id() {
                 return;
             }
-            let (wakes_successor, wakes_queued) = (state.has(ASLEEP), state.lacks_successor());
-            let free = state.released().without(ASLEEP).waking_if(wakes_queued);
+            thread.left_in.set(state.turn());
+            // Where calls are long, a successor is awake only for a moment.
+            let is_left_to_successor =
+                state.has_awake_successor() && thread.stays_away() && !self.hold.is_long();
+            let (left, next) = if is_left_to_successor {
+                (state.with(RESERVED), state.succeeded_by(0))
+            } else {
+                (state.without(ASLEEP), state)
+            };
+            let (wakes_successor, wakes_queued) = (state.has(ASLEEP), next.lacks_successor());
+            let free = left.released().waking_if(wakes_queued);
             let (owed, owes) = (thread.owes_wake_up.get(), wakes_successor || wakes_queued);
             // Set before the lock is free: a handler that interrupts this may wait for the lock, and must wake first. If this call
             // is a handler's, a wake-up that the interrupted call owes stays owed.
@@ -342,6 +396,10 @@ impl Lock {
         }
         let since = now();
         let mut waiter = Waiter::begin(state, since);
+        // Otherwise this is a handler, and the wait that it interrupts has noted it.
+        if thread.waits.get() == 0 {
+            thread.note_absence(state);
+        }
         thread.waits.set(thread.waits.get() + 1);
         // Relaxed, and below: a statistic.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
@@ -381,11 +439,11 @@ impl Lock {
             return is_done;
         }
         if state.successor() == me.id() {
-            return self.succeed(state, me, call, waiter);
+            return self.succeed(state, thread, call, waiter);
         }
         waiter.succession = None;
         if state.is_open() {
-            return self.take_and_wake(state, seen, me, call);
+            return self.take_as_waiter(state, seen, thread, call);
         }
         if state.successor() == 0 && (is_called || !state.has(QUEUED | WAKING)) {
             if self.replace(state, seen.succeeded_by(me.id())) {
@@ -396,7 +454,7 @@ impl Lock {
         waiter.idle_looks = u32::from(state.is_free()) * (waiter.idle_looks + 1);
         if waiter.idle_looks > IDLE_LOOKS {
             // The successor reserves the lock again when it looks.
-            return self.take_and_wake(state, seen.without(RESERVED), me, call);
+            return self.take_as_waiter(state, seen.without(RESERVED), thread, call);
         }
         if (1..IDLE_LOOKS).contains(&waiter.idle_looks) && !self.hold.is_long() {
             pause();
@@ -435,13 +493,21 @@ impl Lock {
     }
 
     /// `try_to_enter` for the successor.
-    fn succeed(&self, state: State, me: ThreadId, call: &CallInfo, waiter: &mut Waiter) -> bool {
-        let now = now();
-        let succession = waiter
-            .succession
-            .get_or_insert_with(|| Succession::begin(state, now));
+    fn succeed(
+        &self,
+        state: State,
+        thread: &ThreadState,
+        call: &CallInfo,
+        waiter: &mut Waiter,
+    ) -> bool {
+        let (now, me) = (now(), thread.id.get());
+        let succession = waiter.succession.get_or_insert_with(|| {
+            // Relaxed: a hint.
+            let holders = self.processor.load(Ordering::Relaxed);
+            Succession::begin(state, now, sys::processor() == Some(holders))
+        });
         match succession.next_move(state, now, &self.hold) {
-            Move::Take => return self.take_and_wake(state, state, me, call),
+            Move::Take => return self.take_as_waiter(state, state, thread, call),
             Move::Reserve => {
                 // Tries again at once: after a new look at the clock, the state might have changed again.
                 let mut state = state;
@@ -464,20 +530,32 @@ impl Lock {
         false
     }
 
-    /// `take` for a waiter. If calls are short, it also wakes the next successor, which is then awake when this thread unlocks.
-    fn take_and_wake(&self, old: State, seen: State, me: ThreadId, call: &CallInfo) -> bool {
+    /// `take` for a waiter. A thread that will not come back soon also wakes the next successor. (Where calls are long, it then
+    /// goes back to sleep; but without successors nobody would find out that calls have become short.)
+    fn take_as_waiter(
+        &self,
+        old: State,
+        seen: State,
+        thread: &ThreadState,
+        call: &CallInfo,
+    ) -> bool {
+        let me = thread.id.get();
         let taken = seen.taken_by(me.id());
-        let wakes_queued = taken.lacks_successor() && !self.hold.is_long();
-        let taken = taken.waking_if(wakes_queued);
+        let wakes_queued = taken.lacks_successor() && thread.stays_away();
         // Before the attempt: a thread that arrives meanwhile must not count this one twice, as a waiter and as the holder.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
-        let is_taken = self.take(old, taken, me, call);
+        let is_taken = self.take(old, taken.waking_if(wakes_queued), me, call);
         if !is_taken {
             self.waiters.fetch_add(1, Ordering::Relaxed);
-        } else if wakes_queued {
+            return false;
+        }
+        // Relaxed: a hint.
+        let processor = sys::processor().unwrap_or(u64::MAX);
+        self.processor.store(processor, Ordering::Relaxed);
+        if wakes_queued {
             self.wake(false, true);
         }
-        is_taken
+        true
     }
 
     /// Makes the threads that are about to sleep look again.

@@ -19,7 +19,7 @@ pub const RESERVED: u64 = 1 << 60;
 pub const ASLEEP: u64 = 1 << 61;
 /// Threads may be asleep in the wait queue.
 pub const QUEUED: u64 = 1 << 62;
-/// A thread of the wait queue has been woken, and has not looked at the word yet.
+/// A thread of the wait queue has been woken, and has not changed the word yet.
 pub const WAKING: u64 = 1 << 63;
 
 impl State {
@@ -58,11 +58,14 @@ impl State {
         self.is_free() && !self.has(RESERVED)
     }
 
-    /// Whether a thread of the wait queue should be woken to become the successor, and none is being woken. (A successor that is
-    /// awake and has reserved the lock counts as inside: the next one is woken already.)
+    /// Whether a thread of the wait queue should be woken to become the successor, and none is being woken.
     pub fn lacks_successor(self) -> bool {
-        let is_leaving = self.has(RESERVED) && !self.has(ASLEEP);
-        self.has(QUEUED) && !self.has(WAKING) && (self.successor() == 0 || is_leaving)
+        self.has(QUEUED) && !self.has(WAKING) && self.successor() == 0
+    }
+
+    /// Whether there is a successor, and it is awake.
+    pub fn has_awake_successor(self) -> bool {
+        self.successor() != 0 && !self.has(ASLEEP)
     }
 
     /// Whether no thread is inside or waiting, and no flag is set.

@@ -1,12 +1,12 @@
-//! When the successor takes the lock. While calls are short, it is the only waiter that is awake.
+//! When the successor takes the lock. While calls are short, it is nearly always the only waiter that is awake.
 
 use super::state::{RESERVED, State};
 use super::sync::{HintWord, Ordering};
 
-/// For how long the successor lets running threads take the lock before it reserves it, for short and for long calls. All times
-/// in this file are in nanoseconds. (Measured: benches/README.md.)
-const BYPASS: u64 = if cfg!(loom) { 1 } else { 250_000 };
-const BYPASS_LONG: u64 = 2_000_000;
+/// For how long the successor lets running threads take the lock before it reserves it: this time and four calls, and at most
+/// `MOST_BYPASS`. All times in this file are in nanoseconds. (Measured: benches/README.md.)
+const BYPASS: u64 = if cfg!(loom) { 1 } else { 150_000 };
+const MOST_BYPASS: u64 = 2_000_000;
 
 /// A call is long if waiting for its end awake costs more than a sleep and a wake-up. The successor stays awake for at most this
 /// time until one call ends.
@@ -69,16 +69,19 @@ pub struct Succession {
     turn: u64,
     turn_since: u64,
     looks: u32,
+    /// It has probably taken its processor from the thread inside.
+    shares_processor: bool,
 }
 
 impl Succession {
     /// The waiter has become the successor in this state.
-    pub fn begin(state: State, now: u64) -> Self {
+    pub fn begin(state: State, now: u64, shares_processor: bool) -> Self {
         Self {
             since: now,
             turn: state.turn(),
             turn_since: now,
             looks: 0,
+            shares_processor,
         }
     }
 
@@ -86,23 +89,29 @@ impl Succession {
     pub fn next_move(&mut self, state: State, now: u64, hold: &UsualHold) -> Move {
         let turns = state.turns_since(self.turn);
         let is_long = hold.is_long();
-        if let Some(mean) = now.saturating_sub(self.turn_since).checked_div(turns) {
+        let watched = now.saturating_sub(self.turn_since);
+        if let Some(mean) = watched.checked_div(turns) {
             hold.learn(mean);
             (self.turn, self.turn_since, self.looks) = (state.turn(), now, 0);
+            self.shares_processor = false;
         }
+        let is_bypassed = now >= self.since + (BYPASS + 4 * hold.get()).min(MOST_BYPASS);
         if state.is_free() {
             self.looks += 1;
-            let takes = is_long || state.has(RESERVED) || self.looks >= LOOKS;
+            let takes = is_long || is_bypassed || state.has(RESERVED) || self.looks >= LOOKS;
+            if takes && turns == 0 && watched > 0 {
+                hold.learn(watched);
+            }
             return if takes { Move::Take } else { Move::Spin };
         }
         // Only just after another thread has entered: both are running then, and the successor is awake when that call ends.
-        let reserves_at = self.since + if is_long { BYPASS_LONG } else { BYPASS };
-        if turns > 0 && now >= reserves_at && !state.has(RESERVED) {
+        if is_bypassed && turns > 0 && !state.has(RESERVED) {
             return Move::Reserve;
         }
-        // The holder stays inside for longer than usual: it has lost the processor, perhaps to this thread.
+        // The holder waits for this processor; or it stays inside for longer than usual, and has lost another one.
         let patience = (4 * hold.get()).clamp(LONG / 6, LONG);
-        let sleeps = is_long || now.saturating_sub(self.turn_since) > patience;
+        let sleeps =
+            is_long || self.shares_processor || now.saturating_sub(self.turn_since) > patience;
         if sleeps { Move::Sleep } else { Move::Spin }
     }
 }
