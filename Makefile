@@ -1,5 +1,6 @@
-# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make model, make miri, make fuzz, make bench,
-# make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist (packaging/dist.mk).
+# The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make model, make miri, make fuzz,
+# make bench, make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist
+# (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.

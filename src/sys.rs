@@ -140,7 +140,7 @@ pub fn now() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
-/// The number of the processor that the calling thread runs on; `None` if the kernel, or a filter, does not answer getcpu(2).
+/// The number of the processor that the calling thread runs on; `None` if getcpu(2) fails, as in a sandbox.
 pub fn processor() -> Option<u64> {
     let mut processor: libc::c_uint = 0;
     // SAFETY: `processor` is valid for writing; a null pointer is ignored.

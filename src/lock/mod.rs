@@ -10,7 +10,7 @@
 //!   outside ------------------------------> holder        asleep, wake it; if there is
 //!      |                                    ^  ^  |       none, wake one of the queue; if the
 //!      |                                    |  |  |       thread stays away, reserve the lock
-//!      |                                    |  |  |       for an awake one, wake the next one
+//!      |                                    |  |  |       for an awake successor, wake one
 //!      | otherwise                 is open  |  |  | -----------------------------> outside
 //!      v                                    |  |
 //!   waiter ---------------------------------+  | free for some looks,
@@ -29,24 +29,26 @@
 //!
 //! # When the next successor is woken
 //!
-//! A thread that unlocks and locks again at once keeps the lock for a time; where calls are short, without any wake-up. When this
-//! time is over, the successor takes the lock, and wakes the next one at its own first unlock. By then the thread that had the
-//! lock before sleeps, and has left its processor to the woken one. (If that thread woke the next one itself, it would
-//! often lose its processor to it before it could sleep. After a few such wake-ups no thread would be in the queue, and the
-//! scheduler, not the lock, would order them.)
+//! A thread that unlocks and locks again at once keeps the lock for a time; where calls are short, nearly without wake-ups.
+//! When this time is over, the successor takes the lock, and wakes the next one at its own first unlock. By then the thread
+//! that had the lock before usually sleeps, so that a processor is idle. (If the thread that had the lock before woke the next
+//! one itself, it would often lose its processor to it before it could sleep. After a few such wake-ups no thread would be in
+//! the queue, and the scheduler, not the lock, would order them.)
 //!
-//! A thread that *stays away*, as it has done before, wakes the next one earlier: when it unlocks, if the successor is awake, for
-//! which it reserves the lock; and when it enters. So where every call is a hand-over, the successor is awake in time.
+//! A thread that *stays away*, as it has done before, wakes the next one earlier. If the successor is awake and calls are short, it
+//! reserves the lock for the successor when it unlocks, and wakes the next one then. If it has waited and there is no
+//! successor, it wakes one when it enters. So where every call is a hand-over, the successor is usually awake in time.
 //!
 //! # The bound
 //!
 //! A successor enters after at most `MOST_BYPASS` (2 ms) and two calls: the call that is under way when this time is over, and
-//! one more. Each thread ahead of a waiter adds as much, and its own call, and the wake-ups.
+//! one more; and after its own wake-up, if it sleeps. Each thread ahead of a waiter adds as much, and its own call. (A waiter
+//! that goes back to sleep has more threads ahead, for at most a period of the watchdog.)
 //!
-//! The bound holds for threads that the kernel lets run. A reserved lock that its successor does not take, because other
-//! programs have the processor, is taken by another waiter: after `IDLE_NAP` (0.1 ms), or, where calls are long, after two
-//! periods of the watchdog. Threads with a real-time priority are woken before all others, and after 10 s of waiting (`AGES`)
-//! the order is that of the last sleep.
+//! The bound holds for threads that the kernel lets run. If the successor of a reserved lock does not take it, because other
+//! programs have the processor, another waiter does: one that is awake after `IDLE_NAP` (0.1 ms); one that sleeps in the queue,
+//! and where calls are long, after two periods of the watchdog. Threads with a real-time priority are woken before all others,
+//! and after 10 s of waiting (`AGES`) the order is that of the last sleep.
 //!
 //! # Invariants
 //!
@@ -118,7 +120,8 @@ pub struct Lock {
     /// The wait queue, in parts: one for each number of watchdog periods that its waiters have slept.
     queues: [EventCount; AGES],
     hold: UsualHold,
-    /// The number of the processor on which a waiter has entered last.
+    /// The number of the processor on which a waiter has entered last, plus one; 0 if it is not known. A thread that has entered
+    /// without waiting leaves it as it is.
     processor: HintWord,
     /// The number of waiters, or more: a thread that ends while it waits is still counted.
     waiters: HintWord,
@@ -183,7 +186,7 @@ impl Admission {
     }
 }
 
-/// In calls of other threads. A thread that is back after so many has called again at once, and was delayed.
+/// In calls of other threads. A thread that is back after at most so many has called again at once, and was delayed.
 const SHORT_ABSENCE: u64 = if cfg!(loom) { 0 } else { 2 };
 
 impl ThreadState {
@@ -214,7 +217,8 @@ impl ThreadState {
         self.absences.get() > 1
     }
 
-    /// Notes for how long it was away when it begins to wait in this state. (The first wait counts as a long absence.)
+    /// Notes for how long it was away when it begins to wait in this state. (The first wait nearly always counts as a long
+    /// absence.)
     fn note_absence(&self, state: State) {
         let is_long = state.turns_since(self.left_in.get()) > SHORT_ABSENCE;
         let absences = if is_long { self.absences.get() + 1 } else { 0 };
@@ -292,7 +296,7 @@ impl Lock {
                 return;
             }
             thread.left_in.set(state.turn());
-            // Where calls are long, a successor is awake only for a moment.
+            // Where calls are long, a reservation that is not used at once keeps others out for periods of the watchdog.
             let is_left_to_successor =
                 state.has_awake_successor() && thread.stays_away() && !self.hold.is_long();
             let (left, next) = if is_left_to_successor {
@@ -453,7 +457,7 @@ impl Lock {
         }
         waiter.idle_looks = u32::from(state.is_free()) * (waiter.idle_looks + 1);
         if waiter.idle_looks > IDLE_LOOKS {
-            // The successor reserves the lock again when it looks.
+            // The successor reserves the lock again if its time is over.
             return self.take_as_waiter(state, seen.without(RESERVED), thread, call);
         }
         if (1..IDLE_LOOKS).contains(&waiter.idle_looks) && !self.hold.is_long() {
@@ -504,7 +508,8 @@ impl Lock {
         let succession = waiter.succession.get_or_insert_with(|| {
             // Relaxed: a hint.
             let holders = self.processor.load(Ordering::Relaxed);
-            Succession::begin(state, now, sys::processor() == Some(holders))
+            let shares = sys::processor().is_some_and(|it| it + 1 == holders);
+            Succession::begin(state, now, shares)
         });
         match succession.next_move(state, now, &self.hold) {
             Move::Take => return self.take_as_waiter(state, state, thread, call),
@@ -550,7 +555,7 @@ impl Lock {
             return false;
         }
         // Relaxed: a hint.
-        let processor = sys::processor().unwrap_or(u64::MAX);
+        let processor = sys::processor().map_or(0, |it| it + 1);
         self.processor.store(processor, Ordering::Relaxed);
         if wakes_queued {
             self.wake(false, true);

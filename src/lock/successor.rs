@@ -16,7 +16,7 @@ const LONG: u64 = 300_000;
 /// and locks again within a microsecond or two, can then do so, and no other thread has to be woken.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 4 };
 
-/// How long a call takes, as measured by successors.
+/// How long a call takes, as measured by successors, their own delays included.
 #[cfg_attr(loom, derive(Default))]
 pub struct UsualHold(HintWord);
 
@@ -104,11 +104,12 @@ impl Succession {
             }
             return if takes { Move::Take } else { Move::Spin };
         }
-        // Only just after another thread has entered: both are running then, and the successor is awake when that call ends.
+        // Only just after another thread has entered: both are probably running then, and the successor is awake when that call
+        // ends.
         if is_bypassed && turns > 0 && !state.has(RESERVED) {
             return Move::Reserve;
         }
-        // The holder waits for this processor; or it stays inside for longer than usual, and has lost another one.
+        // The holder probably waits for this processor; or it stays inside for longer than usual, and has lost another one.
         let patience = (4 * hold.get()).clamp(LONG / 6, LONG);
         let sleeps =
             is_long || self.shares_processor || now.saturating_sub(self.turn_since) > patience;

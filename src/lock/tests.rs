@@ -150,6 +150,16 @@ fn a_thread_that_stays_away_leaves_the_lock_to_the_successor_and_wakes_the_next_
 }
 
 #[test]
+fn a_thread_that_stays_away_reserves_nothing_where_calls_are_long() {
+    let lock = used_lock().with_long_calls();
+    let thread = ThreadState::that_stays_away(1);
+    lock.lock(&thread, &CALL);
+    lock.set(|state| state.succeeded_by(2).with(QUEUED));
+    lock.unlock(&thread);
+    assert!(lock.state().is_open());
+}
+
+#[test]
 fn a_waiter_that_stays_away_wakes_the_next_successor_when_it_enters() {
     for stays_away in [false, true] {
         let lock = used_lock();
@@ -305,6 +315,28 @@ fn a_successor_is_bypassed_for_a_limited_time() {
     // Short calls again.
     (0..20).for_each(|_| hold.learn(16_000));
     assert_eq!(bypass(16_000).2, Spin);
+}
+
+#[test]
+fn a_successor_whose_time_is_over_takes_a_free_lock_at_once() {
+    use successor::Move::*;
+    let (hold, free, now) = (UsualHold::new(), State(0).succeeded_by(2), 1_000_000_000);
+    let mut succession = Succession::begin(free, now, false);
+    assert_eq!(succession.next_move(free, now, &hold), Spin);
+    assert_eq!(succession.next_move(free, now + 2_000_000, &hold), Take);
+}
+
+/// Where each call is a hand-over, no successor sees two turns.
+#[test]
+fn a_successor_learns_from_the_one_call_that_it_waits_for() {
+    let (hold, inside, now) = (UsualHold::new(), State(0).taken_by(1), 1_000_000_000);
+    for _ in 0..20 {
+        let mut succession = Succession::begin(inside, now, false);
+        let free = inside.released().with(RESERVED);
+        let takes = succession.next_move(free, now + 500_000, &hold);
+        assert_eq!(takes, successor::Move::Take);
+    }
+    assert!(hold.is_long());
 }
 
 /// The holder has lost the processor, perhaps to the successor.

@@ -139,10 +139,9 @@ mod sys {
 
     pub const NS_PER_S: u64 = 1_000_000_000;
 
-    /// Never the same twice: no thread of the model has taken the processor from another.
+    /// Not known: no thread of the model seems to have taken the processor from another.
     pub fn processor() -> Option<u64> {
-        static LOOKS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        Some(LOOKS.fetch_add(1, crate::Relaxed))
+        None
     }
 
     pub fn now() -> u64 {
@@ -339,6 +338,8 @@ enum Way {
     ReservesAsleep,
     /// Awake. Each thread leaves the lock to the successor, and wakes the one after it.
     LeavesToSuccessor,
+    /// Asleep. Each thread wakes the next successor when it enters.
+    LeavesAsleep,
 }
 
 /// What ends early in a model.
@@ -357,7 +358,7 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     WORLD.sees_old_values.store(loads == Loads::Any, Relaxed);
     let (step, lock) = match way {
         Way::Spins | Way::LeavesToSuccessor => (0, Lock::default()),
-        Way::Sleeps => (0, Lock::with_long_calls()),
+        Way::Sleeps | Way::LeavesAsleep => (0, Lock::with_long_calls()),
         Way::Reserves => (1, Lock::default()),
         Way::ReservesAsleep => (300_000_000, Lock::default()),
     };
@@ -371,7 +372,7 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     WORLD.dying.store(dying, Relaxed);
     let work = move |guarded: &Guarded, id| {
         let thread = match way {
-            Way::LeavesToSuccessor => ThreadState::that_stays_away(id),
+            Way::LeavesToSuccessor | Way::LeavesAsleep => ThreadState::that_stays_away(id),
             _ => ThreadState::of(id),
         };
         if id == dying {
@@ -430,6 +431,7 @@ models! {
     three_that_reserve: 3 x 1, Reserves, Nothing, Newest, Some(4);
     three_that_reserve_asleep: 3 x 1, ReservesAsleep, Nothing, Newest, Some(4);
     two_that_leave_to_the_successor: 2 x 2, LeavesToSuccessor, Nothing, Newest, Some(8);
+    three_that_leave_asleep: 3 x 1, LeavesAsleep, Nothing, Newest, Some(4);
     three_that_leave_to_the_successor: 3 x 1, LeavesToSuccessor, Nothing, Newest, Some(4);
     two_that_spin_and_see_old_values: 2 x 1, Spins, Nothing, Any, None;
     two_that_sleep_and_see_old_values: 2 x 1, Sleeps, Nothing, Any, None;
