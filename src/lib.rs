@@ -83,7 +83,7 @@ ctor::declarative::ctor! {
 /// Runs in the one thread that a forked child has.
 extern "C" fn after_fork() {
     // The counters first: whether there is anything to reset is seen by a number that `hook::after_fork` resets.
-    stats::reset(hook::operations());
+    stats::reset(hook::operations);
     hook::after_fork();
 }
 

@@ -166,15 +166,33 @@ impl Snapshot {
 }
 
 /// Sets the counters of `operations` to zero: a forked child reports its own calls only.
-pub fn reset(operations: impl Iterator<Item = &'static Operation>) {
-    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
-    if MOST_AT_ONCE.get() == 0 && observe::most_inside() == 0 && let_through() == 0 {
+pub fn reset<I: Iterator<Item = &'static Operation>>(operations: impl Fn() -> I) {
+    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child. (A thread of the parent
+    // may have counted its first call, and no more of it, when the child was forked.)
+    let mut counted = operations().map(|it| it.counters.calls.get());
+    let is_new = MOST_AT_ONCE.get() == 0 && observe::most_inside() == 0 && let_through() == 0;
+    if is_new && counted.all(|calls| calls == 0) {
         return;
     }
     MOST_AT_ONCE.set(0);
     LET_THROUGH.set(0);
-    for operation in operations {
+    for operation in operations() {
         let counters = operation.counters.all();
         counters.iter().for_each(|counter| counter.set(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::{Kind, Layer};
+    use core::iter;
+
+    #[test]
+    fn a_child_that_was_forked_in_the_middle_of_the_first_count_begins_with_zero() {
+        static OPERATION: Operation = Operation::new("call", Kind::Registration, Layer::Verbs);
+        OPERATION.counters.calls.add(1);
+        reset(|| iter::once(&OPERATION));
+        assert_eq!(OPERATION.counters.calls.get(), 0);
     }
 }
