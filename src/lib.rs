@@ -82,7 +82,6 @@ ctor::declarative::ctor! {
 
 /// Runs in the one thread that a forked child has.
 extern "C" fn after_fork() {
-    // The counters first: whether there is anything to reset is seen by a number that `hook::after_fork` resets.
     stats::reset(hook::operations);
     hook::after_fork();
 }

@@ -167,11 +167,9 @@ impl Snapshot {
 
 /// Sets the counters of `operations` to zero: a forked child reports its own calls only.
 pub fn reset<I: Iterator<Item = &'static Operation>>(operations: impl Fn() -> I) {
-    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child. (A thread of the parent
-    // may have counted its first call, and no more of it, when the child was forked.)
-    let mut counted = operations().map(|it| it.counters.calls.get());
-    let is_new = MOST_AT_ONCE.get() == 0 && observe::most_inside() == 0 && let_through() == 0;
-    if is_new && counted.all(|calls| calls == 0) {
+    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child. The calls tell, because a
+    // thread of the parent that counts a call, while the child is forked, begins with them.
+    if let_through() == 0 && operations().all(|it| it.counters.calls.get() == 0) {
         return;
     }
     MOST_AT_ONCE.set(0);
