@@ -163,12 +163,11 @@ fn four_ranks_of_open_mpi_and_of_mpich_on_ucx_end_as_without() {
         let runs = ends_as_without(mpi, str::to_owned);
         // UCX registers another chunk when many messages are under way, so two runs may differ by some calls.
         for run in [&runs.without, &runs.with] {
-            let [registrations, deregistrations] = run.calls();
-            let seen = (registrations, deregistrations);
+            let calls @ [registrations, deregistrations] = run.calls();
             run.expects(
                 registrations == deregistrations && registrations > 0,
                 "as many deregistrations as registrations",
-                seen,
+                calls,
             );
         }
         runs.counted_by_the_library();

@@ -133,12 +133,9 @@ fn turns_begin_again_after_the_last() {
 
 #[test]
 fn a_thread_that_stays_away_leaves_the_lock_to_the_successor_and_wakes_the_next_one() {
-    for stays_away in [false, true] {
+    let [comes_back, stays_away] = [ThreadState::of(1), ThreadState::that_stays_away(1)];
+    for (thread, stays_away) in [(comes_back, false), (stays_away, true)] {
         let lock = used_lock();
-        let thread = match stays_away {
-            true => ThreadState::that_stays_away(1),
-            false => ThreadState::of(1),
-        };
         lock.lock(&thread, &CALL);
         lock.set(|state| state.succeeded_by(2).with(QUEUED));
         let wake_ups = lock.queues[0].get();
@@ -161,12 +158,9 @@ fn a_thread_that_stays_away_reserves_nothing_where_calls_are_long() {
 
 #[test]
 fn a_waiter_that_stays_away_wakes_the_next_successor_when_it_enters() {
-    for stays_away in [false, true] {
+    let [comes_back, stays_away] = [ThreadState::of(2), ThreadState::that_stays_away(2)];
+    for (waiter, stays_away) in [(comes_back, false), (stays_away, true)] {
         let lock = used_lock();
-        let waiter = match stays_away {
-            true => ThreadState::that_stays_away(2),
-            false => ThreadState::of(2),
-        };
         lock.set(|state| state.succeeded_by(2).with(RESERVED | QUEUED));
         let wake_ups = lock.queues[0].get();
         assert!(lock.try_once(&waiter));
