@@ -99,7 +99,7 @@ peers:
 	@[ -d $(debian)/usr ] || { mkdir -p $(debian) && cd $(debian) && \
 		apt-get -qq -o APT::Sandbox::User=root download libeatmydata1 libjemalloc2 && for i in *.deb; do dpkg -x $$i .; done; } || true
 
-# include/mrlock.h, from src/api.rs, src/stats.rs and cbindgen.toml.
+# include/mrlock.h, from src/api.rs, src/record/counters.rs and cbindgen.toml.
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
 

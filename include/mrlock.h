@@ -11,7 +11,7 @@
  * and mrlock_unlock() do nothing and return 0, mrlock_active() returns 0, mrlock_stats() ENOSYS and mrlock_version() "" (empty).
  * Define it in every file of a program or in none, and call the functions by their plain names: their addresses may be null.
  *
- * Generated from src/api.rs, src/stats.rs and cbindgen.toml by `make header`.
+ * Generated from src/api.rs, src/record/counters.rs and cbindgen.toml by `make header`.
  */
 #ifndef MRLOCK_H
 #define MRLOCK_H

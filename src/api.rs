@@ -1,11 +1,14 @@
 //! The C API. `make header` generates `include/mrlock.h` from this file, with its comments as documentation.
 
 use crate::{
+    base::sys::Errno,
+    call::{
+        operation::{Kind, Layer},
+        policy,
+    },
     hook::{self, section},
-    operation::{Kind, Layer},
-    policy, resolve,
-    stats::{self, Snapshot},
-    sys::Errno,
+    record::counters::{self, Snapshot},
+    resolve,
 };
 use core::{
     ffi::{CStr, c_char, c_int, c_uint},
@@ -74,7 +77,7 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
     if stats.is_null() || size == 0 {
         return libc::EINVAL;
     }
-    let Some(snapshot) = stats::snapshot(hook::operations(), entry_point) else {
+    let Some(snapshot) = counters::snapshot(hook::operations(), entry_point) else {
         return libc::ENOENT;
     };
     let known = size.min(size_of::<Snapshot>());

@@ -4,7 +4,7 @@
 //! Why: with older NVIDIA drivers, nvidia-peermem's page callbacks can race inside the kernel when several threads register
 //! GPU memory on several `ibv_context`s at once. The data path (sends, reads, writes) never enters this library.
 //!
-//! A call goes one way: [`hook`] -> [`policy`] -> [`lock`] -> the function that [`resolve`] has found -> and back. The
+//! A call goes one way: [`hook`] -> [`call::policy`] -> [`lock`] -> the function that [`resolve`] has found -> and back. The
 //! functions of `<mrlock.h>` are in [`api`]. ARCHITECTURE.md describes the files and their layers.
 //!
 //! The rules that hold in every file:
@@ -34,55 +34,39 @@
     target_env = "gnu"
 )))]
 compile_error!(
-    "mrlock supports x86_64 Linux with glibc; what is particular to them lives in src/x86_64.rs"
+    "mrlock supports x86_64 Linux with glibc; what is particular to them lives in src/base/x86_64.rs"
 );
 
 #[macro_use]
-mod x86_64;
-
-#[macro_use]
-mod sys;
+mod base;
 
 mod api;
-mod config;
-mod device;
-mod file;
-mod fork;
-mod futex;
+mod call;
 mod hook;
 mod lock;
-mod logger;
-mod memory;
-mod observe;
-mod operation;
-mod policy;
-mod report;
+mod record;
 mod resolve;
-mod stats;
-mod status;
-mod stream;
-mod text;
-mod thread;
-mod thread_id;
-mod trace;
+
+use base::settings;
+use record::{counters, exit_report, published};
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
     /// the middle of a run. A call before this (from a dependency's constructor) reads them itself.
     #[ctor(unsafe)]
     fn load() {
-        let config = config::get();
-        log::info!("loaded: {config}");
+        let settings = settings::get();
+        log::info!("loaded: {settings}");
         hook::verbs::find_next();
         hook::ioctl::find_next();
-        status::publish(hook::operations());
+        published::publish(hook::operations());
         resolve::run_after_fork(after_fork);
     }
 }
 
 /// Runs in the one thread that a forked child has.
 extern "C" fn after_fork() {
-    stats::reset(hook::operations);
+    counters::reset(hook::operations);
     hook::after_fork();
 }
 
@@ -92,7 +76,7 @@ extern "C" fn after_fork() {
 #[unsafe(link_section = ".fini_array")]
 static REPORT_AT_EXIT: extern "C" fn() = {
     extern "C" fn write_report() {
-        report::write(hook::operations());
+        exit_report::write(hook::operations());
     }
     write_report
 };

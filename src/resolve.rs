@@ -10,7 +10,7 @@
 //! identify the copy. In Debian's build, the inner call of `ibv_reg_mr` is a jump that returns to NCCL, which has no libibverbs of
 //! its own. A call may also come through a pointer or a wrapper.)
 
-use crate::sys::Errno;
+use crate::base::sys::Errno;
 use core::{
     ffi::{CStr, c_char, c_void},
     fmt,

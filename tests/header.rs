@@ -5,7 +5,7 @@ mod common;
 use common::{compile, machine, scratch};
 use std::{fs, path::Path};
 
-/// The header that follows from the present `src/api.rs`, `src/stats.rs` and `cbindgen.toml`.
+/// The header that follows from the present `src/api.rs`, `src/record/counters.rs` and `cbindgen.toml`.
 fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // cbindgen exports functions marked no_mangle. It does not know `export!`.
@@ -24,7 +24,7 @@ fn generated() -> String {
         .with_config(
             cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml"),
         )
-        .with_src(root.join("src/stats.rs"))
+        .with_src(root.join("src/record/counters.rs"))
         .with_src(&copy)
         .generate()
         .expect("a header");

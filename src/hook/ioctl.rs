@@ -10,9 +10,13 @@
 
 use super::serialize::{is_part_of_a_call, serialize, serialize_free};
 use crate::{
-    device::Device,
-    operation::{Kind, Layer, Memory, Operation, Region},
-    policy, resolve, sys,
+    base::sys,
+    call::{
+        device::Device,
+        operation::{Kind, Layer, Memory, Operation, Region},
+        policy,
+    },
+    resolve,
 };
 use core::{
     ffi::c_void,

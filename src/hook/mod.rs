@@ -1,13 +1,15 @@
 //! The entry of a call. Each hook translates its own ABI to an operation and a region, and calls `serialize()`.
 
 pub mod ioctl;
+mod locks;
 pub mod section;
 mod serialize;
+mod thread;
 pub mod verbs;
 
 pub use serialize::after_fork;
 
-use crate::operation::Operation;
+use crate::call::operation::Operation;
 use core::iter;
 
 /// All operations, in the order of the report.
@@ -15,4 +17,15 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
     verbs::operations()
         .chain(ioctl::operations())
         .chain(iter::once(&section::SECTION))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::published;
+
+    #[test]
+    fn the_record_has_room_for_each_operation() {
+        assert!(operations().count() <= published::MOST_OPERATIONS);
+    }
 }

@@ -1,12 +1,20 @@
 //! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code holds the lock, as a hooked call does.
 
-use super::serialize::{LOCK, has_interrupted_a_free};
+use super::{
+    locks::{LOCK, has_interrupted_a_free},
+    thread,
+};
 use crate::{
-    device::Device,
+    base::sys,
+    call::{
+        device::Device,
+        operation::{Kind, Layer, Operation},
+    },
     lock::CallInfo,
-    operation::{Kind, Layer, Operation},
-    stats, sys, thread,
-    trace::{self, Inside},
+    record::{
+        counters,
+        trace::{self, Inside},
+    },
 };
 use core::ptr;
 use libc::c_int;
@@ -39,9 +47,9 @@ pub fn begin() -> Result<(), c_int> {
         let admission = LOCK.lock(&thread.lock, &CALL);
         thread.sections.set(sections + 1);
         if let Some(entered) = admission {
-            stats::record(&SECTION, &admission, false, None);
+            counters::record(&SECTION, &admission, false, None);
             thread.section_waited.set(entered.waited.unwrap_or(0));
-            let since = if stats::is_timed() { sys::now() } else { 0 };
+            let since = if counters::is_timed() { sys::now() } else { 0 };
             thread.section_since.set(since);
         }
         Ok(())
@@ -64,7 +72,7 @@ pub fn end() -> bool {
             _ => sys::now().saturating_sub(since),
         };
         if since != 0 {
-            stats::record_inside(&SECTION, duration);
+            counters::record_inside(&SECTION, duration);
         }
         LOCK.unlock(&thread.lock);
         if since != 0 {

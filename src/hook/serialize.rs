@@ -1,24 +1,21 @@
 //! `serialize()`: the one path that every hooked call takes.
 
-use crate::{
-    device::{Device, Name},
-    lock::{Admission, CallInfo, Lock},
-    observe,
-    operation::{Memory, Operation},
-    policy, stats, sys,
+use super::{
+    locks::{self, FREES, LOCK, has_interrupted_a_free, is_inside},
     thread::{self, Thread},
-    trace,
+};
+use crate::{
+    base::sys,
+    call::{
+        device::{Device, Name},
+        operation::{Memory, Operation},
+        policy,
+    },
+    lock::{Admission, CallInfo},
+    record::{counters, observed, trace},
 };
 use core::ptr;
 use log::{Level, log_enabled, trace};
-
-/// The lock of this process, shared by all layers.
-pub static LOCK: Lock = Lock::new();
-
-/// Taken by each free of GPU memory and, after `LOCK`, by each call that must not run at the same time as a free. A section does
-/// not take it: libcuda holds a mutex of its own while it frees, so a section that calls CUDA would wait for a free that waits
-/// for the section.
-static FREES: Lock = Lock::new();
 
 /// What a hooked function returns.
 pub trait Outcome {
@@ -43,18 +40,6 @@ impl Outcome for libc::c_int {
 #[inline]
 pub fn is_part_of_a_call() -> bool {
     thread::with(|thread| thread.observed.get() || is_inside(thread))
-}
-
-#[inline]
-fn is_inside(thread: &Thread) -> bool {
-    thread.calls.get() > 0 && (LOCK.is_held_by(&thread.lock) || FREES.is_held_by(&thread.frees))
-}
-
-/// Whether the caller is a signal handler that has interrupted a free. It must not wait for `LOCK`: the holder of `LOCK` may
-/// wait for `FREES`, which this thread holds.
-#[inline]
-pub fn has_interrupted_a_free(thread: &Thread) -> bool {
-    FREES.is_held_by(&thread.frees) && !LOCK.is_held_by(&thread.lock)
 }
 
 /// Makes a call, and serializes it if the policy says so. All look-ups for the call are done. errno is the host's, before and
@@ -213,16 +198,16 @@ fn observe<R: Outcome>(
     call: impl FnOnce() -> R,
 ) -> Called<R> {
     if let Some(device) = device {
-        observe::count_device(device);
+        observed::count_device(device);
     }
     thread.observed.set(true);
-    observe::enter();
-    let since = stats::is_timed().then(sys::now);
+    observed::enter();
+    let since = counters::is_timed().then(sys::now);
     let result = call();
     let time = since.map(Time::since);
-    observe::leave();
+    observed::leave();
     thread.observed.set(false);
-    stats::record_observed(operation, result.failed(), time.map(|time| time.duration));
+    counters::record_observed(operation, result.failed(), time.map(|time| time.duration));
     Called {
         result,
         admission: None,
@@ -248,7 +233,7 @@ fn was_let_through(thread: &Thread, memory: Memory) -> bool {
 fn let_through<R>(thread: &Thread, memory: Memory, call: impl FnOnce() -> R) -> R {
     let depth = thread.let_through.get();
     if depth == 0 && !matches!(memory, Memory::DmaBuf) {
-        stats::record_let_through();
+        counters::record_let_through();
     }
     thread.let_through.set(depth + 1);
     let outer = thread.let_through_region.replace(memory.region());
@@ -295,14 +280,14 @@ fn timed<R: Outcome>(
     admission: &Option<Admission>,
     call: impl FnOnce() -> R,
 ) -> (R, Option<Time>) {
-    let since = stats::is_timed().then(sys::now);
+    let since = counters::is_timed().then(sys::now);
     let result = call();
     let time = since.map(Time::since);
     // In a section, the time is the section's.
     let inside = time
         .filter(|_| admission.is_some())
         .map(|time| time.duration);
-    stats::record(operation, admission, result.failed(), inside);
+    counters::record(operation, admission, result.failed(), inside);
     (result, time)
 }
 
@@ -322,12 +307,11 @@ fn say(info: &CallInfo, admission: &Option<Admission>, failed: bool) {
     trace!("{info}: {outcome}, waited {waited} ns");
 }
 
-/// Prepares the one thread of a forked child: each lock becomes free, or stays the thread's if it forked from inside.
+/// Prepares the one thread of a forked child.
 pub fn after_fork() {
+    locks::after_fork();
     thread::with(|thread| {
-        LOCK.after_fork(&thread.lock);
-        FREES.after_fork(&thread.frees);
-        observe::after_fork(thread.observed.get());
+        observed::after_fork(thread.observed.get());
         // The section that the thread is in was counted in the parent.
         thread.section_since.set(0);
     });

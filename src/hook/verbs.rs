@@ -5,10 +5,12 @@
 
 use super::serialize::serialize;
 use crate::{
-    device::Device,
-    operation::{Kind, Layer, Memory, Operation, Region},
+    base::sys::Errno,
+    call::{
+        device::Device,
+        operation::{Kind, Layer, Memory, Operation, Region},
+    },
     resolve::{Resolver, Symbol, Target},
-    sys::Errno,
 };
 use core::{
     ffi::{CStr, c_void},

@@ -1,7 +1,10 @@
 //! Which thread is inside, and what for: written by that thread, read by others at any time.
 
-use super::sync::{Ordering, RecordWord};
-use crate::{device::Device, thread_id::ThreadId};
+use super::{
+    sync::{Ordering, RecordWord},
+    thread_id::ThreadId,
+};
+use crate::call::device::Device;
 use core::{ffi::c_void, fmt, ptr};
 
 /// The call that a thread takes the lock for.

@@ -67,24 +67,30 @@
 //! 6. If a thread ends at any point, only 5 can be broken. No sleep is longer than the watchdog's period, and a waiter that has
 //!    slept for a whole period replaces a holder that has ended, or a successor that does not take the free lock.
 
+#[cfg(not(loom))]
+mod fork;
+#[cfg(not(loom))]
+mod futex;
 mod holder;
 mod state;
 mod successor;
+#[cfg(not(loom))]
+mod thread_id;
 mod watchdog;
 
 pub use holder::CallInfo;
 
-use crate::{
-    fork::ForkMark,
-    futex::EventCount,
-    sys::{self, Errno, now},
-    thread_id::ThreadId,
-};
+use crate::base::sys::{self, Errno, now};
+#[cfg(loom)]
+use crate::{fork, futex, thread_id};
 use core::{cell::Cell, sync::atomic::compiler_fence};
+use fork::ForkMark;
+use futex::EventCount;
 use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
 use successor::{Move, Succession, UsualHold};
 use sync::{HintWord, Ordering, Word, pause};
+use thread_id::ThreadId;
 use watchdog::Watchdog;
 
 /// The atomics that the lock is built on: the machine's, or loom's when the model checks the algorithm.

@@ -1,6 +1,6 @@
 //! The lock's word: everything that has to change in one step.
 
-use crate::thread_id::ID_BITS;
+use super::thread_id::ID_BITS;
 
 /// From low to high: the holder's thread id, the successor's thread id (0 for none, both), the turn, and the flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,10 +1,8 @@
 //! The lock by itself, in real threads. The loom model runs all interleavings of a few threads; here are many threads, and time.
 
+use super::thread_id::ID_BITS;
 use super::*;
-use crate::{
-    device::Device,
-    thread_id::{self, ID_BITS},
-};
+use crate::call::device::Device;
 use std::{
     ptr,
     sync::{

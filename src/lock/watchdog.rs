@@ -6,11 +6,11 @@ use super::{
     Lock,
     holder::CallInfo,
     state::{ASLEEP, State},
-};
-use crate::{
-    config,
-    sys::{NS_PER_S, now},
     thread_id::ThreadId,
+};
+use crate::base::{
+    settings,
+    sys::{NS_PER_S, now},
 };
 use log::{error, warn};
 
@@ -120,6 +120,6 @@ fn report_ended(thread: ThreadId, call: &CallInfo) {
 
 /// How long a thread may stay inside before a warning; `None`: for ever.
 fn patience() -> Option<u64> {
-    let seconds = config::get().warn_after;
+    let seconds = settings::get().warn_after;
     (seconds > 0).then(|| seconds.saturating_mul(NS_PER_S))
 }

@@ -1,4 +1,4 @@
-//! The block `mrlock_status` of the library (src/status.rs), in another process.
+//! The block `mrlock_status` of the library (src/record/published.rs), in another process.
 
 use elf::{ElfBytes, abi, endian::AnyEndian};
 use procfs::process::{MMapPath, MemoryMap, Process};

@@ -1,8 +1,8 @@
 //! An environment that a target makes from its input.
 
-use crate::{
-    config::{self, Config},
-    logger,
+use crate::base::{
+    log_sink,
+    settings::{self, Settings},
 };
 use std::{ffi::CString, ptr};
 
@@ -11,16 +11,16 @@ unsafe extern "C" {
 }
 
 /// The settings that the library reads from this environment alone, and the lines that it writes meanwhile.
-pub fn read(variables: &[CString]) -> (Config, Vec<String>) {
+pub fn read(variables: &[CString]) -> (Settings, Vec<String>) {
     let mut pointers: Vec<_> = variables.iter().map(|variable| variable.as_ptr()).collect();
     pointers.push(ptr::null());
     // SAFETY: there is one thread, which calls getenv() in between only. (Not setenv(): it keeps every value for ever.)
-    let config = unsafe {
+    let settings = unsafe {
         let before = environ;
         environ = pointers.as_ptr();
-        let config = config::read();
+        let settings = settings::read();
         environ = before;
-        config
+        settings
     };
-    (config, logger::LINES.take())
+    (settings, log_sink::LINES.take())
 }

@@ -13,7 +13,7 @@ macro_rules! export_ioctl {
 pub mod ioctl;
 
 pub mod serialize {
-    use crate::{
+    use crate::call::{
         device::Device,
         operation::{Memory, Operation},
     };

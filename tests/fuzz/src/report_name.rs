@@ -1,7 +1,7 @@
 //! The input is the name of the file for the report.
 
 use crate::{
-    config::{Path, Report},
+    base::settings::{Path, Report},
     environment::read,
 };
 use std::{env, ffi::CString, os::unix::ffi::OsStrExt};
@@ -11,7 +11,7 @@ pub fn check(input: &[u8]) {
     let Ok(variable) = CString::new([b"MRLOCK_REPORT=", input].concat()) else {
         return;
     };
-    let (config, complaints) = read(&[variable]);
+    let (settings, complaints) = read(&[variable]);
     let mut expected = Vec::new();
     if !input.starts_with(b"/") {
         expected.extend(
@@ -23,7 +23,7 @@ pub fn check(input: &[u8]) {
         expected.push(b'/');
     }
     let is_kept = expected.len() + input.len() < libc::PATH_MAX as usize;
-    let Report::File(name) = &config.report else {
+    let Report::File(name) = &settings.report else {
         // One of the words that are not file names.
         assert!(is_kept || !complaints.is_empty());
         assert!(

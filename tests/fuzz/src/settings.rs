@@ -18,8 +18,8 @@ const DEFAULTS: [(&str, &str); 7] = [
 pub fn check(input: &[u8]) {
     let lines = input.split(|&byte| byte == b'\n');
     let given: Vec<_> = lines.filter_map(|line| CString::new(line).ok()).collect();
-    let (config, complaints) = read(&given);
-    let said = config.to_string();
+    let (settings, complaints) = read(&given);
+    let said = settings.to_string();
     let Some(fields) = fields(&said) else { return };
 
     let is_quiet = given
@@ -55,8 +55,8 @@ pub fn check(input: &[u8]) {
             .iter()
             .map(|&field| CString::new(field).unwrap())
             .collect();
-        let (config, complaints) = read(&again);
-        assert_eq!(config.to_string(), said);
+        let (settings, complaints) = read(&again);
+        assert_eq!(settings.to_string(), said);
         assert!(
             !complaints
                 .iter()

@@ -1,9 +1,9 @@
 //! The input is a request, as it lies in memory, at the end of what can be read.
 
 use crate::{
+    base::sys::PAGE,
+    call::operation::Memory,
     hook::{ioctl, serialize::LAST},
-    operation::Memory,
-    sys::PAGE,
 };
 use std::{ptr, slice, sync::OnceLock};
 

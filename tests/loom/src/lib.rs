@@ -21,7 +21,7 @@ use std::sync::{
 };
 
 mod futex {
-    use crate::sys::Errno;
+    use crate::base::sys::Errno;
     use loom::{
         sync::atomic::{AtomicU32, Ordering},
         thread::{self, Thread},
@@ -131,25 +131,6 @@ mod fork {
     }
 }
 
-mod sys {
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub enum Errno {
-        ETIMEDOUT,
-    }
-
-    pub const NS_PER_S: u64 = 1_000_000_000;
-
-    /// Not known: no thread of the model seems to have taken the processor from another.
-    pub fn processor() -> Option<u64> {
-        None
-    }
-
-    pub fn now() -> u64 {
-        let step = crate::WORLD.time_step.load(crate::Relaxed);
-        crate::WORLD.time.fetch_add(step, crate::Relaxed)
-    }
-}
-
 mod thread_id {
     pub const ID_BITS: u32 = 22;
 
@@ -190,34 +171,57 @@ mod thread_id {
     }
 }
 
-mod config {
-    pub struct Config {
-        pub warn_after: u64,
+mod base {
+    pub mod sys {
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub enum Errno {
+            ETIMEDOUT,
+        }
+
+        pub const NS_PER_S: u64 = 1_000_000_000;
+
+        /// Not known: no thread of the model seems to have taken the processor from another.
+        pub fn processor() -> Option<u64> {
+            None
+        }
+
+        pub fn now() -> u64 {
+            let step = crate::WORLD.time_step.load(crate::Relaxed);
+            crate::WORLD.time.fetch_add(step, crate::Relaxed)
+        }
     }
 
-    pub fn get() -> &'static Config {
-        &Config { warn_after: 0 }
+    pub mod settings {
+        pub struct Settings {
+            pub warn_after: u64,
+        }
+
+        pub fn get() -> &'static Settings {
+            &Settings { warn_after: 0 }
+        }
     }
 }
 
-mod device {
-    /// Of no interest here.
-    #[derive(Clone, Copy)]
-    pub struct Device;
+mod call {
+    pub mod device {
+        /// Of no interest here.
+        #[derive(Clone, Copy)]
+        pub struct Device;
 
-    impl Device {
-        pub const UNKNOWN: Self = Self;
+        impl Device {
+            pub const UNKNOWN: Self = Self;
 
-        pub fn bits(self) -> usize {
-            0
-        }
+            pub fn bits(self) -> usize {
+                0
+            }
 
-        pub fn from_bits(_: usize) -> Self {
-            Self
-        }
+            pub fn from_bits(_: usize) -> Self {
+                Self
+            }
 
-        pub fn name(self) -> Option<&'static str> {
-            None
+            pub fn name(self) -> Option<&'static str> {
+                None
+            }
         }
     }
 }
@@ -246,7 +250,7 @@ fn has_ended(thread: u64) -> bool {
 
 const CALL: CallInfo = CallInfo {
     name: &"call",
-    device: device::Device::UNKNOWN,
+    device: call::device::Device::UNKNOWN,
     address: std::ptr::null(),
     length: 0,
 };
@@ -277,6 +281,7 @@ impl Guarded {
 /// The holder's record, by itself, with atomics of loom's.
 #[path = "."]
 mod record {
+    use crate::thread_id;
     mod sync {
         pub use loom::sync::atomic::{AtomicU64 as RecordWord, Ordering};
     }
@@ -295,7 +300,7 @@ fn a_record_is_read_whole_or_not_at_all() {
         };
         let call = CallInfo {
             name: &"call",
-            device: crate::device::Device::UNKNOWN,
+            device: crate::call::device::Device::UNKNOWN,
             address: std::ptr::without_provenance(turn as usize),
             length: turn as usize,
         };

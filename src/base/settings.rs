@@ -1,6 +1,6 @@
 //! The `MRLOCK_*` environment variables: one table, read once.
 
-use crate::{logger, stream, sys, text::Text};
+use crate::base::{log_sink, stream, sys, text::Text};
 use core::{
     cell::UnsafeCell,
     ffi::CStr,
@@ -76,7 +76,7 @@ const TRACE: Variable<Option<FileName>> = Variable {
 const LONGEST_SHOWN: usize = 200;
 
 /// The settings of this process.
-pub struct Config {
+pub struct Settings {
     /// `MRLOCK`: whether anything is serialized at all.
     pub mode: Mode,
     /// `MRLOCK_CALLS`: which kinds of call are.
@@ -158,10 +158,10 @@ pub struct FileName {
     given: &'static [u8],
 }
 
-static CONFIG: Once<Config> = Once::new();
+static SETTINGS: Once<Settings> = Once::new();
 
 /// The settings when no variable is set. A call that comes while the settings are being read gets these.
-static DEFAULTS: Config = Config {
+static DEFAULTS: Settings = Settings {
     mode: MRLOCK.default.1,
     calls: CALLS.default.1,
     memory: MEMORY.default.1,
@@ -175,35 +175,35 @@ static DEFAULTS: Config = Config {
 
 /// The settings, read from the environment by the first call.
 #[inline]
-pub fn get() -> &'static Config {
-    match CONFIG.get() {
-        Some(config) => config,
+pub fn get() -> &'static Settings {
+    match SETTINGS.get() {
+        Some(settings) => settings,
         None => read_once(),
     }
 }
 
 #[cold]
-fn read_once() -> &'static Config {
+fn read_once() -> &'static Settings {
     static IS_BEING_READ: AtomicBool = AtomicBool::new(false);
     // A signal handler that interrupts the reading must not wait for it: it gets the defaults, which are safe.
-    // Relaxed: `CONFIG` publishes the settings.
+    // Relaxed: `SETTINGS` publishes the settings.
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
-        return CONFIG.get().unwrap_or(&DEFAULTS);
+        return SETTINGS.get().unwrap_or(&DEFAULTS);
     }
-    let config = CONFIG.call_once(read);
-    config.warn_of_lone_free();
-    config
+    let settings = SETTINGS.call_once(read);
+    settings.warn_of_lone_free();
+    settings
 }
 
 /// Reads them from the environment. Called once (by tests/fuzz many times).
 #[inline(never)]
-pub fn read() -> Config {
+pub fn read() -> Settings {
     // The streams and the sink come first, so that a bad variable can be reported. MRLOCK_LOG is read at the default level.
     stream::remember();
     install_sink();
     let mode = MRLOCK.read(mode);
     let (report, trace) = (read_report(), read_trace());
-    Config {
+    Settings {
         mode,
         calls: CALLS.read(calls),
         memory: MEMORY.read(memory),
@@ -218,8 +218,8 @@ pub fn read() -> Config {
 
 #[inline(never)]
 fn install_sink() {
-    logger::install(LOG.default.1);
-    logger::install(LOG.read(level));
+    log_sink::install(LOG.default.1);
+    log_sink::install(LOG.read(level));
 }
 
 #[inline(never)]
@@ -233,7 +233,7 @@ fn read_trace() -> Option<FileName> {
     name.filter(|name| name.is_allowed("MRLOCK_TRACE"))
 }
 
-impl Config {
+impl Settings {
     /// A free waits only for the calls that are serialized.
     #[inline(never)]
     fn warn_of_lone_free(&self) {
@@ -465,7 +465,7 @@ impl fmt::Display for FileName {
     }
 }
 
-impl fmt::Display for Config {
+impl fmt::Display for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let Self {
             mode,

@@ -4,12 +4,14 @@
 //! runs, and after it was killed.
 
 use crate::{
-    config::{self, FileName, Path},
-    device::Name,
-    file,
+    base::{
+        settings::{self, FileName, Path},
+        sys,
+        text::Text,
+    },
+    call::device::Name,
     lock::CallInfo,
-    sys,
-    text::Text,
+    record::file,
 };
 use core::{
     fmt::{self, Write},
@@ -36,7 +38,7 @@ pub struct Inside {
 /// the file.
 #[cold]
 pub fn write(call: &CallInfo, device: &Option<Name>, inside: &Inside) {
-    if let Some(name) = &config::get().trace {
+    if let Some(name) = &settings::get().trace {
         let mut events = Events::new();
         let _ = fill(&mut events, call, device, inside);
         append(name, &events);
@@ -51,7 +53,7 @@ fn fill(
 ) -> fmt::Result {
     let (process, thread) = (sys::process_id(), sys::thread_id());
     if is_first_of(process) {
-        let mode = config::get().mode.name();
+        let mode = settings::get().mode.name();
         let program = sys::program_name();
         writeln!(
             events,

@@ -1,6 +1,6 @@
 //! What the library keeps for each thread.
 
-use crate::{lock::ThreadState, operation::Region};
+use crate::{call::operation::Region, lock::ThreadState};
 use core::cell::Cell;
 
 /// Zeroed when a thread starts; nothing has to be done when it ends.

@@ -2,10 +2,13 @@
 //! and reads the counters from outside. So it also works for a process that hangs or that will be killed.
 
 use crate::{
-    config, observe,
-    operation::{Counter, Counters, Layer, Operation},
-    policy, resolve, stats,
-    text::Text,
+    base::{settings, text::Text},
+    call::{
+        operation::{Counter, Counters, Layer, Operation},
+        policy,
+    },
+    record::{counters, observed},
+    resolve,
 };
 use core::{
     fmt::Write,
@@ -59,13 +62,16 @@ pub static mrlock_status: Block = Block {
     size: size_of::<Block>() as u64,
     is_ready: AtomicU64::new(0),
     hooks: AtomicU64::new(0),
-    most_at_once: [stats::MOST_SERIALIZED, observe::MOST_OBSERVED],
+    most_at_once: [counters::MOST_SERIALIZED, observed::MOST_OBSERVED],
     library: Range::empty(),
     settings: Range::empty(),
     operations: Range::empty(),
 };
 
-static ROWS: [Row; 24] = [const {
+/// At least as many as there are operations.
+pub const MOST_OPERATIONS: usize = 24;
+
+static ROWS: [Row; MOST_OPERATIONS] = [const {
     Row {
         name: Range::empty(),
         counters: AtomicPtr::new(core::ptr::null_mut()),
@@ -95,7 +101,7 @@ impl<T> Range<T> {
 pub fn publish(operations: impl Iterator<Item = &'static Operation>) {
     let block = &mrlock_status;
     if let Some(settings) = SETTINGS.try_lock().map(MutexGuard::leak) {
-        let _ = write!(settings, "{}", config::get());
+        let _ = write!(settings, "{}", settings::get());
         block.settings.set(settings.as_bytes());
     }
     block.library.set(env!("CARGO_PKG_VERSION").as_bytes());
@@ -119,14 +125,4 @@ pub fn publish(operations: impl Iterator<Item = &'static Operation>) {
     block.hooks.store(hooks, Ordering::Relaxed);
     // Release: a reader that copies this word first sees what was stored before it.
     block.is_ready.store(1, Ordering::Release);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_is_a_row_for_each_operation() {
-        assert!(crate::hook::operations().count() <= ROWS.len());
-    }
 }

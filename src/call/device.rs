@@ -1,6 +1,6 @@
 //! Which device a call is for.
 
-use crate::{sys, text::Text};
+use crate::base::{sys, text::Text};
 use core::{
     ffi::{c_int, c_void},
     fmt::Write,

@@ -1,6 +1,6 @@
 //! The identity of a thread, and whether it has ended.
 
-use crate::{
+use crate::base::{
     sys::{self, Errno},
     text::Text,
 };

@@ -9,7 +9,7 @@
 //! freed, and for device registers, which it does not access. It succeeds for host memory, pinned by CUDA or not, and for
 //! managed memory. It takes 0.5 us for a page.
 
-use crate::{operation::Region, sys};
+use crate::{base::sys, call::operation::Region};
 
 /// Whether the region is memory that the kernel can pin in the ordinary way. The first and the last page decide. (If a page
 /// between them is GPU memory, the registration fails: nvidia-peermem takes a whole region or none.) The present mapping

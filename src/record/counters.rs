@@ -1,10 +1,10 @@
 //! The counting of calls, and snapshots of the counters for the program.
 
 use crate::{
-    config::{self, Mode},
+    base::settings::{self, Mode},
+    call::operation::{Counter, Operation},
     lock::Admission,
-    observe,
-    operation::{Counter, Operation},
+    record::observed,
 };
 use core::{
     ffi::{c_char, c_uint},
@@ -47,7 +47,7 @@ pub struct Snapshot {
 /// The largest number of threads that were inside or waiting at the same moment.
 static MOST_AT_ONCE: Counter = Counter::new();
 
-/// The address of this number, for another process. While calls are observed, `observe::MOST_OBSERVED` is used instead.
+/// The address of this number, for another process. While calls are observed, `observed::MOST_OBSERVED` is used instead.
 pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
 
 /// Calls that were let through because their memory is host memory.
@@ -60,7 +60,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 #[inline]
 pub fn is_timed() -> bool {
     // Relaxed: it publishes no other data.
-    config::get().is_timed || ASKED.load(Ordering::Relaxed)
+    settings::get().is_timed || ASKED.load(Ordering::Relaxed)
 }
 
 /// Counts one call. `admission` is what the lock returned: `None` if the thread held the lock already. The caller holds the
@@ -120,8 +120,8 @@ pub fn let_through() -> u64 {
 /// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized or observed.
 /// While calls are observed, threads that wait for mrlock_lock() do not count.
 pub fn most_at_once() -> u64 {
-    if config::get().mode == Mode::Observe {
-        observe::most_inside()
+    if settings::get().mode == Mode::Observe {
+        observed::most_inside()
     } else {
         MOST_AT_ONCE.get()
     }
@@ -183,7 +183,7 @@ pub fn reset<I: Iterator<Item = &'static Operation>>(operations: impl Fn() -> I)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::{Kind, Layer};
+    use crate::call::operation::{Kind, Layer};
     use core::iter;
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether this is still the process that used the lock before. Fork handlers run in a child of `fork`, but not in a child of
 //! `_Fork` or of a bare `clone`.
 
-use crate::sys;
+use crate::base::sys;
 use core::{
     ptr,
     sync::atomic::{AtomicU32, Ordering},

@@ -1,6 +1,6 @@
 //! The sink of the `log` facade: one line, one write(2), standard error.
 
-use crate::{stream::STDERR, sys, text::Text};
+use crate::base::{stream::STDERR, sys, text::Text};
 use core::{
     fmt::{self, Write},
     sync::atomic::{AtomicU64, Ordering},

@@ -3,7 +3,7 @@
 //! A host may close one of them. The next file that it opens then gets the descriptor, and nothing may be written to that file.
 //! And no thread may wait for the reader of a full pipe.
 
-use crate::sys::{self, Errno};
+use crate::base::sys::{self, Errno};
 use core::{
     ffi::c_int,
     sync::atomic::{AtomicU64, Ordering},

@@ -1,7 +1,7 @@
 //! The files that a setting names: the report's and the trace's.
 
-use crate::{
-    config::{FileName, Path},
+use crate::base::{
+    settings::{FileName, Path},
     sys::{self, Errno},
 };
 use core::fmt;

@@ -1,6 +1,6 @@
 //! Sleeping in the kernel.
 
-use crate::sys::{Errno, NS_PER_S};
+use crate::base::sys::{Errno, NS_PER_S};
 use core::{
     ptr,
     sync::atomic::{AtomicU32, Ordering},

@@ -1,13 +1,19 @@
 //! The summary at exit.
 
 use crate::{
-    config::{self, FileName, Path, Report},
-    file, logger, observe,
-    operation::{Counter, Kind, Layer, Operation},
-    policy, resolve, stats,
-    stream::{STDERR, STDOUT},
-    sys,
-    text::Text,
+    base::{
+        log_sink,
+        settings::{self, FileName, Path, Report},
+        stream::{STDERR, STDOUT},
+        sys,
+        text::Text,
+    },
+    call::{
+        operation::{Counter, Kind, Layer, Operation},
+        policy,
+    },
+    record::{counters, file, observed},
+    resolve,
 };
 use core::fmt::{self, Write};
 use log::error;
@@ -32,9 +38,11 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
 ///
 /// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
-    let to = &config::get().report;
+    let to = &settings::get().report;
     if matches!(to, Report::Off)
-        || (stats::most_at_once() == 0 && stats::let_through() == 0 && !resolve::has_libibverbs())
+        || (counters::most_at_once() == 0
+            && counters::let_through() == 0
+            && !resolve::has_libibverbs())
     {
         return;
     }
@@ -82,7 +90,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
         let counters = &operation.counters;
         if !policy::serializes(operation.kind, operation.layer) {
             // By default, frees are not serialized, and have no row.
-            if operation.kind == Kind::Free && !config::get().calls.free {
+            if operation.kind == Kind::Free && !settings::get().calls.free {
                 continue;
             }
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
@@ -105,25 +113,25 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
             duration(&counters.longest_inside),
         )?;
     }
-    match stats::let_through() {
+    match counters::let_through() {
         0 => {}
         1 => writeln!(page, "One call on host memory was let through.")?,
         calls => writeln!(page, "{calls} calls on host memory were let through.")?,
     }
-    let lost = logger::lost_lines();
+    let lost = log_sink::lost_lines();
     if lost > 0 {
         writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
     }
     if policy::observes() {
         page.write_str("Nothing was serialized.")?;
-        observe::write_devices(page)?;
-        return match observe::most_inside() {
+        observed::write_devices(page)?;
+        return match observed::most_inside() {
             0 => writeln!(page, "No call was observed."),
             1 => writeln!(page, "No two threads were ever inside at once."),
             most => writeln!(page, "Up to {most} threads were inside at once."),
         };
     }
-    match stats::most_at_once() {
+    match counters::most_at_once() {
         0 => writeln!(page, "No call was serialized."),
         1 => writeln!(page, "No two threads were ever inside or waiting at once."),
         most => writeln!(

@@ -1,6 +1,6 @@
 //! `MRLOCK=observe`: the counters when nothing is serialized. Calls run at once, so each change is a read-modify-write.
 
-use crate::{device, operation::Counter};
+use crate::call::{device, operation::Counter};
 use core::{
     fmt::{self, Write},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},

@@ -2,13 +2,13 @@
 //!
 //! No system call here is a cancellation point, changes errno, or passes a function that another preloaded library may replace.
 
-use crate::x86_64::system_call;
+use crate::base::x86_64::system_call;
 use core::{ffi::c_int, fmt, mem::MaybeUninit, ptr};
 
 /// `syscall!(NAME, argument, ...)`: the system call of that name; see `x86_64::system_call`.
 macro_rules! syscall {
     ($name:ident $(, $argument:expr)* $(,)?) => {
-        $crate::sys::raw(libc::$name, &[$($argument as usize),*])
+        $crate::base::sys::raw(libc::$name, &[$($argument as usize),*])
     };
 }
 

@@ -1,0 +1,6 @@
+//! What a call is, and which calls are serialized.
+
+pub mod device;
+pub mod host_memory;
+pub mod operation;
+pub mod policy;

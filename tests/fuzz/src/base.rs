@@ -1,0 +1,29 @@
+//! The lowest layer, with a log sink of its own.
+
+#[macro_use]
+#[path = "../../../src/base/x86_64.rs"]
+#[allow(unused_macros, reason = "only the system call is used")]
+pub mod x86_64;
+
+#[macro_use]
+#[path = "../../../src/base/sys.rs"]
+#[allow(dead_code, reason = "each file uses its own part")]
+pub mod sys;
+
+#[path = "../../../src/base/text.rs"]
+#[allow(dead_code, reason = "the report is not here")]
+pub mod text;
+
+#[path = "../../../src/base/stream.rs"]
+#[allow(dead_code, reason = "nothing is written")]
+pub mod stream;
+
+#[path = "../../../src/base/settings.rs"]
+#[allow(
+    dead_code,
+    reason = "the settings are read again and again, and not kept"
+)]
+pub mod settings;
+
+#[path = "log_sink.rs"]
+pub mod log_sink;
