@@ -22,9 +22,9 @@
 #include <stdint.h>
 
 /* The version of this header. */
-#define MRLOCK_VERSION "0.2.0"
+#define MRLOCK_VERSION "0.3.0"
 #define MRLOCK_VERSION_MAJOR 0
-#define MRLOCK_VERSION_MINOR 2
+#define MRLOCK_VERSION_MINOR 3
 #define MRLOCK_VERSION_PATCH 0
 
 #if !defined MRLOCK_WEAK

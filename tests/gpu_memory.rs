@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Outcome, Program, client, fixtures, library};
+use common::{Outcome, Program, client, fixtures, library, machine};
 
 fn stress(memory: &[&str]) -> Program {
     let stress = client("stress").arg("-n").arg("20");
@@ -96,6 +96,8 @@ fn the_settings_decide_which_memory_takes_the_lock() {
     device[1] = "one byte of it: 0 of 2";
     device[6] = "host, GPU, host: 0 of 2";
     device[7] = "from host to host: 0 of 1";
+    // It pins nothing. What a deregistration unpins, it does not say.
+    device[12] = "implicit on-demand: 1 of 2";
     assert_eq!(counts("device"), device);
 }
 
@@ -137,17 +139,18 @@ fn each_pair_of_calls_that_kills_a_process_is_harmless_with_the_library() {
             "{first}, {second}: {without:#?}"
         );
 
-        // By default, all but frees; with the settings for GPUs, frees too.
-        let default = program.preloaded();
-        if second == "free" {
-            let died = default.run();
-            assert!(died.segfaulted(), "{first}, {second}: {died:#?}");
-        } else {
-            default.run().succeeded("by default");
+        for (settings, program) in [
+            ("by default", program.preloaded()),
+            ("with MRLOCK_MEMORY=device", on_device_memory(&program)),
+        ] {
+            let with = program.run().succeeded(settings);
+            assert_eq!(with.stderr, "");
         }
-        let gpu = on_device_memory(&program).env("MRLOCK_CALLS", "reg,dereg,free");
-        let with = gpu.run().succeeded("with the settings for GPUs");
-        assert_eq!(with.stderr, "");
+        if second == "free" {
+            let lone = program.preloaded().env("MRLOCK_CALLS", "reg,dereg");
+            let died = lone.run();
+            assert!(died.segfaulted(), "{first}, {second}: {died:#?}");
+        }
 
         pair(&[first, second, "host"])
             .run()
@@ -156,7 +159,35 @@ fn each_pair_of_calls_that_kills_a_process_is_harmless_with_the_library() {
     pair(&["free", "free"]).run().succeeded("frees alone");
 }
 
+/// An on-demand registration pins nothing. Its pages are not asked either: the question would bring them in.
+#[test]
+fn the_pages_of_an_on_demand_region_are_not_asked() {
+    let settings = ["", "any", "device"];
+    for arguments in [&[][..], &["pager"]] {
+        // The kernel's own accesses wait for a pager too, for which root is needed.
+        if !arguments.is_empty() && !machine::has("on-demand memory with a pager", machine::root())
+        {
+            continue;
+        }
+        let program = arguments
+            .iter()
+            .fold(client("on_demand"), |program, it| program.arg(it))
+            .counting();
+        let without = program.run().succeeded("without the library");
+        assert_eq!(without.stdout, "0 pages\n");
+        for memory in settings {
+            for hooks in ["verbs,ioctl", "ioctl"] {
+                let program = program.preloaded().env("MRLOCK_MEMORY", memory);
+                let program = program.env("FAKE_IBV_IOCTL", "1");
+                let with = program.env("MRLOCK_HOOKS", hooks).run();
+                assert_eq!(with.succeeded(memory).stdout, "0 pages\n", "{memory}");
+            }
+        }
+    }
+}
+
 /// Preloads, behind mrlock, a library whose free and whose registration take a millisecond. It prints whether they overlapped.
+/// `setting`: `None` without mrlock; otherwise MRLOCK_CALLS, which is not set if it is empty.
 fn frees(setting: Option<&str>, arguments: &[&str]) -> Outcome {
     let driver = fixtures().join("clients/slow_free.so");
     let driver = driver.to_str().expect("a name");
@@ -177,13 +208,20 @@ fn frees(setting: Option<&str>, arguments: &[&str]) -> Outcome {
 fn gpu_memory_is_not_freed_during_a_registration() {
     assert_eq!(frees(None, &[]).stdout, "met: yes\n");
     assert_eq!(frees(Some("reg,dereg"), &[]).stdout, "met: yes\n");
-    assert_eq!(frees(Some("reg,dereg,free"), &[]).stdout, "met: no\n");
+    assert_eq!(frees(Some(""), &[]).stdout, "met: no\n");
+}
+
+/// A free must not wait for the seconds that the registration of a large host segment takes.
+#[test]
+fn host_memory_and_frees_do_not_wait_for_each_other() {
+    assert_eq!(frees(None, &["-h"]).stdout, "met: yes\n");
+    assert_eq!(frees(Some(""), &["-h"]).stdout, "met: yes\n");
 }
 
 /// libcuda holds a mutex of its own while it frees, and a thread in a section may wait for that mutex.
 #[test]
 fn a_free_does_not_wait_for_a_section() {
-    assert_eq!(frees(Some("reg,dereg,free"), &["-s"]).stdout, "met: no\n");
+    assert_eq!(frees(Some(""), &["-s"]).stdout, "met: no\n");
 }
 
 /// The interrupted thread frees with libcuda's mutex and our lock of the frees held; a registration of another thread waits for
@@ -192,7 +230,7 @@ fn a_free_does_not_wait_for_a_section() {
 fn a_signal_handler_that_interrupts_a_free_may_register() {
     let default = frees(Some("reg,dereg"), &["-f"]).stdout;
     assert_eq!(default, "sections refused: none\nmet: yes\n");
-    let with = frees(Some("reg,dereg,free"), &["-f"]).stdout;
+    let with = frees(Some(""), &["-f"]).stdout;
     // The interrupted free belongs to the same thread.
     assert_eq!(with, "sections refused: some\nmet: yes\n");
 }
@@ -202,7 +240,7 @@ fn a_signal_handler_that_interrupts_a_free_may_register() {
 fn a_signal_handler_that_interrupts_a_registration_meets_no_free() {
     let default = frees(Some("reg,dereg"), &["-r"]).stdout;
     assert_eq!(default, "sections refused: none\nmet: yes\n");
-    let with = frees(Some("reg,dereg,free"), &["-r"]).stdout;
+    let with = frees(Some(""), &["-r"]).stdout;
     assert_eq!(with, "sections refused: none\nmet: no\n");
 }
 
@@ -232,6 +270,8 @@ fn a_setting_under_which_frees_are_not_kept_apart_says_so() {
         ("MRLOCK_CALLS", "free", 1),
         ("MRLOCK_CALLS", "reg,free", 1),
         ("MRLOCK_CALLS", "reg,dereg,free", 0),
+        ("MRLOCK_CALLS", "", 0),
+        ("MRLOCK_CALLS", "reg,dereg", 0),
     ] {
         let program = Program::new("true").preloaded();
         let stderr = program.env(name, value).run().stderr;
@@ -239,8 +279,10 @@ fn a_setting_under_which_frees_are_not_kept_apart_says_so() {
         assert_eq!(said.count(), lines, "{value}: {stderr}");
     }
     let program = Program::new("true").preloaded();
-    let program = program.env("MRLOCK_CALLS", "reg,dereg,free");
-    let stderr = program.env("MRLOCK_HOOKS", "verbs").run().stderr;
+    let program = program.env("MRLOCK_HOOKS", "verbs");
+    assert_eq!(program.run().stderr, "");
+    let asked = program.env("MRLOCK_CALLS", "reg,dereg,free");
+    let stderr = asked.run().stderr;
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains("MRLOCK_HOOKS"), "{stderr}");
 }

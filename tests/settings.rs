@@ -96,7 +96,7 @@ fn the_log_says_what_its_level_asks_for() {
     assert_eq!(
         lines(
             "info",
-            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off MRLOCK_TRACE=off"
+            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg,free MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off MRLOCK_TRACE=off"
         ),
         1
     );

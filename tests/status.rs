@@ -94,7 +94,7 @@ fn the_counters_of_a_process_that_is_inside() {
     assert_eq!(seen["most_at_once"], 1);
     let settings = seen["settings"].as_str().expect("the settings");
     assert!(
-        settings.starts_with("MRLOCK=on MRLOCK_CALLS=reg,dereg "),
+        settings.starts_with("MRLOCK=on MRLOCK_CALLS=reg,dereg,free "),
         "{settings}"
     );
     assert!(settings.contains("MRLOCK_WARN_AFTER=7 "), "{settings}");

@@ -40,7 +40,7 @@ pub enum Command {
     after_help = "Exit status: COMMAND's; 125: refused; 126: cannot be run; 127: not found."
 )]
 pub struct Run {
-    /// Serialize GPU memory only, and its freeing too
+    /// Let calls on host memory through
     #[arg(long)]
     pub gpu: bool,
     /// Serialize nothing; count how many calls meet

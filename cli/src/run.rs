@@ -62,10 +62,7 @@ fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>
     let list = |words: &Option<Vec<String>>| words.as_ref().map(|words| words.join(","));
     let words = [
         ("MRLOCK", arguments.observe.then(|| "observe".into())),
-        (
-            "MRLOCK_CALLS",
-            list(&arguments.calls).or(gpu("reg,dereg,free")),
-        ),
+        ("MRLOCK_CALLS", list(&arguments.calls)),
         ("MRLOCK_MEMORY", arguments.memory.clone().or(gpu("device"))),
         ("MRLOCK_HOOKS", list(&arguments.hooks)),
         ("MRLOCK_LOG", arguments.log.clone()),

@@ -5,4 +5,4 @@
 # -x passes a variable on to other nodes, where the environment of this shell does not reach. The launchers there do not load
 # the library: they start before it is set.
 exec mpirun -x LD_PRELOAD="${LIBRARY:-/usr/lib/x86_64-linux-gnu/libmrlock.so.0}" \
-    -x MRLOCK_MEMORY=device -x MRLOCK_CALLS=reg,dereg,free "$@"
+    -x MRLOCK_MEMORY=device "$@"

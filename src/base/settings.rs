@@ -26,11 +26,11 @@ const CALLS: Variable<Calls> = Variable {
     name: c"MRLOCK_CALLS",
     accepts: "a comma-separated list of reg, dereg, free",
     default: (
-        "reg,dereg",
+        "reg,dereg,free",
         Calls {
             reg: true,
             dereg: true,
-            free: false,
+            free: true,
         },
     ),
 };
@@ -191,7 +191,9 @@ fn read_once() -> &'static Settings {
         return SETTINGS.get().unwrap_or(&DEFAULTS);
     }
     let settings = SETTINGS.call_once(read);
-    settings.warn_of_lone_free();
+    if CALLS.given().is_some() {
+        settings.warn_of_lone_free();
+    }
     settings
 }
 
@@ -234,7 +236,7 @@ fn read_trace() -> Option<FileName> {
 }
 
 impl Settings {
-    /// A free waits only for the calls that are serialized.
+    /// A free waits only for the calls that are serialized. For a list that the user has given.
     #[inline(never)]
     fn warn_of_lone_free(&self) {
         let Calls { reg, dereg, free } = self.calls;
@@ -250,8 +252,8 @@ impl Settings {
 }
 
 impl<T> Variable<T> {
-    #[inline(never)]
-    fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
+    /// Its value in the environment, if it is not empty.
+    fn given(&self) -> Option<&'static CStr> {
         // SAFETY: the name is NUL-terminated, and so is what getenv() returns. As with any getenv(), a host that calls
         // setenv() on another thread at this moment has a race of its own.
         let given = unsafe {
@@ -259,7 +261,12 @@ impl<T> Variable<T> {
                 .as_ref()
                 .map(|value| CStr::from_ptr(value))
         };
-        let Some(given) = given.filter(|value| !value.is_empty()) else {
+        given.filter(|value| !value.is_empty())
+    }
+
+    #[inline(never)]
+    fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
+        let Some(given) = self.given() else {
             return self.default.1;
         };
         parse(given).unwrap_or_else(|| {

@@ -10,6 +10,21 @@
 //! managed memory. It takes 0.5 us for a page.
 
 use crate::{base::sys, call::operation::Region};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether this process has registered memory on demand.
+static HAS_ON_DEMAND: AtomicBool = AtomicBool::new(false);
+
+/// Notes that memory is registered on demand.
+pub fn note_on_demand() {
+    // Relaxed, both: a thread that deregisters a region has got it from the thread that registered it, and sees its writes.
+    HAS_ON_DEMAND.store(true, Ordering::Relaxed);
+}
+
+/// Whether a region of this process may have been registered on demand. (A `struct ibv_mr` does not say.)
+pub fn is_any_on_demand() -> bool {
+    HAS_ON_DEMAND.load(Ordering::Relaxed)
+}
 
 /// Whether the region is memory that the kernel can pin in the ordinary way. The first and the last page decide. (If a page
 /// between them is GPU memory, the registration fails: nvidia-peermem takes a whole region or none.) The present mapping

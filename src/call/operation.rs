@@ -61,6 +61,8 @@ pub enum Memory {
     Unknown,
     /// One region.
     At(Region),
+    /// One region whose registration pins nothing (IBV_ACCESS_ON_DEMAND): its pages may be missing, and are not asked.
+    OnDemand(Region),
     /// An old region and the new one that takes its place.
     Moved(Region, Region),
     /// A dma-buf, which its exporter pins: the kernel does not call nvidia-peermem.
@@ -80,7 +82,7 @@ impl Memory {
     /// The region to name in a message: null and empty if there is none.
     pub fn region(self) -> Region {
         match self {
-            Self::At(region) | Self::Moved(_, region) => region,
+            Self::At(region) | Self::OnDemand(region) | Self::Moved(_, region) => region,
             Self::Unknown | Self::DmaBuf => Region {
                 address: ptr::null(),
                 length: 0,

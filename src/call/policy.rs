@@ -37,22 +37,51 @@ pub fn observes() -> bool {
     settings::get().mode == Mode::Observe
 }
 
-/// Whether a call on this memory does not take the lock, because the kernel does not call nvidia-peermem for it.
+/// What a call that is serialized has to wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing: the kernel does not call nvidia-peermem for it.
+    LetThrough,
+    /// Other registrations and deregistrations.
+    Serialized {
+        /// And frees of GPU memory.
+        meets_frees: bool,
+    },
+}
+
+/// What a registration or deregistration of this memory has to wait for.
 #[inline]
-pub fn lets_through(memory: Memory) -> bool {
-    match memory {
-        Memory::DmaBuf => true,
-        _ if settings::get().memory == MemoryKind::Any => false,
-        Memory::Unknown => false,
-        Memory::At(region) => host_memory::is_host(region),
-        Memory::Moved(old, new) => host_memory::is_host(old) && host_memory::is_host(new),
+pub fn way(kind: Kind, memory: Memory) -> Way {
+    let settings = settings::get();
+    let spares_host = settings.memory == MemoryKind::Device;
+    if matches!(memory, Memory::DmaBuf) {
+        return Way::LetThrough;
+    }
+    // The question takes a microsecond, so it is asked only where the answer matters.
+    let is_host = (spares_host || settings.calls.free) && is_host(kind, memory);
+    if spares_host && is_host {
+        Way::LetThrough
+    } else {
+        Way::Serialized {
+            meets_frees: settings.calls.free && !is_host,
+        }
     }
 }
 
-/// Whether no GPU memory is freed while a registration or deregistration is under way.
-#[inline]
-pub fn excludes_frees() -> bool {
-    settings::get().calls.free
+/// Whether it is known that the kernel does not call nvidia-peermem for this memory.
+fn is_host(kind: Kind, memory: Memory) -> bool {
+    match memory {
+        Memory::OnDemand(_) => {
+            host_memory::note_on_demand();
+            true
+        }
+        // The pages of an on-demand region may be missing when it is deregistered: the question would bring them in, or wait
+        // for the thread that does.
+        _ if kind == Kind::Deregistration && host_memory::is_any_on_demand() => false,
+        Memory::At(region) => host_memory::is_host(region),
+        Memory::Moved(old, new) => host_memory::is_host(old) && host_memory::is_host(new),
+        Memory::Unknown | Memory::DmaBuf => false,
+    }
 }
 
 #[inline]

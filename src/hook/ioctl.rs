@@ -61,8 +61,8 @@ const NV_ESC_RM_FREE: u32 = (3 << 30) | (16 << 16) | (b'F' as u32) << 8 | 0x29;
 #[derive(Clone, Copy)]
 enum Command {
     /// `UVERBS_METHOD_INVOKE_WRITE` of the device, with this `enum ib_uverbs_write_cmds` in `UVERBS_ATTR_WRITE_CMD`. The
-    /// start and the length are at these offsets of the command's structure, `UVERBS_ATTR_CORE_IN`.
-    Write(u64, Option<[usize; 2]>),
+    /// start, the length and the access flags are at these offsets of the command's structure, `UVERBS_ATTR_CORE_IN`.
+    Write(u64, Option<[usize; 3]>),
     /// A method of `UVERBS_OBJECT_MR`.
     Mr(u16, Option<Attributes>),
     /// A method of a driver's object for registered memory, which is 0x1002 with each driver that has one.
@@ -70,11 +70,12 @@ enum Command {
 }
 use Command::{DriverUmem, Mr, Write};
 
-/// The attributes that carry an address, a length, and the file descriptor of a dma-buf in place of the address.
+/// The attributes that carry an address, a length, access flags, and the file descriptor of a dma-buf in place of the address.
 #[derive(Clone, Copy)]
 struct Attributes {
     address: u16,
     length: u16,
+    access: u16,
     dma_buf: u16,
 }
 
@@ -85,7 +86,11 @@ struct Attributes {
 /// Async; and the rings of the out-of-tree ionic and erdma drivers, which are pinned through the peer client.)
 static TABLE: [(Command, Operation); 9] = [
     // <rdma/ib_user_verbs.h>, 5.0: struct ib_uverbs_reg_mr, ib_uverbs_rereg_mr, ib_uverbs_dereg_mr
-    row(Write(9, Some([8, 16])), Kind::Registration, "uverbs:REG_MR"),
+    row(
+        Write(9, Some([8, 16, 36])),
+        Kind::Registration,
+        "uverbs:REG_MR",
+    ),
     row(Write(11, None), Kind::Registration, "uverbs:REREG_MR"),
     row(Write(13, None), Kind::Deregistration, "uverbs:DEREG_MR"),
     // <rdma/ib_user_ioctl_cmds.h>, 5.0 (MR_DESTROY) and 6.17 (MR_REG)
@@ -120,6 +125,7 @@ static TABLE: [(Command, Operation); 9] = [
 const REG_MR: Attributes = Attributes {
     address: 4,
     length: 5,
+    access: 6,
     dma_buf: 7,
 };
 
@@ -127,6 +133,7 @@ const REG_MR: Attributes = Attributes {
 const MLX5_UMEM_REG: Attributes = Attributes {
     address: 0x1001,
     length: 0x1002,
+    access: 0x1003,
     dma_buf: 0x1006,
 };
 
@@ -237,7 +244,9 @@ fn recognize(argument: *const c_void) -> Option<(&'static Operation, Memory)> {
             if attribute(ids.dma_buf).is_some() {
                 Some(Memory::DmaBuf)
             } else {
-                data(ids.address).zip(data(ids.length)).map(region)
+                let access = data(ids.access).unwrap_or(0);
+                let place = data(ids.address).zip(data(ids.length));
+                place.map(|(address, length)| region(address, length, access))
             }
         }
         _ => None,
@@ -245,26 +254,40 @@ fn recognize(argument: *const c_void) -> Option<(&'static Operation, Memory)> {
     Some((operation, memory.unwrap_or(Memory::Unknown)))
 }
 
-/// The region whose start and length are at these offsets of the structure that an attribute points to.
-fn at_offsets(structure: Attribute, offsets: [usize; 2]) -> Option<Memory> {
+/// The region whose start, length and access flags are at these offsets of the structure that an attribute points to.
+fn at_offsets(structure: Attribute, [address, length, access]: [usize; 3]) -> Option<Memory> {
     let start = usize::try_from(structure.data).ok()?;
-    let end = offsets[1] + size_of::<u64>();
+    let end = access + size_of::<u32>();
     if usize::from(structure.length) < end || !is_readable(start, end) {
         return None;
     }
-    // SAFETY: readable up to `end`, as just checked; no alignment is required.
-    let [address, length] = offsets.map(|offset| unsafe {
-        ptr::with_exposed_provenance::<u64>(start + offset).read_unaligned()
-    });
-    Some(region((address, length)))
+    let word = |offset| ptr::with_exposed_provenance::<u64>(start + offset);
+    // SAFETY: readable up to `end`, which is behind each of the three; no alignment is required.
+    let (address, length, access) = unsafe {
+        let access: *const u32 = word(access).cast();
+        (
+            word(address).read_unaligned(),
+            word(length).read_unaligned(),
+            access.read_unaligned(),
+        )
+    };
+    Some(region(address, length, access.into()))
 }
 
-fn region((address, length): (u64, u64)) -> Memory {
-    Memory::At(Region {
+fn region(address: u64, length: u64, access: u64) -> Memory {
+    let region = Region {
         address: ptr::without_provenance(address as usize),
         length: length as usize,
-    })
+    };
+    if access & IB_UVERBS_ACCESS_ON_DEMAND != 0 {
+        Memory::OnDemand(region)
+    } else {
+        Memory::At(region)
+    }
 }
+
+/// Of `enum ib_uverbs_access_flags`: nothing is pinned.
+const IB_UVERBS_ACCESS_ON_DEMAND: u64 = 1 << 6;
 
 // <rdma/ib_user_ioctl_cmds.h>, <rdma/mlx5_user_ioctl_cmds.h>, <rdma/ib_user_ioctl_verbs.h>
 const UVERBS_OBJECT_DEVICE: u16 = 0;

@@ -1,17 +1,25 @@
 //! The two locks of this process, and what a thread may do while it holds one of them.
 //!
-//! Order: `LOCK` before `FREES`.
+//! Order: `LOCK` before `FREES`. A free takes `FREES` alone. A registration or deregistration takes `LOCK`; if its memory may be
+//! the GPU's, then `FREES`. So a free never waits for a call on host memory, and host memory never waits for a free.
 
 use super::thread::{self, Thread};
-use crate::lock::Lock;
+use crate::{
+    base::sys,
+    lock::{Admission, CallInfo, Lock},
+};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Lets one thread register or deregister at a time, in all layers. Also taken by a section (`mrlock_lock`).
 pub static LOCK: Lock = Lock::new();
 
-/// Taken by each free of GPU memory and, after `LOCK`, by each call that must not run at the same time as a free. A section does
+/// Keeps apart the frees of GPU memory on one side, and the calls on memory that may be the GPU's on the other. A section does
 /// not take it: libcuda holds a mutex of its own while it frees, so a section that calls CUDA would wait for a free that waits
 /// for the section.
 pub static FREES: Lock = Lock::new();
+
+/// The holder of `LOCK` that waits for `FREES`: the kernel's id of the thread, or 0.
+static WAITS_FOR_FREES: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the calling thread is inside a serialized call. The calls that it makes from there (of libibverbs' own functions,
 /// through its PLT; then of ioctl) are part of that call.
@@ -20,11 +28,88 @@ pub fn is_inside(thread: &Thread) -> bool {
     thread.calls.get() > 0 && (LOCK.is_held_by(&thread.lock) || FREES.is_held_by(&thread.frees))
 }
 
-/// Whether the caller is a signal handler that has interrupted a free. It must not wait for `LOCK`: the holder of `LOCK` may
-/// wait for `FREES`, which this thread holds.
+/// Whether the caller is a signal handler that has interrupted a free. It must not simply wait for `LOCK`: the holder of `LOCK`
+/// may wait for `FREES`, which this thread holds.
 #[inline]
 pub fn has_interrupted_a_free(thread: &Thread) -> bool {
     FREES.is_held_by(&thread.frees) && !LOCK.is_held_by(&thread.lock)
+}
+
+/// Which locks a call has taken.
+pub struct Taken {
+    first: bool,
+    second: bool,
+}
+
+/// Takes the locks for a registration or deregistration. The admission is `None` if the thread holds `LOCK` already.
+#[inline]
+pub fn enter(thread: &Thread, call: &CallInfo, meets_frees: bool) -> (Taken, Option<Admission>) {
+    let mut admission = if has_interrupted_a_free(thread) {
+        let admission = enter_within_a_free(thread, call);
+        if admission.is_none() {
+            // `FREES`, which this thread holds already, keeps the others out.
+            let none = Taken {
+                first: false,
+                second: false,
+            };
+            return (none, None);
+        }
+        admission
+    } else {
+        LOCK.lock(&thread.lock, call)
+    };
+    if meets_frees {
+        // Only the holder of `LOCK` changes it. A signal handler that interrupts its wait leaves it as it was.
+        // Relaxed, all: see `enter_within_a_free`.
+        let outer = WAITS_FOR_FREES.load(Ordering::Relaxed);
+        WAITS_FOR_FREES.store(thread.lock.id(), Ordering::Relaxed);
+        let second = FREES.lock(&thread.frees, call);
+        WAITS_FOR_FREES.store(outer, Ordering::Relaxed);
+        admission = admission.map(|first| first.and(second));
+    }
+    let taken = Taken {
+        first: true,
+        second: meets_frees,
+    };
+    (taken, admission)
+}
+
+/// Takes `LOCK` in a signal handler that has interrupted a free. `None`: the holder of `LOCK` waits for `FREES`, and so stays
+/// outside until the free has ended: the call is alone without `LOCK`. (`None`, too, if the free itself has interrupted a wait for
+/// `LOCK`: then a call on host memory may be inside as well.)
+#[cold]
+fn enter_within_a_free(thread: &Thread, call: &CallInfo) -> Option<Admission> {
+    while !thread.lock.is_waiting() {
+        for _ in 0..LOOKS {
+            let admission = LOCK.take_if_free(&thread.lock, call);
+            if admission.is_some() {
+                return admission;
+            }
+            // Relaxed: a thread stores its id before it asks for `FREES`, and 0 when it has got it. This thread holds `FREES`, so
+            // it sees the 0 of every thread that had it before.
+            let waiting = WAITS_FOR_FREES.load(Ordering::Relaxed);
+            if waiting != 0 && waiting == LOCK.holder_id() {
+                return None;
+            }
+            core::hint::spin_loop();
+        }
+        sys::yield_now();
+    }
+    None
+}
+
+/// How often the handler looks before it gives its processor away: for long enough to see a lock that changes hands as free.
+const LOOKS: u32 = 1000;
+
+/// Undoes `enter`.
+#[inline]
+pub fn leave(thread: &Thread, taken: &Taken) {
+    if taken.second {
+        FREES.unlock(&thread.frees);
+    }
+    if taken.first {
+        LOCK.unlock(&thread.lock);
+    }
 }
 
 /// Prepares the one thread of a forked child: each lock becomes free, or stays the thread's if it forked from inside.

@@ -1,7 +1,7 @@
 //! `serialize()`: the one path that every hooked call takes.
 
 use super::{
-    locks::{self, FREES, LOCK, has_interrupted_a_free, is_inside},
+    locks::{self, FREES, is_inside},
     thread::{self, Thread},
 };
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     call::{
         device::{Device, Name},
         operation::{Memory, Operation},
-        policy,
+        policy::{self, Way},
     },
     lock::{Admission, CallInfo},
     record::{counters, observed, trace},
@@ -55,9 +55,12 @@ pub fn serialize<R: Outcome>(
         if is_inside(thread) || !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
-        if was_let_through(thread, memory) || policy::lets_through(memory) {
+        if was_let_through(thread, memory) {
             return let_through(thread, memory, call);
         }
+        let Way::Serialized { meets_frees } = policy::way(operation.kind, memory) else {
+            return let_through(thread, memory, call);
+        };
         let region = memory.region();
         let info = CallInfo {
             name: &operation.name,
@@ -66,9 +69,12 @@ pub fn serialize<R: Outcome>(
             length: region.length,
         };
         if policy::watches() {
-            watch(thread, operation, &info, call, under_lock)
+            let alone = |thread: &_, operation, info: &_, call| {
+                under_lock(thread, operation, info, meets_frees, call)
+            };
+            watch(thread, operation, &info, call, alone)
         } else {
-            under_lock(thread, operation, &info, call).result
+            under_lock(thread, operation, &info, meets_frees, call).result
         }
     })
 }
@@ -79,26 +85,12 @@ fn under_lock<R: Outcome, C: FnOnce() -> R>(
     thread: &Thread,
     operation: &'static Operation,
     info: &CallInfo,
+    meets_frees: bool,
     call: C,
 ) -> Called<R> {
-    let excludes_frees = policy::excludes_frees();
-    // `FREES` alone is enough, because every other call takes it, too. (A section of another thread does not.)
-    let takes_both = !(excludes_frees && has_interrupted_a_free(thread));
-    let mut admission = None;
-    if takes_both {
-        admission = LOCK.lock(&thread.lock, info);
-    }
-    if excludes_frees {
-        let second = FREES.lock(&thread.frees, info);
-        admission = admission.map(|first| first.and(second));
-    }
+    let (taken, admission) = locks::enter(thread, info, meets_frees);
     let (result, time) = count(thread, operation, &admission, call);
-    if excludes_frees {
-        FREES.unlock(&thread.frees);
-    }
-    if takes_both {
-        LOCK.unlock(&thread.lock);
-    }
+    locks::leave(thread, &taken);
     log_call(info, &admission, &result);
     Called {
         result,
@@ -223,7 +215,9 @@ fn was_let_through(thread: &Thread, memory: Memory) -> bool {
     thread.let_through.get() > 0
         && match memory {
             Memory::Unknown => true,
-            Memory::At(region) => region == thread.let_through_region.get(),
+            Memory::At(region) | Memory::OnDemand(region) => {
+                region == thread.let_through_region.get()
+            }
             Memory::Moved(..) | Memory::DmaBuf => false,
         }
 }

@@ -8,6 +8,7 @@ use crate::{
     base::sys::Errno,
     call::{
         device::Device,
+        host_memory,
         operation::{Kind, Layer, Memory, Operation, Region},
     },
     resolve::{Resolver, Symbol, Target},
@@ -100,23 +101,45 @@ const IBV_REG_MR_MASK_ADDR: u64 = 1 << 1;
 const IBV_REG_MR_MASK_FD: u64 = 1 << 2;
 
 /// `IBV_REREG_MR_CHANGE_TRANSLATION`: the region gets other memory.
-const IBV_REREG_MR_CHANGE_TRANSLATION: c_int = 1;
+const IBV_REREG_MR_CHANGE_TRANSLATION: c_int = 1 << 0;
 
-fn at(address: *const c_void, length: usize) -> Memory {
-    Memory::At(Region { address, length })
+/// `IBV_REREG_MR_CHANGE_ACCESS`: it gets other access flags.
+const IBV_REREG_MR_CHANGE_ACCESS: c_int = 1 << 2;
+
+/// Of `enum ibv_access_flags`: nothing is pinned.
+const IBV_ACCESS_ON_DEMAND: u32 = 1 << 6;
+
+/// The memory that a registration with these access flags describes.
+fn at(address: *const c_void, length: usize, access: u32) -> Memory {
+    let region = Region { address, length };
+    if access & IBV_ACCESS_ON_DEMAND != 0 {
+        Memory::OnDemand(region)
+    } else {
+        Memory::At(region)
+    }
 }
 
 /// The memory of a region that is registered.
 fn registered(mr: *const ibv_mr) -> Memory {
     // SAFETY: null or made by libibverbs, as the real function requires, and not deregistered yet.
     match unsafe { mr.as_ref() } {
-        Some(mr) => at(mr.addr, mr.length),
+        Some(mr) => at(mr.addr, mr.length, 0),
         None => Memory::Unknown,
     }
 }
 
 /// The memory that a re-registration unpins and pins.
-fn moved(mr: *const ibv_mr, flags: c_int, address: *const c_void, length: usize) -> Memory {
+fn moved(
+    mr: *const ibv_mr,
+    flags: c_int,
+    address: *const c_void,
+    length: usize,
+    access: c_int,
+) -> Memory {
+    if flags & IBV_REREG_MR_CHANGE_ACCESS != 0 && access as u32 & IBV_ACCESS_ON_DEMAND != 0 {
+        host_memory::note_on_demand();
+        return Memory::Unknown;
+    }
     match registered(mr) {
         Memory::At(old) if flags & IBV_REREG_MR_CHANGE_TRANSLATION != 0 => {
             Memory::Moved(old, Region { address, length })
@@ -131,7 +154,7 @@ fn described(attributes: *const ibv_mr_init_attr) -> Memory {
     match unsafe { attributes.as_ref() } {
         Some(attributes) if attributes.comp_mask & IBV_REG_MR_MASK_FD != 0 => Memory::DmaBuf,
         Some(attributes) if attributes.comp_mask & IBV_REG_MR_MASK_ADDR != 0 => {
-            at(attributes.addr, attributes.length)
+            at(attributes.addr, attributes.length, attributes.access as u32)
         }
         _ => Memory::Unknown,
     }
@@ -139,17 +162,17 @@ fn described(attributes: *const ibv_mr_init_attr) -> Memory {
 
 entry_points! {
     Registration fn ibv_reg_mr(pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> *mut ibv_mr,
-        version "IBVERBS_1.1", memory at(address, length),
+        version "IBVERBS_1.1", memory at(address, length, access as u32),
         absent unavailable(EntryPoint::ibv_reg_mr, ptr::null_mut());
 
     Registration fn ibv_reg_mr_iova(
         pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: c_int) -> *mut ibv_mr,
-        version "IBVERBS_1.7", memory at(address, length),
+        version "IBVERBS_1.7", memory at(address, length, access as u32),
         absent unavailable(EntryPoint::ibv_reg_mr_iova, ptr::null_mut());
 
     Registration fn ibv_reg_mr_iova2(
         pd: *mut ibv_pd, address: *mut c_void, length: usize, iova: u64, access: u32) -> *mut ibv_mr,
-        version "IBVERBS_1.8", memory at(address, length),
+        version "IBVERBS_1.8", memory at(address, length, access),
         absent reg_mr_without_iova2(pd, address, length, iova, access);
 
     Registration fn ibv_reg_mr_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut ibv_mr,
@@ -158,7 +181,7 @@ entry_points! {
 
     Registration fn ibv_rereg_mr(
         mr: *mut ibv_mr, flags: c_int, pd: *mut ibv_pd, address: *mut c_void, length: usize, access: c_int) -> c_int,
-        version "IBVERBS_1.1", memory moved(mr, flags, address, length),
+        version "IBVERBS_1.1", memory moved(mr, flags, address, length, access),
         absent unavailable(EntryPoint::ibv_rereg_mr, IBV_REREG_MR_ERR_INPUT);
 
     Deregistration fn ibv_dereg_mr(mr: *mut ibv_mr) -> c_int,

@@ -218,6 +218,16 @@ impl ThreadState {
         }
     }
 
+    /// The kernel's id of the thread; 0 if it has not used the lock.
+    pub fn id(&self) -> u64 {
+        self.id.get().id()
+    }
+
+    /// Whether the thread waits for the lock: then the caller is a signal handler.
+    pub fn is_waiting(&self) -> bool {
+        self.waits.get() > 0
+    }
+
     /// Whether it will probably not come back soon. (One long absence proves nothing: it may have lost the processor.)
     fn stays_away(&self) -> bool {
         self.absences.get() > 1
@@ -277,6 +287,28 @@ impl Lock {
         } else {
             Some(self.wait(state, thread, call))
         }
+    }
+
+    /// Takes the lock if it is free, even if it is reserved, and this thread does not wait for it; does not wait. If the result
+    /// is not `None`, `unlock` has to follow.
+    #[cold]
+    pub fn take_if_free(&self, thread: &ThreadState, call: &CallInfo) -> Option<Admission> {
+        thread.depth.set(thread.depth.get().wrapping_add(1));
+        // As in `lock`.
+        compiler_fence(Ordering::SeqCst);
+        let (state, me) = self.look(thread);
+        let taken = state.without(RESERVED).taken_by(me.id());
+        let is_taken = state.is_free() && !thread.is_waiting() && self.take(state, taken, me, call);
+        if is_taken {
+            return Some(Admission::AT_ONCE);
+        }
+        thread.depth.set(thread.depth.get().wrapping_sub(1));
+        None
+    }
+
+    /// The kernel's id of the thread that is inside; 0 if there is none.
+    pub fn holder_id(&self) -> u64 {
+        self.state().holder()
     }
 
     /// Whether the calling thread is inside.

@@ -1,9 +1,10 @@
 /*
- * frees_and_registrations [-s | -f | -r | DEVICE]
+ * frees_and_registrations [-h | -s | -f | -r] [DEVICE]
  *
- * Two threads register memory, and two free GPU memory as libcuda does, on the given character
- * device (none: on descriptor -1).
+ * Two threads register GPU memory (its last page allows no access), and two free GPU memory as
+ * libcuda does, on the given character device (none: on descriptor -1).
  *
+ * With -h, the memory that is registered is the host's.
  * With -s, one thread frees while the other is between mrlock_lock() and mrlock_unlock() and
  * waits for the free there, like a thread that calls CUDA.
  * With -f, a signal handler interrupts the frees, and registers or takes the lock.
@@ -22,22 +23,41 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #define NV_ESC_RM_FREE 0xC0104629
 
+#define LENGTH (1 << 20)
+
 static int device = -1;
+static bool is_host;
 
 static struct ibv_pd *handlers_pd;
+static void *handlers_memory;
 static atomic_int handled, sections, refused;
 static atomic_bool ended;
 
+static void *new_memory(void)
+{
+	char *memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED || (!is_host && mprotect(memory + LENGTH - 4096, 4096, PROT_NONE)))
+		abort();
+	return memory;
+}
+
+/* A real kernel without nvidia-peermem cannot pin memory that allows no access. */
+static bool registers(struct ibv_pd *pd, void *memory)
+{
+	struct ibv_mr *mr = ibv_reg_mr(pd, memory, LENGTH, IBV_ACCESS_LOCAL_WRITE);
+
+	return mr ? !ibv_dereg_mr(mr) : !is_host && errno == EFAULT;
+}
+
 static void handler(int signal)
 {
-	static char memory[4096];
-
 	(void)signal;
-	struct ibv_mr *mr = ibv_reg_mr(handlers_pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
-	if (!mr || ibv_dereg_mr(mr))
+	if (!registers(handlers_pd, handlers_memory))
 		abort();
 	int error = mrlock_lock();
 	if (!error && !mrlock_unlock())
@@ -51,14 +71,13 @@ static void handler(int signal)
 
 static void *register_or_free(void *frees)
 {
-	static char memory[4096];
+	void *memory = new_memory();
 
 	while (!atomic_load(&ended)) {
 		if (frees)
 			ioctl(-1, NV_ESC_RM_FREE, memory);
 		else {
-			struct ibv_mr *mr = ibv_reg_mr(handlers_pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
-			if (!mr || ibv_dereg_mr(mr))
+			if (!registers(handlers_pd, memory))
 				abort();
 		}
 	}
@@ -71,6 +90,7 @@ static int interrupt(bool frees)
 	pthread_t threads[2];
 
 	handlers_pd = open_pd(linked_verbs(), 0);
+	handlers_memory = new_memory();
 	signal(SIGUSR1, handler);
 	for (int i = 0; i < 2; i++)
 		pthread_create(&threads[i], NULL, register_or_free, i ? &ended : NULL);
@@ -88,16 +108,10 @@ static int interrupt(bool frees)
 
 static int work(struct ibv_pd *pd, int index)
 {
-	static char memory[4][4096];
+	void *memory = new_memory();
 
 	for (int i = 0; i < 100; i++) {
-		if (index % 2) {
-			if (ioctl(device, NV_ESC_RM_FREE, memory))
-				return 1;
-			continue;
-		}
-		struct ibv_mr *mr = ibv_reg_mr(pd, memory[index], sizeof memory[index], IBV_ACCESS_LOCAL_WRITE);
-		if (!mr || ibv_dereg_mr(mr))
+		if (index % 2 ? ioctl(device, NV_ESC_RM_FREE, memory) != 0 : !registers(pd, memory))
 			return 1;
 	}
 	return 0;
@@ -117,6 +131,10 @@ int main(int argc, char **argv)
 		if (mrlock_lock() || pthread_create(&thread, NULL, free_once, NULL) || pthread_join(thread, NULL))
 			return 1;
 		return mrlock_unlock();
+	}
+	if (argc > 1 && !strcmp(argv[1], "-h")) {
+		is_host = true;
+		argv++, argc--;
 	}
 	if (argc > 1 && argv[1][0] == '-')
 		return interrupt(!strcmp(argv[1], "-f"));

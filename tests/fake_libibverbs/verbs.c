@@ -289,9 +289,10 @@ static bool is_gpu(const void *addr, size_t length)
 }
 
 /* The request by which the real library reaches the kernel for this call. */
-static void make_request(enum function function, const void *addr, size_t length)
+static void make_request(enum function function, const void *addr, size_t length, unsigned int access)
 {
-	struct ib_uverbs_reg_mr registration = {.start = (uintptr_t)addr, .length = length};
+	struct ib_uverbs_reg_mr registration = {
+		.start = (uintptr_t)addr, .length = length, .access_flags = access};
 	struct ib_uverbs_dereg_mr deregistration = {0};
 	struct {
 		struct ib_uverbs_ioctl_hdr header;
@@ -315,13 +316,14 @@ static void make_request(enum function function, const void *addr, size_t length
 	ioctl(-1, RDMA_VERBS_IOCTL, &request);
 }
 
-static void enter(enum function function, struct ibv_context *context, const void *addr, size_t length)
+static void enter(enum function function, struct ibv_context *context, const void *addr, size_t length,
+		  unsigned int access)
 {
 	unsigned int device = device_of(context)->index;
 	bool kills = settings.race == KILL || (settings.race == KILL_ON_GPU && is_gpu(addr, length));
 
 	if (settings.makes_requests)
-		make_request(function, addr, length);
+		make_request(function, addr, length, access);
 
 	if (depth++)
 		return;
@@ -563,8 +565,8 @@ static int pin(void *addr, size_t length, unsigned int access)
 {
 	const unsigned int writes = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
 				    IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND;
-	/* The implicit on-demand region: nothing is pinned. */
-	if ((access & IBV_ACCESS_ON_DEMAND) && !addr && length == SIZE_MAX)
+	/* On demand: nothing is pinned. */
+	if (access & IBV_ACCESS_ON_DEMAND)
 		return 0;
 	uintptr_t from = (uintptr_t)addr & -settings.page;
 	uintptr_t end = (uintptr_t)addr + length;
@@ -603,7 +605,7 @@ static struct ibv_mr *register_region(enum function function, struct ibv_pd *pd,
 	struct ibv_context *context = pd->context;
 	struct ibv_mr *mr = NULL;
 
-	enter(function, context, addr, length);
+	enter(function, context, addr, length, access);
 	int error = check_access(access);
 	if (!error)
 		error = pin(addr, length, access);
@@ -684,7 +686,7 @@ EXPORT int ibv_rereg_mr(struct ibv_mr *mr, int flags, struct ibv_pd *pd, void *a
 	}
 	/* GPU memory, if the old memory or the new is. */
 	bool is_new = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) && is_gpu(addr, length);
-	enter(REREG_MR, mr->context, is_new ? addr : mr->addr, is_new ? length : mr->length);
+	enter(REREG_MR, mr->context, is_new ? addr : mr->addr, is_new ? length : mr->length, 0);
 	int error = check_access((unsigned int)access);
 	if (!error && (flags & IBV_REREG_MR_CHANGE_TRANSLATION))
 		error = pin(addr, length, (unsigned int)access);
@@ -715,7 +717,7 @@ EXPORT int dereg_mr_1_1(struct ibv_mr *mr)
 	device_of(mr->context);
 	if (!forget(mr))
 		return errno = EINVAL;
-	enter(DEREG_MR, mr->context, mr->addr, mr->length);
+	enter(DEREG_MR, mr->context, mr->addr, mr->length, 0);
 	hold();
 	leave();
 	atomic_fetch_sub(&domain_of(mr->pd)->regions, 1);

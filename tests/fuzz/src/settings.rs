@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 const DEFAULTS: [(&str, &str); 7] = [
     ("MRLOCK", "on"),
-    ("MRLOCK_CALLS", "reg,dereg"),
+    ("MRLOCK_CALLS", "reg,dereg,free"),
     ("MRLOCK_MEMORY", "any"),
     ("MRLOCK_HOOKS", "verbs,ioctl"),
     ("MRLOCK_WARN_AFTER", "30"),

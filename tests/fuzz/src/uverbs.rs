@@ -75,16 +75,22 @@ fn place_structures(request: &mut [u8]) {
     }
 }
 
-/// The name of a command, and the address and length of its memory, or a word for the kind of memory.
-type Found = (&'static str, Result<(u64, u64), &'static str>);
+/// The name of a command; and the address and length of its memory, and whether it is on demand, or a word for the kind of memory.
+type Found = (&'static str, Result<(u64, u64, bool), &'static str>);
 
-fn described(memory: Memory) -> Result<(u64, u64), &'static str> {
+fn described(memory: Memory) -> Result<(u64, u64, bool), &'static str> {
     match memory {
-        Memory::At(region) => Ok((region.address as u64, region.length as u64)),
+        Memory::At(region) => Ok((region.address as u64, region.length as u64, false)),
+        Memory::OnDemand(region) => Ok((region.address as u64, region.length as u64, true)),
         Memory::DmaBuf => Err("dma-buf"),
         Memory::Unknown => Err("unknown"),
         Memory::Moved(..) => panic!("no request moves a region"),
     }
+}
+
+/// IB_UVERBS_ACCESS_ON_DEMAND
+fn is_on_demand(access: u64) -> bool {
+    access & 1 << 6 != 0
 }
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
@@ -110,9 +116,12 @@ fn recognize(request: &[u8]) -> Option<Found> {
     };
     let data = |id| number::<8>(attribute(id)?, 8);
     let unknown = Err("unknown");
-    let region = |address, length, dma_buf| match attribute(dma_buf) {
+    let region = |address, length, access, dma_buf| match attribute(dma_buf) {
         Some(_) => Err("dma-buf"),
-        None => data(address).zip(data(length)).ok_or("unknown"),
+        None => data(address)
+            .zip(data(length))
+            .map(|(address, length)| (address, length, is_on_demand(data(access).unwrap_or(0))))
+            .ok_or("unknown"),
     };
     match (object, method) {
         (0, 0) => match data(2)? {
@@ -120,13 +129,14 @@ fn recognize(request: &[u8]) -> Option<Found> {
                 let structure = || {
                     let attribute = attribute(0)?;
                     let at = data(0)?.checked_sub(request.as_ptr() as u64)? as usize;
-                    let structure = request.get(at..)?.get(..24)?;
-                    (number::<2>(attribute, 2)? >= 24).then_some(structure)
+                    let structure = request.get(at..)?.get(..40)?;
+                    (number::<2>(attribute, 2)? >= 40).then_some(structure)
                 };
                 let region = structure().map(|structure| {
                     (
                         number::<8>(structure, 8).unwrap(),
                         number::<8>(structure, 16).unwrap(),
+                        is_on_demand(number::<4>(structure, 36).unwrap()),
                     )
                 });
                 Some(("uverbs:REG_MR", region.ok_or("unknown")))
@@ -136,8 +146,10 @@ fn recognize(request: &[u8]) -> Option<Found> {
             _ => None,
         },
         (7, 1) => Some(("uverbs:MR_DESTROY", unknown)),
-        (7, 5) => Some(("uverbs:MR_REG", region(4, 5, 7))),
-        (0x1002, 0x1000) if driver == 1 => Some(("mlx5:UMEM_REG", region(0x1001, 0x1002, 0x1006))),
+        (7, 5) => Some(("uverbs:MR_REG", region(4, 5, 6, 7))),
+        (0x1002, 0x1000) if driver == 1 => {
+            Some(("mlx5:UMEM_REG", region(0x1001, 0x1002, 0x1003, 0x1006)))
+        }
         (0x1002, 0x1001) if driver == 1 => Some(("mlx5:UMEM_DEREG", unknown)),
         (0x1002, 0x1000) if driver == 19 => Some(("erdma:UMEM_REG", unknown)),
         (0x1002, 0x1001) if driver == 19 => Some(("erdma:UMEM_DEREG", unknown)),
