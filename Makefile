@@ -43,12 +43,12 @@ demo: release $(verbs)
 	@sh tests/demo.sh $(TARGET)
 
 # The fast part of `make test`: format, lints, unit tests, and tests on the fake libibverbs. It leaves out the tests that take
-# long, such as tests/survival.rs, which waits for seconds, and tests/thread_sanitizer.rs, which builds the library again.
+# long, such as tests/library/survival.rs, which waits for seconds, and tests/product/thread_sanitizer.rs, which builds the library again.
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
-	$(CARGO) test --quiet --lib --test c_api --test exit --test forwarding --test ioctl_hook --test linked --test observe \
-		--test serialization --test settings --test status --test streams --test trace --test transparency
+	$(CARGO) test --quiet --lib --test library -- $(addprefix --skip ,gpu_memory:: ordinary_programs:: other_tools:: survival:: \
+		ways_to_load::)
 
 test:
 	@tests/run.sh $(TARGET)/test.log
@@ -56,7 +56,7 @@ test:
 # Real programs in the virtual machine: a part of `make test`.
 test-clients:
 	@tests/vm/prepare-programs
-	@MRLOCK_TEST_ALL=1 $(CARGO) test --test clients_vm
+	@MRLOCK_TEST_ALL=1 $(CARGO) test --test machine clients_vm::
 
 # Needs an NVIDIA GPU, and is not in `make test`. The last part needs two GPUs, and torch:
 # PARTS="memory frees section" leaves it out.
@@ -101,7 +101,7 @@ peers:
 
 # include/mrlock.h, from src/api.rs, src/record/counters.rs and cbindgen.toml.
 header:
-	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test header -- --exact is_up_to_date
+	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test product -- --exact header::is_up_to_date
 
 # A Debian 11, 12 and 13 in a directory each, for the tests that install packages: they work on copies. The namespace is for
 # what debootstrap leaves mounted.

@@ -1,7 +1,7 @@
 //! Mooncake on a real kernel, with one lock or another around its registrations: the time, and how many registrations the kernel
 //! saw at once.
 //!
-//! The machine, its devices and the witness are those of `tests/vm.rs`. It is emulated, with more processors than there are
+//! The machine, its devices and the witness are those of `tests/machine/vm.rs`. It is emulated, with more processors than there are
 //! here: nothing but ratios within one boot means anything.
 
 #[path = "../tests/common/mod.rs"]

@@ -81,7 +81,7 @@ static REPORT_AT_EXIT: extern "C" fn() = {
     write_report
 };
 
-/// No code of ours panics: `tests/artefact.rs` checks that the built library contains no such panic. If one is reached
+/// No code of ours panics: `tests/product/artefact.rs` checks that the built library contains no such panic. If one is reached
 /// nevertheless, this thread sleeps for ever, and the process goes on. (If the thread holds the lock, a waiter logs a warning.)
 #[cfg(not(test))]
 #[panic_handler]

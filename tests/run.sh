@@ -35,10 +35,7 @@ fi
 
 # The same tests with the library of `make dist`.
 check make --silent dist
-check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test c_api --test exit \
-    --test forwarding --test ioctl_hook --test linked --test observe --test ordinary_programs --test serialization \
-    --test settings --test status --test streams --test survival --test trace --test transparency --test other_tools \
-    --test ways_to_load
+check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test library
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

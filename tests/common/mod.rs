@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod kernel_trace;
+#[macro_use]
 pub mod machine;
 pub mod recorded;
 pub mod root;

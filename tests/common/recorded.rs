@@ -2,17 +2,18 @@
 
 use super::{kernel_trace::KernelWitness, library, target_dir};
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::Mutex,
 };
 
 /// Where `tests/vm/SCRIPT` leaves the records: `boot` in results, `boot-programs` in results-programs. It boots the machine at the
-/// first call; if that fails, every test fails. A test program calls it for one script only.
-pub fn results(script: &str) -> &'static Path {
-    static RESULTS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let results = RESULTS.get_or_init(|| {
+/// first call for a script; if that fails, every test fails. One machine runs at a time: two would slow each other down.
+pub fn results(script: &'static str) -> PathBuf {
+    static RESULTS: Mutex<BTreeMap<&str, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
+    let boot = || {
         let boot = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/vm")
             .join(script);
@@ -26,10 +27,12 @@ pub fn results(script: &str) -> &'static Path {
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
-    });
-    results
-        .as_deref()
-        .unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
+    };
+    let results = {
+        let mut results = RESULTS.lock().expect("no panic while it is held");
+        results.entry(script).or_insert_with(boot).clone()
+    };
+    results.unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
 }
 
 /// What one run of a scenario left behind.

@@ -1,0 +1,371 @@
+//! The MRLOCK_* variables: their effects, and the line about a value that is not understood.
+
+use crate::common::{Program, client, fixtures, listed, machine, scratch};
+use std::{
+    fs,
+    os::unix::fs::{lchown, symlink},
+};
+
+fn quiet_program() -> Program {
+    client("outcomes").preloaded()
+}
+
+/// With each bad value, the process goes on, serialized, and one line names the variable, the value and the accepted values.
+#[test]
+fn a_value_that_is_not_understood() {
+    let too_long = "x".repeat(4096);
+    for (name, value, accepted) in [
+        ("MRLOCK", "maybe", "on, off, observe"),
+        ("MRLOCK_MEMORY", "gpu", "any, device"),
+        ("MRLOCK_CALLS", "reg,derge", "reg, dereg"),
+        ("MRLOCK_HOOKS", "verbs;ioctl", "verbs, ioctl"),
+        ("MRLOCK_WARN_AFTER", "30s", "seconds"),
+        ("MRLOCK_LOG", "loud", "off, error, warn, info, debug, trace"),
+        ("MRLOCK_REPORT", &too_long, "a file name"),
+        ("MRLOCK_TRACE", &too_long, "a file name"),
+        ("MRLOCK_TRACE", "on", "a file name"),
+    ] {
+        let stress = client("stress").preloaded().env(name, value).run();
+        let stress = stress.succeeded("a bad value must leave the process serialized");
+        let lines: Vec<_> = stress.stderr.lines().collect();
+        let [line] = lines[..] else {
+            panic!("{name}: one line was expected: {stress:#?}")
+        };
+        let shown = &value[..value.len().min(100)];
+        for part in ["warning", name, shown, accepted] {
+            assert!(line.contains(part), "{name}: no {part:?} in {line:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_shown_escaped() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let outcome = quiet_program()
+        .env("MRLOCK", OsStr::from_bytes(b"\xff\n\x1b[2J"))
+        .run();
+    let outcome = outcome.succeeded("a value that is no text");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains(r"MRLOCK=\xff\n\x1b[2J"),
+        "{outcome:#?}"
+    );
+}
+
+#[test]
+fn empty_means_unset() {
+    let mut program = quiet_program();
+    for name in [
+        "MRLOCK",
+        "MRLOCK_MEMORY",
+        "MRLOCK_CALLS",
+        "MRLOCK_HOOKS",
+        "MRLOCK_WARN_AFTER",
+        "MRLOCK_LOG",
+        "MRLOCK_REPORT",
+        "MRLOCK_TRACE",
+    ] {
+        program = program.env(name, "");
+    }
+    assert_eq!(program.run().succeeded("empty values").stderr, "");
+}
+
+#[test]
+fn blanks_in_a_list_do_no_harm() {
+    let outcome = quiet_program().env("MRLOCK_CALLS", " reg , dereg").run();
+    assert_eq!(outcome.succeeded("MRLOCK_CALLS").stderr, "");
+}
+
+#[test]
+fn the_log_says_what_its_level_asks_for() {
+    let lines = |level: &str, kind: &str| {
+        let outcome = quiet_program()
+            .env("MRLOCK_LOG", level)
+            .run()
+            .succeeded(level);
+        outcome.stderr.matches(kind).count()
+    };
+    assert_eq!(
+        lines("off", ""),
+        1,
+        "an empty string has one match for the empty pattern"
+    );
+    assert_eq!(lines("warn", ": "), 0);
+    assert_eq!(
+        lines(
+            "info",
+            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg,free MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off MRLOCK_TRACE=off"
+        ),
+        1
+    );
+    assert_eq!(lines("info", "debug: "), 0);
+    assert!(lines("debug", "calls go to") > 0);
+    assert_eq!(lines("debug", "trace: "), 0);
+    assert!(lines("trace", "trace: ibv_dereg_mr ") > 0);
+}
+
+#[test]
+fn no_report_unless_asked_for() {
+    assert_eq!(quiet_program().run().succeeded("defaults").stderr, "");
+}
+
+#[test]
+fn the_report_says_what_happened() {
+    let program = client("stress").args(["-t", "8", "-n", "50"]).preloaded();
+    let outcome = program
+        .env("MRLOCK_REPORT", "stderr")
+        .run()
+        .succeeded("MRLOCK_REPORT=stderr");
+    let row = |name: &str| {
+        let mut words = outcome
+            .stderr
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|words| words.first() == Some(&name))
+            .unwrap_or_else(|| panic!("no row for {name}: {outcome:#?}"));
+        words.remove(0);
+        words
+            .iter()
+            .map(|word| word.to_string())
+            .collect::<Vec<_>>()
+    };
+    let calls = |name: &str| row(name)[0].parse::<u32>().expect("a number of calls");
+    // Eight threads with fifty regions each: each region is registered by one of three functions, and deregistered.
+    assert_eq!(calls("ibv_dereg_mr"), 400);
+    let registered = calls("ibv_reg_mr") + calls("ibv_reg_mr_iova") + calls("ibv_reg_mr_iova2");
+    assert_eq!(registered, 400, "{outcome:#?}");
+    assert!(calls("ibv_rereg_mr") > 0);
+    assert_eq!(row("ibv_dereg_mr")[1], "0", "nothing failed");
+    let waited: u32 = row("ibv_dereg_mr")[2].parse().expect("a number of waits");
+    assert!(waited > 0 && waited <= 400, "{outcome:#?}");
+    assert!(outcome.stderr.contains("Up to 8 threads"), "{outcome:#?}");
+}
+
+#[test]
+fn the_report_counts_failures_and_an_inner_call_once() {
+    let outcome = quiet_program()
+        .env("MRLOCK_REPORT", "stderr")
+        .run()
+        .succeeded("outcomes");
+    let counted = |name: &str, column: usize| {
+        let line = outcome
+            .stderr
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        let word = line.and_then(|line| line.split_whitespace().nth(column).map(str::to_owned));
+        word.and_then(|word| word.parse::<usize>().ok())
+            .expect("a row of numbers")
+    };
+    let printed = |start: &str, part: &str| {
+        let lines = outcome
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with(start));
+        lines.filter(|line| line.contains(part)).count()
+    };
+    // ibv_reg_mr calls ibv_reg_mr_iova2 through the PLT: that is one registration, not two.
+    for name in [
+        "ibv_reg_mr",
+        "ibv_reg_mr_iova",
+        "ibv_reg_mr_iova2",
+        "ibv_dereg_mr",
+    ] {
+        assert!(
+            counted(name, 1) >= printed(&format!("{name}:"), ""),
+            "{name} in {outcome:#?}"
+        );
+    }
+    assert_eq!(
+        counted("ibv_reg_mr_iova2", 2),
+        printed("ibv_reg_mr_iova2, ", "NULL"),
+        "{outcome:#?}"
+    );
+    assert_eq!(
+        counted("ibv_dereg_mr", 2),
+        printed("ibv_dereg_mr, ", "errno 22"),
+        "{outcome:#?}"
+    );
+    assert!(outcome.stderr.contains("No two threads"), "{outcome:#?}");
+}
+
+#[test]
+fn a_report_names_what_is_not_serialized() {
+    let program = quiet_program()
+        .env("MRLOCK_REPORT", "stderr")
+        .env("MRLOCK_CALLS", "reg");
+    let outcome = program.run().succeeded("MRLOCK_CALLS=reg");
+    let line = outcome
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("ibv_dereg_mr"));
+    assert!(
+        line.is_some_and(|line| line.contains("not serialized")),
+        "{outcome:#?}"
+    );
+}
+
+#[test]
+fn a_report_in_a_file_is_appended_to_it() {
+    let directory = scratch("reports");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let program = quiet_program().env("MRLOCK_REPORT", directory.join("report-%p.txt"));
+    for _ in 0..2 {
+        assert_eq!(program.run().succeeded("a report file").stderr, "");
+    }
+    let names: Vec<_> = fs::read_dir(&directory)
+        .expect("the directory")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
+        .collect();
+    assert_eq!(names.len(), 2, "one file a process: {names:?}");
+    for name in names {
+        let process = name
+            .strip_prefix("report-")
+            .and_then(|name| name.strip_suffix(".txt"));
+        let process = process.expect("the name with the process id in it");
+        let text = fs::read_to_string(directory.join(&name)).expect("a report");
+        assert!(text.contains(&format!("process {process} ")), "{text}");
+    }
+
+    let shared = directory.join("shared");
+    let program = quiet_program().env("MRLOCK_REPORT", &shared);
+    program.run().succeeded("first");
+    program.run().succeeded("second");
+    let text = fs::read_to_string(shared).expect("a report");
+    assert_eq!(text.matches("mrlock ").count(), 2, "{text}");
+}
+
+/// The process goes on, its exit status is its own, and one line names the variable, the file and the reason.
+#[test]
+fn a_report_that_cannot_be_written() {
+    let around = scratch("around");
+    symlink(&around, &around).expect("a symbolic link to itself");
+    let fifo = scratch("fifo");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .expect("mkfifo")
+            .success()
+    );
+    for (path, why) in [
+        ("/nonexistent/report".into(), "No such file"),
+        ("/".into(), "directory"),
+        (around, "symbolic links"),
+        (fifo, "No such device"),
+        ("/dev/full".into(), "No space left"),
+    ] {
+        let outcome = quiet_program()
+            .env("MRLOCK_REPORT", &path)
+            .run()
+            .succeeded("a bad report file");
+        let lines: Vec<_> = outcome.stderr.lines().collect();
+        let [line] = lines[..] else {
+            panic!("one line was expected: {outcome:#?}")
+        };
+        for part in ["MRLOCK_REPORT", path.to_str().expect("a name"), why] {
+            assert!(line.contains(part), "no {part:?} in {line:?}");
+        }
+    }
+}
+
+#[test]
+fn a_report_in_a_file_behind_a_symbolic_link() {
+    let (link, behind) = (scratch("link"), scratch("behind"));
+    symlink(&behind, &link).expect("a symbolic link");
+    let outcome = quiet_program().env("MRLOCK_REPORT", &link).run();
+    assert_eq!(outcome.succeeded("a link").stderr, "");
+    let report = fs::read_to_string(behind).expect("a report");
+    assert!(report.contains("ibv_reg_mr"), "{report}");
+}
+
+/// In a directory such as /tmp, it could lead to any file of the user that runs the process.
+#[test]
+fn a_report_is_not_written_behind_another_user_s_symbolic_link() {
+    const NOBODY: u32 = 65534;
+    needs!("another user's symbolic link", machine::root());
+    let (link, behind) = (scratch("link"), scratch("behind"));
+    symlink(&behind, &link).expect("a symbolic link");
+    lchown(&link, Some(NOBODY), Some(NOBODY)).expect("root may do this");
+    let outcome = quiet_program().env("MRLOCK_REPORT", &link).run();
+    let stderr = outcome.succeeded("another user's link").stderr;
+    assert!(
+        stderr.contains("a symbolic link of another user (65534)") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    assert!(!behind.exists());
+}
+
+#[test]
+fn a_report_to_a_stream_by_its_file_name() {
+    let report = |name: &str| {
+        let outcome = quiet_program().env("MRLOCK_REPORT", name).run();
+        let outcome = outcome.succeeded(name);
+        [outcome.stdout, outcome.stderr].map(|text| text.contains("ibv_rereg_mr   "))
+    };
+    for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
+        assert_eq!(report(name), [false, true], "{name}");
+    }
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        assert_eq!(report(name), [true, false], "{name}");
+    }
+}
+
+/// docker compose and helm write YAML's words for on and off. None of them is a file name.
+#[test]
+fn yaml_s_words_for_on_and_off() {
+    let directory = scratch("words");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let report = |name: &str, value: &str| {
+        let outcomes = fixtures().join("clients/outcomes");
+        let program = Program::new("env").arg("-C").arg(&directory).arg(outcomes);
+        let program = program.libibverbs("lib").preloaded();
+        // With MRLOCK=off, the report says that nothing is serialized.
+        let program = match name {
+            "MRLOCK" => program.env("MRLOCK_REPORT", "stderr"),
+            _ => program,
+        };
+        program.env(name, value).run().succeeded(value).stderr
+    };
+    for value in ["on", "true", "yes", "1", "True", "YES"] {
+        assert!(!report("MRLOCK", value).contains("not serialized"));
+        assert!(report("MRLOCK_REPORT", value).contains("ibv_reg_mr"));
+    }
+    for value in ["off", "false", "no", "0", "False", "OFF"] {
+        assert!(
+            report("MRLOCK", value).contains("ibv_reg_mr            forwarded, not serialized")
+        );
+        assert_eq!(report("MRLOCK_REPORT", value), "");
+    }
+    let files = fs::read_dir(&directory).expect("the directory").count();
+    assert_eq!(files, 0);
+}
+
+/// The host changes to another directory before it ends.
+#[test]
+fn a_relative_report_name_is_relative_to_where_the_process_started() {
+    let directory = scratch("100%p");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let exits = fixtures().join("clients/exits");
+    let program = Program::new("env").arg("-C").arg(&directory).arg(exits);
+    let program = program.args(["elsewhere", "call"]).preloaded();
+    let outcome = program.env("MRLOCK_REPORT", "r-%p.txt").run();
+    assert_eq!((outcome.status.code(), &*outcome.stderr), (Some(7), ""));
+    let names = listed(&directory, false);
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let [name] = names[..] else {
+        panic!("one report was expected: {names:?}")
+    };
+    let digits = name
+        .strip_prefix("r-")
+        .and_then(|name| name.split_once(".txt "));
+    assert!(
+        digits.is_some_and(|(digits, _mode)| digits.parse::<u32>().is_ok()),
+        "{name}"
+    );
+}

@@ -1,0 +1,146 @@
+//! A call has the same result as without the library: value, errno, structure and output, or a crash.
+
+use crate::common::{Program, client, same_with_and_without};
+
+#[test]
+fn return_values_and_errno_of_every_entry_point() {
+    for libibverbs in ["lib", "bsymbolic"] {
+        let outcome = same_with_and_without(&client("outcomes").libibverbs(libibverbs));
+        let outcome = outcome.succeeded("outcomes");
+        // The output has calls that fail with an errno, and calls that leave it alone: the comparison covers both.
+        assert!(
+            outcome.stdout.contains("NULL, errno 14"),
+            "no EFAULT in {outcome:#?}"
+        );
+        assert!(
+            outcome.stdout.contains("errno 1234"),
+            "errno was touched in {outcome:#?}"
+        );
+    }
+}
+
+#[test]
+fn an_errno_that_a_successful_call_leaves_behind() {
+    let outcome = same_with_and_without(&client("outcomes").env("FAKE_IBV_ERRNO_ON_SUCCESS", "77"));
+    assert!(outcome.succeeded("outcomes").stdout.contains("errno 77"));
+}
+
+/// Logging writes between the call and its return; the caller must not see that in errno, nor on stdout.
+#[test]
+fn return_values_and_errno_while_everything_is_logged() {
+    let program = client("outcomes");
+    let without = program.run().succeeded("without the library");
+    let with = program
+        .preloaded()
+        .env("MRLOCK_LOG", "trace")
+        .run()
+        .succeeded("with trace");
+    assert_eq!(with.stdout, without.stdout);
+    assert!(with.stderr.contains("trace: ibv_reg_mr "), "{with:#?}");
+}
+
+/// libibverbs crashes, and must crash with the library, too.
+#[test]
+fn a_null_protection_domain() {
+    let outcome = same_with_and_without(&client("outcomes").arg("null-pd"));
+    assert!(outcome.segfaulted(), "{outcome:#?}");
+}
+
+/// A caller of `ibv_reg_mr@IBVERBS_1.0`, whose structures differ, is not bound to mrlock's 1.1 definition.
+#[test]
+fn a_caller_of_the_1_0_abi() {
+    same_with_and_without(&client("abi_1_0")).succeeded("abi_1_0");
+}
+
+#[test]
+fn a_registration_in_the_constructor_of_a_library() {
+    same_with_and_without(&client("registered_before_main")).succeeded("registered_before_main");
+}
+
+#[test]
+fn a_libibverbs_that_has_all_entry_points() {
+    same_with_and_without(&client("relaxed_ordering")).succeeded("relaxed_ordering");
+}
+
+/// Before rdma-core 28 there is no `ibv_reg_mr_iova2`. A program that looks it up finds mrlock's. The call must work like the
+/// plain registration that the program would otherwise have used.
+#[test]
+fn a_libibverbs_without_ibv_reg_mr_iova2() {
+    let program = client("relaxed_ordering").libibverbs("old");
+    let without = program.run().succeeded("without the library");
+    assert!(
+        without.stdout.contains("ibv_reg_mr_iova2: absent"),
+        "{without:#?}"
+    );
+
+    let with = program.preloaded().run().succeeded("with the library");
+    assert!(
+        with.stdout.contains("ibv_reg_mr_iova2: present"),
+        "{with:#?}"
+    );
+    assert!(
+        with.stdout
+            .contains("iova equal to addr: a region, errno 0"),
+        "{with:#?}"
+    );
+    // mrlock then calls ibv_reg_mr_iova, which such a libibverbs has.
+    assert!(
+        with.stdout.contains("another iova: a region, errno 0"),
+        "{with:#?}"
+    );
+    assert_eq!(with.stderr, "");
+}
+
+/// No libibverbs at all: every call fails as the real one would, one line for each function says why, and the process
+/// goes on.
+#[test]
+fn no_libibverbs_in_the_process() {
+    let without = client("without_libibverbs")
+        .run()
+        .succeeded("without the library");
+    assert!(without.stdout.contains("absent"), "{without:#?}");
+
+    let with = client("without_libibverbs")
+        .preloaded()
+        .run()
+        .succeeded("with the library");
+    assert_eq!(
+        with.stdout,
+        "ibv_reg_mr: NULL, errno 38\n\
+         ibv_reg_mr_iova: NULL, errno 38\n\
+         ibv_reg_mr_iova2: NULL, errno 38\n\
+         ibv_rereg_mr: -1, errno 38\n\
+         ibv_dereg_mr: 38, errno 38\n"
+    );
+    assert_eq!(with.stderr.lines().count(), 5, "{with:#?}");
+    for name in [
+        "ibv_reg_mr@",
+        "ibv_reg_mr_iova@",
+        "ibv_reg_mr_iova2@",
+        "ibv_rereg_mr@",
+        "ibv_dereg_mr@",
+    ] {
+        assert_eq!(with.stderr.matches(name).count(), 1, "{name} in {with:#?}");
+    }
+}
+
+/// A process that does not use verbs is unchanged: no output, no report, no libibverbs.
+#[test]
+fn a_process_without_verbs() {
+    let program = Program::new("cat").arg("/proc/self/maps");
+    assert!(
+        program
+            .preloaded()
+            .run()
+            .succeeded("cat")
+            .stdout
+            .contains("libmrlock.so")
+    );
+
+    let program = Program::new("sh")
+        .arg("-c")
+        .arg("grep -c libibverbs /proc/self/maps; echo done");
+    let outcome = same_with_and_without(&program.env("MRLOCK_REPORT", "stderr"));
+    assert_eq!(outcome.stdout, "0\ndone\n");
+    assert_eq!(outcome.stderr, "");
+}

@@ -1,0 +1,10 @@
+//! Real kernels in a virtual machine, and programs that other people wrote. A program of its own, so that the virtual machine
+//! shares the processors with no other tests.
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod clients_vm;
+mod strangers;
+mod vm;

@@ -1,0 +1,264 @@
+//! The built `libmrlock.so`, read as a loader reads it: that of `cargo build --release`, and that of `make dist`, which another
+//! linker made. (A toolchain can drop symbol versions without an error.)
+
+use crate::common::{PACKAGE, dist, library, machine};
+use elf::{
+    ElfBytes, abi, endian::LittleEndian, gnu_symver::SymbolVersionTable, string_table::StringTable,
+    symbol::SymbolTable,
+};
+use std::{collections::BTreeSet, fs, path::Path};
+
+type Elf<'data> = ElfBytes<'data, LittleEndian>;
+
+fn read(file: &Path) -> Vec<u8> {
+    fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// The library of `cargo build --release` and, where that can be made, the one of `make dist`.
+fn builds() -> Vec<Vec<u8>> {
+    let mut builds = vec![read(library())];
+    if machine::has("the library of `make dist`", machine::make_dist()) {
+        builds.push(read(&dist().join("libmrlock.so")));
+    }
+    builds
+}
+
+fn parse(bytes: &[u8]) -> Elf<'_> {
+    Elf::minimal_parse(bytes).expect("an ELF file")
+}
+
+fn dynamic_symbols<'data>(
+    file: &Elf<'data>,
+) -> (SymbolTable<'data, LittleEndian>, StringTable<'data>) {
+    let table = file.dynamic_symbol_table().expect("readable");
+    table.expect("dynamic symbols")
+}
+
+fn versions<'data>(file: &Elf<'data>) -> SymbolVersionTable<'data, LittleEndian> {
+    let table = file.symbol_version_table().expect("readable");
+    table.expect("symbol versions")
+}
+
+/// The dynamic symbols that the library defines: `name@@version` for a default version, `name@version` for another, and
+/// `name` for one without.
+fn exported(file: &Elf) -> BTreeSet<String> {
+    let (symbols, names) = dynamic_symbols(file);
+    let versions = versions(file);
+    let defined = symbols
+        .iter()
+        .enumerate()
+        .filter(|(_, symbol)| !symbol.is_undefined());
+    defined
+        .map(|(index, symbol)| {
+            let name = names.get(symbol.st_name as usize).expect("a name");
+            match versions.get_definition(index).expect("readable") {
+                Some(mut definition) if definition.flags & abi::VER_FLG_BASE == 0 => {
+                    let version = definition.names.next().expect("a version has a name");
+                    let at = if definition.hidden { "@" } else { "@@" };
+                    format!("{name}{at}{}", version.expect("readable"))
+                }
+                _ => name.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// The values of the entries with `tag` in the dynamic section.
+fn dynamic(file: &Elf, tag: i64) -> Vec<u64> {
+    let section = file
+        .dynamic()
+        .expect("readable")
+        .expect("a dynamic section");
+    section
+        .iter()
+        .filter(|entry| entry.d_tag == tag)
+        .map(|entry| entry.d_val())
+        .collect()
+}
+
+/// The names in the entries with `tag` in the dynamic section.
+fn named<'data>(file: &Elf<'data>, tag: i64) -> Vec<&'data str> {
+    let (_, names) = dynamic_symbols(file);
+    dynamic(file, tag)
+        .iter()
+        .map(|&name| names.get(name as usize).expect("a name"))
+        .collect()
+}
+
+/// The versions of glibc that the file needs: `GLIBC_2.2.5` is `[2, 2, 5]`.
+fn needed_versions(file: &Elf) -> Vec<Vec<u32>> {
+    let (symbols, _) = dynamic_symbols(file);
+    let versions = versions(file);
+    (0..symbols.len())
+        .filter_map(|index| versions.get_requirement(index).expect("readable"))
+        .map(|requirement| {
+            let numbers = requirement.name.strip_prefix("GLIBC_");
+            let numbers = numbers.unwrap_or_else(|| panic!("{requirement:?} is not glibc's"));
+            let number = |number: &str| number.parse().expect("a number");
+            numbers.split('.').map(number).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn exports_the_entry_points_with_their_versions_and_nothing_else() {
+    let expected = [
+        "ibv_reg_mr@@IBVERBS_1.1",
+        "ibv_reg_mr_iova@@IBVERBS_1.7",
+        "ibv_reg_mr_iova2@@IBVERBS_1.8",
+        "ibv_reg_mr_ex@@IBVERBS_1.15",
+        "ibv_rereg_mr@@IBVERBS_1.1",
+        "ibv_dereg_mr@@IBVERBS_1.1",
+        "ioctl",
+        "mrlock_active@@MRLOCK_0.1",
+        "mrlock_lock@@MRLOCK_0.1",
+        "mrlock_stats@@MRLOCK_0.1",
+        "mrlock_status",
+        "mrlock_unlock@@MRLOCK_0.1",
+        "mrlock_version@@MRLOCK_0.1",
+    ];
+    let expected = expected.map(String::from).into();
+    for bytes in builds() {
+        assert_eq!(exported(&parse(&bytes)), expected);
+    }
+}
+
+/// Before glibc 2.34, libdl and libpthread are files apart from libc.
+#[test]
+fn needs_libc_and_nothing_else() {
+    let plain = read(library());
+    assert_eq!(named(&parse(&plain), abi::DT_NEEDED), ["libc.so.6"]);
+    let parts = ["libc.so.6", "libdl.so.2", "libpthread.so.0"];
+    for bytes in builds() {
+        let file = parse(&bytes);
+        let needed = named(&file, abi::DT_NEEDED);
+        assert!(
+            needed.iter().all(|needed| parts.contains(needed)),
+            "{needed:?}"
+        );
+    }
+}
+
+#[test]
+fn what_make_dist_makes_needs_nothing_newer_than_glibc_2_17() {
+    needs!("the glibc versions of `make dist`", machine::make_dist());
+    for file in ["lib/libmrlock.so.0", "bin/mrlock"] {
+        let bytes = read(&dist().join(PACKAGE).join(file));
+        let newest = needed_versions(&parse(&bytes)).into_iter().max();
+        let newest = newest.expect("it needs some version of glibc");
+        assert!(newest <= vec![2, 17], "{file}: needs glibc {newest:?}");
+    }
+}
+
+/// Programs linked to the library record this name, and the base version has it.
+#[test]
+fn has_a_soname() {
+    for bytes in builds() {
+        assert_eq!(named(&parse(&bytes), abi::DT_SONAME), ["libmrlock.so.0"]);
+    }
+}
+
+/// A thread may be asleep in a hook at any time, so the library must never be unloaded.
+#[test]
+fn is_never_unloaded() {
+    for bytes in builds() {
+        let flags = dynamic(&parse(&bytes), abi::DT_FLAGS_1);
+        assert!(
+            flags
+                .iter()
+                .any(|flags| flags & abi::DF_1_NODELETE as u64 != 0),
+            "{flags:x?}"
+        );
+    }
+}
+
+#[test]
+fn is_hardened() {
+    builds().iter().for_each(|bytes| hardened(&parse(bytes)));
+}
+
+#[test]
+fn the_packed_command_is_hardened() {
+    needs!("the command of `make dist`", machine::make_dist());
+    let bytes = read(&dist().join(PACKAGE).join("bin/mrlock"));
+    let file = parse(&bytes);
+    hardened(&file);
+    assert_eq!(file.ehdr.e_type, abi::ET_DYN, "always at the same address");
+    let position_independent = dynamic(&file, abi::DT_FLAGS_1);
+    assert!(
+        position_independent
+            .iter()
+            .any(|flags| flags & abi::DF_1_PIE as u64 != 0)
+    );
+    let build_id = file.section_header_by_name(".note.gnu.build-id");
+    assert!(build_id.expect("readable").is_some(), "no build id");
+}
+
+fn hardened(file: &Elf) {
+    let now = dynamic(file, abi::DT_FLAGS_1);
+    assert!(
+        now.iter().any(|flags| flags & abi::DF_1_NOW as u64 != 0),
+        "not bound at load"
+    );
+    assert!(
+        dynamic(file, abi::DT_TEXTREL).is_empty(),
+        "text relocations"
+    );
+    let segments: Vec<_> = file.segments().expect("program headers").iter().collect();
+    assert!(
+        segments
+            .iter()
+            .any(|segment| segment.p_type == abi::PT_GNU_RELRO),
+        "no RELRO"
+    );
+    let stack = segments
+        .iter()
+        .find(|segment| segment.p_type == abi::PT_GNU_STACK);
+    assert!(
+        stack.is_some_and(|stack| stack.p_flags & abi::PF_X == 0),
+        "an executable stack"
+    );
+    let writable_code = abi::PF_W | abi::PF_X;
+    assert!(
+        segments
+            .iter()
+            .all(|segment| segment.p_flags & writable_code != writable_code)
+    );
+}
+
+/// Code that can panic (a checked index, an `unwrap`) calls one of core's panic functions. The only one in the library is
+/// `panic_fmt`: `spin::Once` calls it in a state that only an earlier panic could cause.
+#[test]
+fn has_no_panic_of_its_own() {
+    let debug = format!(
+        "lib/.debug/libmrlock.so.{}.debug",
+        env!("CARGO_PKG_VERSION")
+    );
+    let mut builds = vec![read(library())];
+    if machine::has("the library of `make dist`", machine::make_dist()) {
+        builds.push(read(&dist().join(PACKAGE).join(debug)));
+    }
+    for bytes in builds {
+        let panics = panics(&parse(&bytes));
+        assert!(
+            panics.iter().all(|name| name.contains("panic_fmt")),
+            "{panics:#?}"
+        );
+    }
+}
+
+fn panics(file: &Elf) -> BTreeSet<String> {
+    let (symbols, names) = file
+        .symbol_table()
+        .expect("readable")
+        .expect("it is not stripped");
+    let names = symbols
+        .iter()
+        .map(|symbol| names.get(symbol.st_name as usize).expect("a name"));
+    let panics = names.filter(|name| {
+        ["panicking", "unwrap_failed", "expect_failed", "index_fail"]
+            .iter()
+            .any(|part| name.contains(part))
+    });
+    panics.map(String::from).collect()
+}

@@ -1,0 +1,182 @@
+//! The .deb packages that `make dist` makes, installed, used and purged in a Debian of their own.
+
+use crate::common::{
+    dist, machine,
+    root::{CLIENT, Root},
+    scratch,
+};
+use std::{collections::BTreeSet, fs, process::Command};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const PACKAGES: [&str; 2] = ["mrlock", "libmrlock-dev"];
+
+fn can_run() -> machine::Need {
+    machine::make_dist().and(machine::debian_roots())
+}
+
+/// Whether lintian has a word to say, except for what a package says itself that it does on purpose.
+#[test]
+fn lintian_finds_nothing() {
+    needs!(
+        "lintian on the .deb packages",
+        machine::make_dist(),
+        machine::program("lintian", "lintian")
+    );
+    let mut lintian = Command::new("lintian");
+    lintian.arg("--allow-root");
+    lintian.args(PACKAGES.map(|name| dist().join(format!("{name}_{VERSION}_amd64.deb"))));
+    let output = lintian.output().expect("lintian");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{output:?}");
+}
+
+/// What dpkg changes in the root; the rest is its own bookkeeping.
+fn files(root: &Root) -> BTreeSet<String> {
+    let all = crate::common::listed(root.path(), true).into_iter();
+    let ours = |line: &String| line.starts_with("usr/") || line.starts_with("etc/");
+    let ours = all.filter(|line| ours(line) && !line.starts_with("etc/ld.so.cache "));
+    // debhelper compresses a text when it is long.
+    ours.map(|line| line.replace(".md.gz ", ".md ")).collect()
+}
+
+#[test]
+fn what_is_installed_and_purged() {
+    needs!("tests/product/deb.rs", can_run());
+    let root = Root::new();
+    let before = files(&root);
+    let mut installed = BTreeSet::new();
+    for (name, expected) in PACKAGES.into_iter().zip([LIBRARY_AND_COMMAND, DEVELOPMENT]) {
+        root.install(name);
+        let now = files(&root);
+        let new: BTreeSet<_> = now.difference(&before).cloned().collect();
+        let expected: BTreeSet<_> = expected
+            .iter()
+            .map(|line| line.replace("VERSION", VERSION))
+            .collect();
+        let files = new
+            .difference(&installed)
+            .filter(|line| !line.contains("/ "));
+        assert_eq!(files.cloned().collect::<BTreeSet<_>>(), expected, "{name}");
+        installed = new;
+    }
+    root.run("dpkg --purge libmrlock-dev mrlock")
+        .succeeded("dpkg --purge");
+    assert_eq!(files(&root), before);
+    let cache = root.run("ldconfig --print-cache").succeeded("ldconfig");
+    assert!(!cache.stdout.contains("mrlock"), "{cache:#?}");
+}
+
+const LIBRARY_AND_COMMAND: &[&str] = &[
+    "usr/bin/mrlock -> ../lib/x86_64-linux-gnu/mrlock/mrlock",
+    "usr/bin/mrlock-run -> mrlock",
+    "usr/lib/x86_64-linux-gnu/libmrlock.so.0 -> libmrlock.so.VERSION",
+    "usr/lib/x86_64-linux-gnu/libmrlock.so.VERSION 644",
+    "usr/lib/x86_64-linux-gnu/mrlock/mrlock 755",
+    "usr/share/bash-completion/completions/mrlock 644",
+    "usr/share/doc/mrlock/CHANGELOG.md 644",
+    "usr/share/doc/mrlock/README.md 644",
+    "usr/share/doc/mrlock/THIRD-PARTY.gz 644",
+    "usr/share/doc/mrlock/changelog.gz 644",
+    "usr/share/doc/mrlock/copyright 644",
+    "usr/share/doc/mrlock/recipes/Dockerfile 644",
+    "usr/share/doc/mrlock/recipes/README.md 644",
+    "usr/share/doc/mrlock/recipes/kubernetes.yaml 644",
+    "usr/share/doc/mrlock/recipes/ld.so.preload 644",
+    "usr/share/doc/mrlock/recipes/mpirun.sh 644",
+    "usr/share/doc/mrlock/recipes/multiprocessing.py 644",
+    "usr/share/doc/mrlock/recipes/ray.sh 644",
+    "usr/share/doc/mrlock/recipes/systemd.conf 644",
+    "usr/share/fish/vendor_completions.d/mrlock.fish 644",
+    "usr/share/lintian/overrides/mrlock 644",
+    "usr/share/man/man1/mrlock-doctor.1.gz 644",
+    "usr/share/man/man1/mrlock-run.1.gz 644",
+    "usr/share/man/man1/mrlock-status.1.gz 644",
+    "usr/share/man/man1/mrlock-stress.1.gz 644",
+    "usr/share/man/man1/mrlock-timeline.1.gz 644",
+    "usr/share/man/man1/mrlock.1.gz 644",
+    "usr/share/man/man7/mrlock.7.gz 644",
+    "usr/share/zsh/vendor-completions/_mrlock 644",
+];
+
+const DEVELOPMENT: &[&str] = &[
+    "usr/include/mrlock.h 644",
+    "usr/lib/x86_64-linux-gnu/cmake/mrlock/mrlock-config-version.cmake 644",
+    "usr/lib/x86_64-linux-gnu/cmake/mrlock/mrlock-config.cmake 644",
+    "usr/lib/x86_64-linux-gnu/libmrlock.so -> libmrlock.so.0",
+    "usr/lib/x86_64-linux-gnu/pkgconfig/mrlock.pc 644",
+    "usr/share/doc/libmrlock-dev/changelog.gz 644",
+    "usr/share/doc/libmrlock-dev/copyright 644",
+];
+
+/// The client dies alone, and finishes in each of the ways in which it can be run with the package.
+#[test]
+fn a_program_finishes_with_the_package() {
+    needs!("tests/product/deb.rs", can_run());
+    let root = Root::with_client_and_package();
+    // The loader finds the library by its name alone: ldconfig knows it.
+    for how in [
+        "exec mrlock run --",
+        "exec mrlock-run",
+        "export LD_PRELOAD=libmrlock.so.0; exec",
+    ] {
+        let command = CLIENT.replace("exec", how);
+        root.run(&command).succeeded(how);
+    }
+}
+
+/// glibc 2.31, 2.36 and 2.41. (Ubuntu's releases from 20.04 to 24.04 have one of 2.31 to 2.39.)
+#[test]
+fn installs_in_other_releases() {
+    needs!("tests/product/deb.rs", can_run());
+    for release in ["bullseye", "bookworm", "trixie"] {
+        let root = Root::of(release);
+        let look = "exec grep /libmrlock.so /proc/self/maps";
+        let bare = root.run(look);
+        assert_eq!(bare.status.code(), Some(1), "{release}: {bare:#?}");
+        root.install("mrlock");
+        let with = look.replace("exec", "exec mrlock run --gpu --");
+        let outcome = root.run(&with).succeeded(release);
+        assert_eq!(outcome.stderr, "", "{release}");
+        root.run("dpkg --purge mrlock").succeeded(release);
+    }
+}
+
+/// A program built with libmrlock-dev runs with the package mrlock alone.
+#[test]
+fn a_program_linked_with_the_development_package() {
+    needs!(
+        "tests/product/deb.rs",
+        can_run(),
+        machine::program("pkg-config", "pkg-config")
+    );
+    let built = Root::with_client_and_package();
+    built.install("libmrlock-dev");
+    let flags = {
+        let usr = built.path().join("usr");
+        let mut flags = Command::new("pkg-config");
+        flags.arg(format!("--define-variable=prefix={}", usr.display()));
+        flags.args(["--cflags", "--libs", "mrlock"]);
+        let directory = usr.join("lib/x86_64-linux-gnu/pkgconfig");
+        let output = flags.env("PKG_CONFIG_PATH", directory).output();
+        String::from_utf8(output.expect("pkg-config").stdout).expect("text")
+    };
+    let program = scratch("program");
+    let mut cc = Command::new("cc");
+    cc.args([
+        "-Wl,--as-needed",
+        "-std=gnu11",
+        "-pthread",
+        "-Itests/fake_libibverbs",
+    ]);
+    cc.args(["tests/clients/stress.c", "-L"])
+        .arg(crate::common::fixtures().join("lib"));
+    cc.args(flags.split_whitespace()).args(["-libverbs", "-o"]);
+    crate::common::build(cc.arg(&program));
+    built.copy(&program, "client/linked");
+    built
+        .run("dpkg --purge libmrlock-dev")
+        .succeeded("dpkg --purge");
+    let command = CLIENT.replace("stress", "linked");
+    built.run(&command).succeeded("linked to the library");
+    let _ = fs::remove_file(program);
+}

@@ -1,0 +1,755 @@
+//! `mrlock run`, also by its name `mrlock-run`: the command runs with the library and is otherwise what it would have been, or is not run at all.
+
+use crate::common::{
+    Outcome, Program, build, client, fixtures, install,
+    machine::{self, is_root},
+    make, scratch, unpacked,
+};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::fs::{PermissionsExt, chown, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+/// What `make install` made.
+fn tree() -> &'static Path {
+    static TREE: OnceLock<PathBuf> = OnceLock::new();
+    TREE.get_or_init(|| {
+        let prefix = scratch("prefix");
+        install(&prefix);
+        prefix
+    })
+}
+
+fn library() -> PathBuf {
+    tree().join("lib/libmrlock.so.0")
+}
+
+fn launcher() -> Program {
+    Program::new(tree().join("bin/mrlock-run"))
+}
+
+/// A client that dies when two of its registrations overlap.
+fn stress(launcher: impl AsRef<OsStr>) -> Program {
+    Program::new(launcher)
+        .arg(fixtures().join("clients/stress"))
+        .libibverbs("lib")
+}
+
+#[test]
+fn the_command_runs_with_the_library() {
+    let without = client("stress").run();
+    assert!(without.segfaulted(), "{without:#?}");
+    let with = stress(tree().join("bin/mrlock-run")).run();
+    assert_eq!(with.succeeded("with the library").stderr, "");
+}
+
+#[test]
+fn it_finds_the_library_from_the_unpacked_package() {
+    needs!("the launcher of `make dist`", machine::make_dist());
+    stress(unpacked().join("bin/mrlock-run"))
+        .run()
+        .succeeded("unpacked");
+}
+
+#[test]
+fn it_finds_the_library_through_links_and_path() {
+    let directory = scratch("links");
+    fs::create_dir_all(directory.join("more")).expect("a scratch directory");
+    let link = directory.join("mrlock-run");
+    symlink(tree().join("bin/mrlock-run"), &link).expect("a symbolic link");
+    stress(&link).run().succeeded("a link");
+    let link_to_link = directory.join("more/mrlock-run");
+    symlink("../mrlock-run", &link_to_link).expect("a symbolic link");
+    stress(&link_to_link).run().succeeded("a relative link");
+    let path = tree().join("bin").into_os_string();
+    let by_path = stress("mrlock-run").env("PATH", path);
+    by_path.run().succeeded("by PATH");
+}
+
+#[test]
+fn it_finds_the_library_where_a_distribution_puts_it() {
+    let prefix = scratch("prefix");
+    let mut install = make(["install"]);
+    install.arg(format!("PREFIX={}", prefix.display()));
+    build(install.arg(format!("LIBDIR={}/lib/some-arch", prefix.display())));
+    stress(prefix.join("bin/mrlock-run"))
+        .run()
+        .succeeded("installed");
+}
+
+/// The launcher and the library in one directory.
+#[test]
+fn it_finds_the_library_beside_itself() {
+    let directory = copy_of_launcher();
+    fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
+    let show = Program::new(directory.join("mrlock-run")).args(["sh", "-c", "echo $LD_PRELOAD"]);
+    let shown = show.run().succeeded("beside");
+    let directory = fs::canonicalize(directory).expect("it is there");
+    assert_eq!(
+        Path::new(shown.stdout.trim()),
+        directory.join("libmrlock.so.0")
+    );
+}
+
+/// The launcher alone, in a directory of its own.
+fn copy_of_launcher() -> PathBuf {
+    let directory = scratch("launcher");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let copy = directory.join("mrlock-run");
+    fs::copy(tree().join("bin/mrlock-run"), copy).expect("a copy");
+    directory
+}
+
+#[test]
+fn arguments_are_passed_on_as_they_are() {
+    let command = [
+        "printf",
+        "%s|",
+        "a b",
+        "",
+        "new\nline",
+        "*",
+        "--report",
+        "--",
+        "$HOME",
+    ];
+    let outcome = launcher().args(command).run().succeeded("printf");
+    assert_eq!(outcome.stdout, "a b||new\nline|*|--report|--|$HOME|");
+    let outcome = launcher().args(["--", "echo", "-n"]).run();
+    assert_eq!(outcome.succeeded("echo").stdout, "");
+}
+
+/// Containers often have variables with names that a shell cannot have; a shell script would drop them.
+#[test]
+fn the_environment_is_otherwise_the_same() {
+    let settings = [
+        "dotted.name=1",
+        "dashed-name=2",
+        "EMPTY=",
+        "PATH=/usr/bin:/bin",
+    ];
+    let clean = Program::new("env").arg("-i").args(settings);
+    let without = clean.clone().args(["env", "-0"]).run().stdout;
+    let with = clean.arg(tree().join("bin/mrlock-run")).args(["env", "-0"]);
+    let with = with.run().succeeded("env").stdout;
+    let ours = format!("LD_PRELOAD={}\0", library().display());
+    assert_eq!(with, without + &ours);
+}
+
+#[test]
+fn what_is_preloaded_already_stays_behind_ours() {
+    let other = fixtures().join("clients/other_reg_mr.so");
+    let show = launcher().args(["sh", "-c", "echo $LD_PRELOAD"]);
+    let shown = show.env("LD_PRELOAD", &other).run().succeeded("sh").stdout;
+    let expected = format!("{}:{}\n", library().display(), other.display());
+    assert_eq!(shown, expected);
+}
+
+/// A sanitizer's runtime ends the process unless it is the first library.
+#[test]
+fn a_sanitizers_runtime_stays_in_front() {
+    let other = fixtures().join("clients/other_reg_mr.so");
+    let (library, other) = (library(), other.display());
+    let library = library.display();
+    // The loader passes over a file that is not there.
+    for (list, expected) in [
+        (
+            "/no/libasan.so.8".into(),
+            format!("/no/libasan.so.8:{library}"),
+        ),
+        (
+            format!("/no/libtsan.so.2:{other}"),
+            format!("/no/libtsan.so.2:{library}:{other}"),
+        ),
+        (
+            format!("{other} libtsan.so"),
+            format!("{other} libtsan.so:{library}"),
+        ),
+    ] {
+        let show = launcher().args(["sh", "-c", "echo $LD_PRELOAD"]);
+        let shown = show.env("LD_PRELOAD", list).run().succeeded("sh").stdout;
+        assert_eq!(shown, expected + "\n");
+    }
+
+    let runtime = Command::new("cc")
+        .arg("-print-file-name=libasan.so")
+        .output();
+    let runtime = String::from_utf8(runtime.expect("cc").stdout).expect("a name");
+    let runtime = fs::canonicalize(runtime.trim()).expect("gcc's AddressSanitizer");
+    let command = compiled(&["-fsanitize=address"]);
+    let both = format!("{library}:{}", runtime.display());
+    let by_hand = Program::new(&command).env("LD_PRELOAD", both).run();
+    assert!(
+        by_hand.stderr.contains("does not come first"),
+        "{by_hand:#?}"
+    );
+    let by_us = launcher().arg(command).env("LD_PRELOAD", runtime);
+    by_us.run().succeeded("behind AddressSanitizer");
+}
+
+#[test]
+fn the_exit_status_is_the_commands_own() {
+    for script in ["exit 37", "exit 125", "kill -TERM $$", "kill -KILL $$"] {
+        let command = ["bash", "-c", script];
+        let without = Program::new("env").args(command).run();
+        assert!(!without.status.success());
+        assert_eq!(launcher().args(command).run(), without);
+    }
+}
+
+#[test]
+fn each_option_sets_a_variable() {
+    let options = [
+        "--report",
+        "--calls",
+        "reg",
+        "--hooks=verbs",
+        "--log=error",
+        "--warn-after",
+        "7",
+        "--memory=device",
+        "--observe",
+        "--trace=/tmp/trace",
+    ];
+    let program = launcher()
+        .args(options)
+        .args(["sh", "-c", "env | grep ^MRLOCK | sort"]);
+    let expected = "MRLOCK=observe\nMRLOCK_CALLS=reg\nMRLOCK_HOOKS=verbs\nMRLOCK_LOG=error\nMRLOCK_MEMORY=device\n\
+        MRLOCK_REPORT=stderr\nMRLOCK_TRACE=/tmp/trace\nMRLOCK_WARN_AFTER=7\n";
+    let outcome = program.env("MRLOCK_CALLS", "dereg").run();
+    assert_eq!(outcome.succeeded("env").stdout, expected);
+
+    let report = scratch("report");
+    let option = format!("--report={}", report.display());
+    let program = launcher()
+        .arg(option)
+        .arg(fixtures().join("clients/stress"));
+    program.libibverbs("lib").run().succeeded("stress");
+    let report = fs::read_to_string(report).expect("a report");
+    assert!(report.contains("Up to 8 threads"), "{report}");
+}
+
+/// `--gpu` sets a variable, and a more specific option takes precedence.
+#[test]
+fn an_option_for_gpu_memory() {
+    for (options, expected) in [
+        (&["--gpu"][..], "MRLOCK_MEMORY=device\n"),
+        (
+            &["--gpu", "--calls=reg"],
+            "MRLOCK_CALLS=reg\nMRLOCK_MEMORY=device\n",
+        ),
+        (&["--memory=any", "--gpu"], "MRLOCK_MEMORY=any\n"),
+    ] {
+        let program = options.iter().fold(launcher(), Program::arg);
+        let program = program.args(["sh", "-c", "env | grep ^MRLOCK | sort"]);
+        assert_eq!(program.run().succeeded("env").stdout, expected);
+    }
+}
+
+/// The command may change its directory. Words that are not file names are not changed.
+#[test]
+fn file_names_are_made_absolute() {
+    let here = std::env::current_dir().expect("a directory");
+    let here = here.display();
+    for (option, expected) in [
+        ("--report=a/b", format!("MRLOCK_REPORT={here}/a/b\n")),
+        (
+            "--report=./stderr",
+            format!("MRLOCK_REPORT={here}/stderr\n"),
+        ),
+        ("--report=off", "MRLOCK_REPORT=off\n".into()),
+        ("--trace=t-%p", format!("MRLOCK_TRACE={here}/t-%p\n")),
+    ] {
+        let program = launcher()
+            .arg(option)
+            .args(["sh", "-c", "env | grep ^MRLOCK"]);
+        assert_eq!(program.run().succeeded("env").stdout, expected);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_understood() {
+    for (option, why) in [
+        ("--calls=reg,derge", "'derge'"),
+        ("--memory=gpu", "any, device"),
+        ("--hooks=verbs;ioctl", "verbs, ioctl"),
+        ("--log=loud", "off, error, warn, info, debug, trace"),
+        ("--warn-after=30s", "'30s'"),
+        ("--report", "--nonsense"),
+    ] {
+        let program = launcher().arg(option);
+        let program = if why == "--nonsense" {
+            program.arg(why)
+        } else {
+            program
+        };
+        is_refused(program.arg("true").run(), 125, why);
+    }
+}
+
+/// The launcher loads the library, and so does the command; only the one in the command writes messages.
+#[test]
+fn one_process_speaks() {
+    let outcome = launcher().args(["--log", "info", "true"]).run();
+    assert_eq!(
+        outcome.stderr.matches("info: loaded").count(),
+        1,
+        "{outcome:#?}"
+    );
+    let outcome = launcher()
+        .env("MRLOCK_LOG", "info")
+        .arg("/nonexistent")
+        .run();
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+}
+
+#[test]
+fn it_explains_itself() {
+    let version = launcher().arg("--version").run().succeeded("--version");
+    let expected = concat!("mrlock-run ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(version.stdout, expected);
+    let help = launcher().arg("--help").run().succeeded("--help").stdout;
+    let by_other_name = Program::new(tree().join("bin/mrlock")).args(["run", "--help"]);
+    assert_eq!(by_other_name.run().succeeded("--help").stdout, help);
+    assert!(help.lines().count() <= 24, "it fits a screen: {help}");
+    assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    let manual = fs::read_to_string(tree().join("share/man/man1/mrlock-run.1"));
+    let manual = manual.expect("the manual page");
+    let options = help
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"));
+    let options: Vec<_> = options
+        .map(|option| option.split(['[', ',']).next().expect("a part"))
+        .collect();
+    assert_eq!(options.len(), 11, "{help}");
+    for option in options {
+        let option = option.replace('-', "\\-");
+        assert!(manual.contains(&format!("\\-\\-{option}")), "{option}");
+    }
+    is_refused(launcher().run(), 125, "no COMMAND");
+    is_refused(
+        launcher().arg("--nonsense").arg("true").run(),
+        125,
+        "--nonsense",
+    );
+}
+
+/// The launcher printed one line with the reason, and did not run the command.
+fn is_refused(outcome: Outcome, status: i32, why: &str) {
+    assert_eq!(outcome.status.code(), Some(status), "{outcome:#?}");
+    assert_eq!(outcome.stdout, "");
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    let [line] = lines[..] else {
+        panic!("one line was expected: {outcome:#?}")
+    };
+    assert!(line.starts_with("mrlock: "), "{line}");
+    assert!(line.contains(why), "no {why:?} in {line:?}");
+}
+
+#[test]
+fn a_command_that_is_not_there() {
+    for missing in ["no-such-command", "/no/such/command", ""] {
+        is_refused(launcher().arg(missing).run(), 127, "No such file");
+    }
+    let script = executable("script", b"#!/no/such/interpreter\n");
+    is_refused(
+        launcher().arg(script).run(),
+        127,
+        "/no/such/interpreter: No such file",
+    );
+}
+
+#[test]
+fn a_command_that_cannot_be_run() {
+    let file = scratch("file");
+    fs::write(&file, "no program\n").expect("a scratch file");
+    is_refused(launcher().arg(&file).run(), 126, "Permission denied");
+    let name = file.file_name().expect("a name");
+    let directory = file.parent().expect("a directory");
+    is_refused(
+        launcher().arg(name).env("PATH", directory).run(),
+        126,
+        "Permission denied",
+    );
+    is_refused(launcher().arg(directory).run(), 126, "Is a directory");
+}
+
+fn executable(name: &str, contents: &[u8]) -> PathBuf {
+    let file = scratch(name);
+    fs::write(&file, contents).expect("a scratch file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its owner's to set");
+    file
+}
+
+/// With LD_PRELOAD set by hand, the command runs without the library. `start` ends with `env`.
+fn would_run_without(start: Program, command: &Path) {
+    let preload = format!("LD_PRELOAD={}", library().display());
+    let by_hand = start.arg(preload).arg("MRLOCK_LOG=info").arg(command);
+    let outcome = by_hand.arg("--version").run();
+    assert!(!outcome.stderr.contains("info: loaded"), "{outcome:#?}");
+}
+
+/// For example an init process for containers: it passes the environment on.
+#[test]
+fn a_command_without_a_loader_that_starts_one_with() {
+    let source = "#include <unistd.h>\n\
+         int main(int argc, char **argv) { return argc < 2 || execvp(argv[1], argv + 1); }";
+    for flag in ["-static", "-static-pie"] {
+        let wrapper = scratch("wrapper");
+        build(c_compiler(source).arg(flag).arg("-o").arg(&wrapper));
+        would_run_without(Program::new("env"), &wrapper);
+        let script = executable(
+            "script",
+            format!("#! {} sh\n", wrapper.display()).as_bytes(),
+        );
+        let script_of_script = executable("script", format!("#!{}\n", script.display()).as_bytes());
+        let stress = fixtures().join("clients/stress");
+        for command in [
+            [&wrapper, &stress],
+            [&script, &stress],
+            [&script_of_script, &stress],
+        ] {
+            runs_with_a_warning(command);
+        }
+    }
+    let loader = PathBuf::from("/lib64/ld-linux-x86-64.so.2");
+    runs_with_a_warning([&loader, &fixtures().join("clients/stress")]);
+}
+
+fn runs_with_a_warning(command: [&PathBuf; 2]) {
+    let launcher = command.iter().fold(launcher(), Program::arg);
+    let outcome = launcher
+        .libibverbs("lib")
+        .run()
+        .succeeded("with the library");
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    let [line] = lines[..] else {
+        panic!("one line was expected: {outcome:#?}")
+    };
+    assert!(line.starts_with("mrlock: warning: "), "{line}");
+    assert!(line.contains("statically linked"), "{line}");
+}
+
+/// A C program that does nothing.
+fn compiled(flags: &[&str]) -> PathBuf {
+    let program = scratch("nothing");
+    let mut cc = c_compiler("int main(void) { return 0; }");
+    build(cc.args(flags).arg("-o").arg(&program));
+    program
+}
+
+/// The command that compiles `source`; arguments may follow.
+fn c_compiler(source: &str) -> Command {
+    let file = scratch("source");
+    fs::write(&file, source).expect("a scratch file");
+    let mut cc = Command::new("cc");
+    cc.arg("-xc").arg(file).arg("-xnone");
+    cc
+}
+
+#[test]
+fn a_command_of_another_kind() {
+    let mut bytes = fs::read(compiled(&[])).expect("a program");
+    const CLASS: usize = 4;
+    bytes[CLASS] = 1; // ELFCLASS32
+    is_refused(
+        launcher().arg(executable("elf32", &bytes)).run(),
+        125,
+        "no 64-bit x86 program",
+    );
+    let musl = compiled(&["-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"]);
+    is_refused(
+        launcher().arg(musl).run(),
+        125,
+        "its loader is /lib/ld-musl-x86_64.so.1",
+    );
+    is_refused(
+        launcher().arg(executable("elf", b"\x7fELF")).run(),
+        125,
+        "no 64-bit x86 program",
+    );
+}
+
+/// By a name with the version of glibc, as in Debian 11, or of the Linux Standard Base.
+#[test]
+fn a_command_that_calls_glibcs_loader_by_another_name() {
+    for name in ["ld-2.31.so", "ld-lsb-x86-64.so.3"] {
+        let directory = scratch("loader");
+        fs::create_dir(&directory).expect("a scratch directory");
+        let loader = directory.join(name);
+        symlink("/lib64/ld-linux-x86-64.so.2", &loader).expect("a symbolic link");
+        let flag = format!("-Wl,--dynamic-linker={}", loader.display());
+        runs_with_the_library(launcher(), &compiled(&[&flag]));
+    }
+}
+
+/// A program with a libc of its own, which is older than what the library needs, and with the loader that belongs to it. Here
+/// it is the machine's libc, whose versions have other names from the newest that the library needs on.
+#[test]
+fn a_command_with_an_older_libc() {
+    let bundle = scratch("bundle");
+    fs::create_dir(&bundle).expect("a scratch directory");
+    let loader = bundle.join("ld-linux-x86-64.so.2");
+    fs::copy("/lib64/ld-linux-x86-64.so.2", &loader).expect("a copy of the loader");
+    let source = "__attribute__((force_align_arg_pointer)) void _start(void) { extern void _exit(int); _exit(0); }";
+    let command = bundle.join("command");
+    let mut cc = c_compiler(source);
+    cc.args(["-nostartfiles", "-Wl,--disable-new-dtags"]);
+    cc.arg(format!("-Wl,--dynamic-linker={}", loader.display()));
+    build(
+        cc.arg(format!("-Wl,-rpath,{}", bundle.display()))
+            .arg("-o")
+            .arg(&command),
+    );
+    runs_with_the_library(launcher(), &command);
+
+    let libc = "/lib/x86_64-linux-gnu/libc.so.6";
+    let mut bytes = fs::read(libc).expect("Debian's libc");
+    let newest = newest_version_of_glibc_needed_by(&library());
+    let places = bytes.windows(newest.len()).enumerate();
+    let places: Vec<_> = places
+        .filter(|(_, window)| *window == newest.as_bytes())
+        .map(|(place, _)| place)
+        .collect();
+    places.iter().for_each(|&place| bytes[place] = b'X');
+    fs::write(bundle.join("libc.so.6"), bytes).expect("a scratch file");
+
+    Program::new(&command)
+        .run()
+        .succeeded("without the library");
+    let by_hand = Program::new(&command).env("LD_PRELOAD", library()).run();
+    assert!(!by_hand.status.success(), "{by_hand:#?}");
+    is_refused(
+        launcher().arg(&command).run(),
+        125,
+        newest.trim_end_matches('\0'),
+    );
+}
+
+/// With the NUL that ends it.
+fn newest_version_of_glibc_needed_by(library: &Path) -> String {
+    let mut readelf = Command::new("readelf");
+    let output = readelf.args(["--version-info"]).arg(library).output();
+    let output = String::from_utf8(output.expect("readelf").stdout).expect("text");
+    let versions = output
+        .split_whitespace()
+        .filter(|word| word.starts_with("GLIBC_2."));
+    let minor = |version: &&str| {
+        version
+            .split('.')
+            .nth(1)
+            .and_then(|minor| minor.parse::<u32>().ok())
+    };
+    format!("{}\0", versions.max_by_key(minor).expect("a version"))
+}
+
+/// The launcher itself prints nothing. Not every command knows `--version`.
+fn runs_with_the_library(launcher: Program, command: &Path) {
+    let outcome = launcher
+        .env("MRLOCK_LOG", "info")
+        .arg(command)
+        .arg("--version");
+    let outcome = outcome.run();
+    assert!(outcome.stderr.contains("info: loaded"), "{outcome:#?}");
+    assert!(!outcome.stderr.contains("mrlock:"), "{outcome:#?}");
+}
+
+/// Commands for which the loader ignores LD_PRELOAD, and commands for which it does not.
+#[test]
+fn a_set_uid_or_set_gid_command() {
+    let with_mode = |mode| {
+        let program = compiled(&[]);
+        move |owner: Option<u32>, group: Option<u32>| {
+            chown(&program, owner, group).expect("as root, any owner will do");
+            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).expect("ours to set");
+            program.clone()
+        }
+    };
+    let foreign = match is_root() {
+        true => vec![
+            with_mode(0o4755)(Some(NOBODY), None),
+            with_mode(0o2755)(None, Some(NOBODY)),
+        ],
+        false => vec!["/usr/bin/su".into(), "/usr/bin/chage".into()],
+    };
+    for command in foreign {
+        would_run_without(Program::new("env"), &command);
+        is_refused(
+            launcher().arg(&command).arg("--version").run(),
+            125,
+            "set-uid or set-gid",
+        );
+        // With no-new-privs, the kernel ignores the set-uid bit.
+        let container = Program::new("setpriv").arg("--no-new-privs");
+        runs_with_the_library(container.arg(launcher().name()), &command);
+    }
+    let group = is_root().then_some(NOBODY);
+    for own in [
+        with_mode(0o4755)(None, None),
+        with_mode(0o2755)(None, None),
+        // Set-gid without group execution used to mean mandatory locking.
+        with_mode(0o2745)(None, group),
+    ] {
+        runs_with_the_library(launcher(), &own);
+    }
+}
+
+/// For example sudo in some distributions.
+#[test]
+fn a_command_that_may_be_run_but_not_read() {
+    needs!(
+        "a command that may be run but not read",
+        has_another_group()
+    );
+    let directory = directory_for_all();
+    let launcher = directory.join("bin/mrlock-run");
+    let command = |mode| {
+        let command = directory.join(format!("nothing-{mode:o}"));
+        fs::copy(compiled(&[]), &command).expect("a copy");
+        if !is_root() {
+            chown(&command, None, another_group()).expect("a group of ours");
+        }
+        fs::set_permissions(&command, fs::Permissions::from_mode(mode)).expect("ours to set");
+        command
+    };
+    // Root can read every file, so the command is set-uid root and is run as nobody.
+    let (set_id, plain) = match is_root() {
+        true => (command(0o4111), command(0o111)),
+        false => (command(0o2111), command(0o111)),
+    };
+    would_run_without(as_unprivileged(), &set_id);
+    let outcome = as_unprivileged().arg(&launcher).arg(&set_id).run();
+    is_refused(outcome, 125, "set-uid or set-gid");
+    runs_with_the_library(as_unprivileged().arg(&launcher), &plain);
+    fs::remove_dir_all(directory).expect("ours to remove");
+}
+
+#[test]
+fn a_command_with_file_capabilities() {
+    needs!(
+        "a command with file capabilities",
+        machine::file(SETCAP, "libcap2-bin"),
+        may_set_capabilities()
+    );
+    let directory = directory_for_all();
+    let command = directory.join("nothing");
+    fs::copy(compiled(&[]), &command).expect("a copy");
+    let mut setcap = Command::new(if is_root() { "env" } else { "unshare" });
+    setcap.args(if is_root() {
+        &[][..]
+    } else {
+        &["--map-root-user"]
+    });
+    build(setcap.args([SETCAP, "cap_ipc_lock+ep"]).arg(&command));
+
+    would_run_without(as_unprivileged(), &command);
+    let launcher = directory.join("bin/mrlock-run");
+    let outcome = as_unprivileged().arg(&launcher).arg(&command).run();
+    is_refused(outcome, 125, "has file capabilities");
+    if is_root() {
+        // Root has all capabilities, and gains none.
+        runs_with_the_library(Program::new(launcher), &command);
+    }
+    fs::remove_dir_all(directory).expect("ours to remove");
+}
+
+/// `make install` into a directory that every user can reach. The caller removes it.
+fn directory_for_all() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+    let directory = std::env::temp_dir().join(format!("mrlock-launcher-{process}-{count}"));
+    install(&directory);
+    directory
+}
+
+/// Runs the command that follows as a user that is not root.
+fn as_unprivileged() -> Program {
+    match is_root() {
+        true => Program::new("setpriv").args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "env",
+        ]),
+        false => Program::new("env"),
+    }
+}
+
+const SETCAP: &str = "/usr/sbin/setcap";
+
+fn another_group() -> Option<u32> {
+    let mut groups = [0; 64];
+    // SAFETY: it writes at most as many groups as there is room for, and getegid() has no preconditions.
+    let (count, own) = unsafe { (libc::getgroups(64, groups.as_mut_ptr()), libc::getegid()) };
+    let groups = groups.iter().take(count.try_into().unwrap_or(0));
+    groups.into_iter().copied().find(|&group| group != own)
+}
+
+fn has_another_group() -> machine::Need {
+    if is_root() || another_group().is_some() {
+        Ok(())
+    } else {
+        Err("the user has one group only: run it as root, or as a user with a second group".into())
+    }
+}
+
+/// Without root, it takes a user namespace.
+fn may_set_capabilities() -> machine::Need {
+    let mut unshare = Command::new("unshare");
+    let succeeds = unshare
+        .args(["--map-root-user", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if is_root() || succeeds {
+        Ok(())
+    } else {
+        Err("the user may not create a user namespace: run it as root".into())
+    }
+}
+
+const NOBODY: u32 = 65534;
+
+#[test]
+fn a_library_that_is_not_there() {
+    let directory = copy_of_launcher();
+    let launcher = || Program::new(directory.join("mrlock-run")).arg("true");
+    is_refused(launcher().run(), 125, "no libmrlock.so.0");
+}
+
+/// The loader would print a message and then run the command without the library, or not run it.
+#[test]
+fn a_library_that_cannot_be_loaded() {
+    let directory = copy_of_launcher();
+    let library = directory.join("libmrlock.so.0");
+    let launcher = || Program::new(directory.join("mrlock-run")).arg("true");
+    fs::write(&library, "no library").expect("a scratch file");
+    is_refused(launcher().run(), 125, "file too short");
+
+    // A library that was built with a newer glibc.
+    let (map, libc) = (scratch("map"), scratch("libc.so"));
+    fs::write(&map, "GLIBC_9.99 { global: future; };").expect("a scratch file");
+    let shared = ["-shared", "-fPIC", "-nostdlib"];
+    let mut cc = c_compiler("void future(void) { }");
+    cc.args(shared).arg("-Wl,-soname,libc.so.6");
+    cc.arg(format!("-Wl,--version-script={}", map.display()));
+    build(cc.arg("-o").arg(&libc));
+    let mut cc = c_compiler("void future(void); void now(void) { future(); }");
+    build(cc.args(shared).arg(libc).arg("-o").arg(&library));
+    is_refused(launcher().run(), 125, "version `GLIBC_9.99' not found");
+}
+
+#[test]
+fn a_library_that_no_preload_can_name() {
+    let directory = scratch("with blank");
+    fs::rename(copy_of_launcher(), &directory).expect("both are in one directory");
+    fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
+    let outcome = Program::new(directory.join("mrlock-run")).arg("true").run();
+    is_refused(outcome, 125, "a blank or a colon");
+}

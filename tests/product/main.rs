@@ -1,0 +1,21 @@
+//! What is built besides the library's effect on a process: the command, the files, their packages, and the rules of the source.
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod artefact;
+mod cargo_settings;
+mod deb;
+mod dist;
+mod doctor;
+mod frames;
+mod header;
+mod install;
+mod launcher;
+mod layers;
+mod recipes;
+mod stress;
+mod thread_sanitizer;
+mod timeline;
+mod wheel;

@@ -1,0 +1,166 @@
+//! The wheel that `make dist` makes, installed by pip into a new virtual environment, without a network.
+
+use crate::common::{
+    Program, build, client, dist, machine, scratch,
+    venv::{environment, install, library, new_environment, pip, python, wheel},
+};
+use std::{collections::BTreeSet, fs, path::Path};
+
+fn files(directory: &Path) -> BTreeSet<String> {
+    let files = crate::common::listed(directory, false).into_iter();
+    files.filter(|line| !line.contains(".pyc ")).collect()
+}
+
+#[test]
+fn what_pip_installs_and_uninstalls() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    let environment = new_environment();
+    let before = files(&environment);
+    install(&environment);
+    let after = files(&environment);
+    let package = |line: &&String| line.contains("/site-packages/");
+    let installed: BTreeSet<_> = after.difference(&before).collect();
+    let expected = [
+        "bin/mrlock 755",
+        "bin/mrlock-run 755",
+        "include/mrlock.h 644",
+        "lib/libmrlock.so.0 755",
+        "share/bash-completion/completions/mrlock 644",
+        "share/fish/vendor_completions.d/mrlock.fish 644",
+        "share/man/man1/mrlock-doctor.1 644",
+        "share/man/man1/mrlock-run.1 644",
+        "share/man/man1/mrlock-status.1 644",
+        "share/man/man1/mrlock-stress.1 644",
+        "share/man/man1/mrlock-timeline.1 644",
+        "share/man/man1/mrlock.1 644",
+        "share/man/man7/mrlock.7 644",
+        "share/zsh/site-functions/_mrlock 644",
+    ];
+    let outside: Vec<_> = installed.iter().filter(|line| !package(line)).collect();
+    assert_eq!(outside, expected.iter().collect::<Vec<_>>());
+    let inside = installed.iter().filter(|line| package(line));
+    let modules = inside.filter(|line| !line.contains(".dist-info/"));
+    let modules: Vec<_> = modules
+        .filter_map(|line| line.split("/site-packages/").nth(1))
+        .collect();
+    assert_eq!(modules, ["mrlock/__init__.py 644", "mrlock/py.typed 644"]);
+
+    build(pip(&environment).args(["uninstall", "--yes", "mrlock"]));
+    assert_eq!(files(&environment), before);
+}
+
+#[test]
+fn its_name_says_where_it_runs() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    let said = fs::read_to_string(dist().join("wheel/auditwheel")).expect("what it said");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let confirmed = "is consistent with the following platform tag: \"manylinux_2_17_x86_64\".";
+    assert!(said.contains(confirmed), "{said}");
+}
+
+/// The command, by its two names, through PATH.
+#[test]
+fn a_program_finishes_under_the_installed_command() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    let bare = client("stress").run();
+    assert!(bare.segfaulted(), "it should die alone: {bare:#?}");
+    let stress = client("stress").name().to_owned();
+    for command in ["mrlock run --", "mrlock-run --"] {
+        let line = format!("PATH=$1:$PATH; exec {command} \"$2\"");
+        let program = Program::new("sh").args(["-c", &line, "sh"]);
+        let program = program.arg(environment().join("bin")).arg(&stress);
+        program.libibverbs("lib").run().succeeded(command);
+    }
+}
+
+#[test]
+fn a_child_started_with_env_finishes() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    let start = |environment: &str| {
+        let code = format!(
+            "import mrlock, os, subprocess, sys\n\
+             sys.exit(abs(subprocess.run(sys.argv[1:], env={environment}).returncode))"
+        );
+        let program = python().args(["-c", &code]).arg(client("stress").name());
+        program.libibverbs("lib").run()
+    };
+    let bare = start("os.environ");
+    assert_eq!(bare.status.code(), Some(11), "it should die: {bare:#?}");
+    start("mrlock.env()").succeeded("with mrlock.env()");
+}
+
+#[test]
+fn what_the_module_says() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    let code = "import mrlock; print(mrlock.library())";
+    let stdout = python()
+        .args(["-c", code])
+        .run()
+        .succeeded("library()")
+        .stdout;
+    assert_eq!(stdout.trim_end(), library().to_str().expect("text"));
+
+    // All else is as it was, and this process too.
+    let code = "import mrlock, os\n\
+                before = dict(os.environ)\n\
+                env = mrlock.env()\n\
+                assert dict(os.environ) == before\n\
+                print(env.pop('LD_PRELOAD'))\n\
+                before.pop('LD_PRELOAD', None)\n\
+                assert env == before, (env, before)";
+    let ours = library().display().to_string();
+    // One that is there: the loader complains of others.
+    let other = crate::common::fixtures().join("clients/other_ioctl.so");
+    let other = other.display();
+    for (given, expected) in [
+        (None, ours.clone()),
+        (Some(String::new()), ours.clone()),
+        (Some(ours.clone()), ours.clone()),
+        (Some(format!("{other}")), format!("{ours}:{other}")),
+        (Some(format!("{other} {ours}")), format!("{ours}:{other}")),
+    ] {
+        let program = given
+            .iter()
+            .fold(python().args(["-c", code]), |program, given| {
+                program.env("LD_PRELOAD", given)
+            });
+        let outcome = program.run().succeeded("env()");
+        assert_eq!(outcome.stdout.lines().next(), Some(&*expected), "{given:?}");
+    }
+}
+
+#[test]
+fn a_place_that_no_preload_can_name() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    for place in ["/a b/libmrlock.so.0", "/a:b/libmrlock.so.0"] {
+        let code = format!("import mrlock; mrlock.library = lambda: '{place}'; mrlock.env()");
+        let outcome = python().args(["-c", &code]).run();
+        assert_eq!(outcome.status.code(), Some(1));
+        let last = outcome.stderr.lines().last().unwrap_or_default();
+        let expected = format!(
+            "ValueError: {place}: LD_PRELOAD takes no path with a blank or a colon: install mrlock elsewhere"
+        );
+        assert_eq!(last, expected);
+    }
+}
+
+/// pip leaves the library out when it is told a target directory.
+#[test]
+fn what_the_module_says_where_the_library_is_missing() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    let environment = new_environment();
+    let target = scratch("target");
+    let mut pip = pip(&environment);
+    pip.args(["install", "--no-index", "--target"]).arg(&target);
+    build(pip.arg(wheel()));
+    let program = Program::new(environment.join("bin/python"));
+    let program = program.args(["-c", "import mrlock; mrlock.env()"]);
+    let outcome = program.env("PYTHONPATH", &target).run();
+    assert_eq!(outcome.status.code(), Some(1));
+    let last = outcome.stderr.lines().last().unwrap_or_default();
+    assert!(
+        last.ends_with("is missing: install mrlock again, and without pip's --target"),
+        "{outcome:#?}"
+    );
+    let _ = fs::remove_dir_all(target);
+}
