@@ -1,11 +1,11 @@
 //! The record's layout: what the library writes, and the command reads from outside (cli/src/record.rs includes this file).
 //!
 //! The record lies in the library's own memory, at the symbol `mrlock_record`. If `MRLOCK_TRACE` names a file, it lies in that
-//! file, mapped, and `CAPACITY` events follow it there; then `mrlock_record` only says which file (`Header::moved`).
+//! file, mapped, and `capacity` events follow it there; then `mrlock_record` only says where (`Header::moved`).
 //!
 //! Everything is a 64-bit word in the byte order of the processor. A text is padded with NUL; it is cut where it does not fit.
 //! Times are in nanoseconds: `monotonic` on CLOCK_MONOTONIC, `realtime` since 1970. A reader checks `magic`, `version` and
-//! `size` first: a change of a present field changes `VERSION`; a later version may add fields at the end of a section.
+//! `size` first: each change of the layout changes `VERSION`.
 
 use core::sync::atomic::AtomicU64;
 
@@ -60,7 +60,8 @@ pub struct Header {
     pub capacity: Word,
     /// How many events were written. Event number n is at index n % capacity.
     pub events: Word,
-    /// Not 0 in the library's own memory: the record of this process is in the file that MRLOCK_TRACE names.
+    /// Not 0 in the library's own memory: the record of this process is in the file that MRLOCK_TRACE names, which is mapped at
+    /// this address.
     pub moved: Word,
     /// The process id, in its own pid namespace.
     pub process: Word,
