@@ -48,7 +48,7 @@ mod record;
 mod resolve;
 
 use base::settings;
-use record::{counters, exit_report, published};
+use record::{exit_report, published};
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
@@ -60,13 +60,22 @@ ctor::declarative::ctor! {
         hook::verbs::find_next();
         hook::ioctl::find_next();
         published::publish(hook::operations());
-        resolve::run_after_fork(after_fork);
+        resolve::run_around_fork(before_fork, after_fork_in_parent, after_fork);
     }
 }
 
-/// Runs in the one thread that a forked child has.
+/// Runs in the thread that is about to fork.
+extern "C" fn before_fork() {
+    hook::before_fork();
+}
+
+/// Runs in the thread that has forked, in the parent.
+extern "C" fn after_fork_in_parent() {
+    hook::after_fork_in_parent();
+}
+
+/// Runs in the thread that has forked, in the child. Another library's handler may have run before, and may have started threads.
 extern "C" fn after_fork() {
-    counters::reset(hook::operations);
     hook::after_fork();
 }
 

@@ -271,22 +271,32 @@ fn find_version(handle: *mut c_void, symbol: &CStr, version: &CStr) -> Option<Ta
     NonNull::new(unsafe { dlvsym(handle, symbol.as_ptr(), version.as_ptr()) })
 }
 
-/// Lets `handler` run in each child of fork(), as pthread_atfork(3) does. glibc links that function into each program, and its
-/// libc.so.6 has only `__register_atfork`, which it calls. musl's libc has pthread_atfork() alone.
-pub fn run_after_fork(handler: extern "C" fn()) {
-    type Handler = Option<extern "C" fn()>;
+/// Lets these functions run around each fork(), as pthread_atfork(3) does: before it, and then in the parent and in the child. glibc
+/// links that function into each program, and its libc.so.6 has only `__register_atfork`, which it calls. musl's libc has
+/// pthread_atfork() alone.
+pub fn run_around_fork(
+    before: extern "C" fn(),
+    in_parent: extern "C" fn(),
+    in_child: extern "C" fn(),
+) {
+    type Handler = extern "C" fn();
     // SAFETY: the name is NUL-terminated.
     let find = |name: &CStr| NonNull::new(unsafe { libc::dlsym(RTLD_DEFAULT, name.as_ptr()) });
     if let Some(function) = find(c"__register_atfork") {
         type Function = unsafe extern "C" fn(Handler, Handler, Handler, *mut c_void) -> c_int;
-        // SAFETY: the function of this name has this type. NULL: the handler belongs to a library that is never unloaded.
+        // SAFETY: the function of this name has this type. NULL: the handlers belong to a library that is never unloaded.
         unsafe {
-            mem::transmute::<Target, Function>(function)(None, None, Some(handler), ptr::null_mut())
+            mem::transmute::<Target, Function>(function)(
+                before,
+                in_parent,
+                in_child,
+                ptr::null_mut(),
+            )
         };
     } else if let Some(function) = find(c"pthread_atfork") {
         type Function = unsafe extern "C" fn(Handler, Handler, Handler) -> c_int;
         // SAFETY: the function of this name has this type.
-        unsafe { mem::transmute::<Target, Function>(function)(None, None, Some(handler)) };
+        unsafe { mem::transmute::<Target, Function>(function)(before, in_parent, in_child) };
     }
 }
 

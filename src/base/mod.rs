@@ -7,6 +7,8 @@ pub mod x86_64;
 pub mod sys;
 
 pub mod log_sink;
+pub mod proc_stat;
+pub mod process;
 pub mod settings;
 pub mod stream;
 pub mod text;

@@ -3,7 +3,7 @@
 //! Order: `LOCK` before `FREES`. A free takes `FREES` alone. A registration or deregistration takes `LOCK`; if its memory may be
 //! the GPU's, then `FREES`. So a free never waits for a call on host memory, and host memory never waits for a free.
 
-use super::thread::{self, Thread};
+use super::thread::Thread;
 use crate::{
     base::sys,
     lock::{Admission, CallInfo, Lock},
@@ -112,10 +112,20 @@ pub fn leave(thread: &Thread, taken: &Taken) {
     }
 }
 
-/// Prepares the one thread of a forked child: each lock becomes free, or stays the thread's if it forked from inside.
-pub fn after_fork() {
-    thread::with(|thread| {
-        LOCK.after_fork(&thread.lock);
-        FREES.after_fork(&thread.frees);
-    });
+/// Before a fork.
+pub fn before_fork(thread: &Thread) {
+    LOCK.before_fork(&thread.lock);
+    FREES.before_fork(&thread.frees);
+}
+
+/// In the parent after a fork.
+pub fn after_fork_in_parent(thread: &Thread) {
+    LOCK.after_fork_in_parent(&thread.lock);
+    FREES.after_fork_in_parent(&thread.frees);
+}
+
+/// In a forked child: each lock becomes free, or stays the thread's if it forked from inside.
+pub fn after_fork(thread: &Thread) {
+    LOCK.after_fork(&thread.lock);
+    FREES.after_fork(&thread.frees);
 }

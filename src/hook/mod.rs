@@ -7,7 +7,7 @@ mod serialize;
 mod thread;
 pub mod verbs;
 
-pub use serialize::after_fork;
+pub use serialize::{after_fork, after_fork_in_parent, before_fork};
 
 use crate::call::operation::Operation;
 use core::iter;

@@ -5,7 +5,7 @@ use super::{
     thread::{self, Thread},
 };
 use crate::{
-    base::sys,
+    base::{process, sys},
     call::{
         device::{Device, Name},
         operation::{Memory, Operation},
@@ -39,7 +39,7 @@ impl Outcome for libc::c_int {
 /// through its PLT; then of ioctl) are part of that call.
 #[inline]
 pub fn is_part_of_a_call() -> bool {
-    thread::with(|thread| thread.observed.get() || is_inside(thread))
+    thread::with(|thread| thread.observed.get() != 0 || is_inside(thread))
 }
 
 /// Makes a call, and serializes it if the policy says so. All look-ups for the call are done. errno is the host's, before and
@@ -160,7 +160,7 @@ fn watch<R: Outcome, C: FnOnce() -> R>(
     alone: impl FnOnce(&Thread, &'static Operation, &CallInfo, C) -> Called<R>,
 ) -> R {
     // A call from within a call is part of it.
-    if thread.observed.get() {
+    if thread.observed.get() != 0 {
         return call();
     }
     // After the call, its object may no longer exist.
@@ -192,13 +192,11 @@ fn observe<R: Outcome>(
     if let Some(device) = device {
         observed::count_device(device);
     }
-    thread.observed.set(true);
-    observed::enter();
+    thread.observed.set(observed::enter());
     let since = counters::is_timed().then(sys::now);
     let result = call();
     let time = since.map(Time::since);
-    observed::leave();
-    thread.observed.set(false);
+    observed::leave(thread.observed.replace(0));
     counters::record_observed(operation, result.failed(), time.map(|time| time.duration));
     Called {
         result,
@@ -301,11 +299,28 @@ fn say(info: &CallInfo, admission: &Option<Admission>, failed: bool) {
     trace!("{info}: {outcome}, waited {waited} ns");
 }
 
-/// Prepares the one thread of a forked child.
-pub fn after_fork() {
-    locks::after_fork();
+/// In the thread that is about to fork.
+pub fn before_fork() {
     thread::with(|thread| {
-        observed::after_fork(thread.observed.get());
+        thread.forks_in.set(process::before_fork());
+        locks::before_fork(thread);
+    });
+}
+
+/// In the thread that has forked, in the parent.
+pub fn after_fork_in_parent() {
+    thread::with(locks::after_fork_in_parent);
+}
+
+/// In the thread that has forked, in the child.
+pub fn after_fork() {
+    thread::with(|thread| {
+        process::after_fork(thread.forks_in.get());
+        locks::after_fork(thread);
+        counters::drop_inherited();
+        thread
+            .observed
+            .set(observed::after_fork(thread.observed.get()));
         // The section that the thread is in was counted in the parent.
         thread.section_since.set(0);
     });

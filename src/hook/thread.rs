@@ -16,8 +16,10 @@ pub struct Thread {
     pub let_through: Cell<u32>,
     /// The region of the innermost of these.
     pub let_through_region: Cell<Region>,
-    /// Whether it is in an observed call. All zero: it is not.
-    pub observed: Cell<bool>,
+    /// The generation of the process in which it has entered the observed call that it is in; 0 if it is in none.
+    pub observed: Cell<u32>,
+    /// The generation in which it forks.
+    pub forks_in: Cell<u32>,
     /// How many nested sections it is in: its calls of `mrlock_lock` minus those of `mrlock_unlock`.
     pub sections: Cell<u32>,
     /// When the outermost section began, in nanoseconds; 0 if the time is not measured.

@@ -68,8 +68,6 @@
 //!    slept for a whole period replaces a holder that has ended, or a successor that does not take the free lock.
 
 #[cfg(not(loom))]
-mod fork;
-#[cfg(not(loom))]
 mod futex;
 mod holder;
 mod state;
@@ -80,11 +78,13 @@ mod watchdog;
 
 pub use holder::CallInfo;
 
-use crate::base::sys::{self, Errno, now};
+use crate::base::{
+    process::{self, PreparedFor},
+    sys::{self, Errno, now},
+};
 #[cfg(loom)]
-use crate::{fork, futex, thread_id};
+use crate::{futex, thread_id};
 use core::{cell::Cell, sync::atomic::compiler_fence};
-use fork::ForkMark;
 use futex::EventCount;
 use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
@@ -116,7 +116,9 @@ mod sync {
 /// A re-entrant lock with bounded bypass. All zero: free.
 #[cfg_attr(loom, derive(Default))]
 pub struct Lock {
-    fork: ForkMark,
+    prepared: PreparedFor,
+    /// The holder and the turn while the holder forks; otherwise 0.
+    forking: HintWord,
     /// A `State`.
     word: CachePadded<Word>,
     /// The holder and its call.
@@ -147,8 +149,10 @@ struct CachePadded<T>(T);
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C)]
 pub struct ThreadState {
-    /// The thread's id, looked up once.
+    /// The thread's id, looked up once in each process.
     id: Cell<ThreadId>,
+    /// The generation of the process in which it has this id; 0 if the id has to be looked up in any case.
+    generation: Cell<u32>,
     /// How many of its `lock` calls, the present one included, are not unlocked yet.
     depth: Cell<u32>,
     /// How many waits it is in: a signal handler that interrupts a wait may begin another one.
@@ -204,6 +208,7 @@ impl ThreadState {
                 bits: id,
                 process: 0,
             }),
+            generation: Cell::new(if id == 0 { 0 } else { process::generation() }),
             ..Self::default()
         }
     }
@@ -247,7 +252,8 @@ impl Lock {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            fork: ForkMark::new(),
+            prepared: PreparedFor::none(),
+            forking: HintWord::new(0),
             word: CachePadded(Word::new(0)),
             record: CachePadded(HolderRecord::new()),
             successor: CachePadded(EventCount::new()),
@@ -314,8 +320,15 @@ impl Lock {
     /// Whether the calling thread is inside.
     #[inline]
     pub fn is_held_by(&self, thread: &ThreadState) -> bool {
-        let me = thread.id.get();
-        me.is_known() && self.state().holder() == me.id()
+        let generation = thread.generation.get();
+        if generation != 0 && process::is_at(generation) {
+            return self.state().holder() == thread.id.get().id();
+        }
+        // In its first call in this process, or in one that began before the process was forked.
+        thread.depth.get() > 0 && {
+            let (state, me) = self.look(thread);
+            state.holder() == me.id()
+        }
     }
 
     /// Undoes one `lock`. The last `unlock` of the thread frees the lock, whichever `lock` it belongs to.
@@ -359,30 +372,62 @@ impl Lock {
         }
     }
 
-    /// Adapts the lock to the one thread of a forked child: that thread holds it if it was inside; otherwise it is free.
-    #[cfg(not(loom))]
-    pub fn after_fork(&self, thread: &ThreadState) {
-        self.fork.unmark();
-        // Otherwise there is nothing to change, and the kernel need not copy the page.
-        if thread.id.get().is_known() || !self.state().is_idle() {
-            self.fork.mark(|| self.adopt(thread));
+    /// Called by a thread that is about to fork.
+    pub fn before_fork(&self, thread: &ThreadState) {
+        if self.is_held_by(thread) {
+            // Relaxed, all accesses: the child's threads begin after it.
+            self.forking
+                .store(self.state().possession(), Ordering::Relaxed);
         }
     }
 
-    /// Does so. Also called when no fork handler has run, or the process is new. (In a child, the first thread that uses the lock
-    /// has to be the thread that forked.)
-    fn adopt(&self, thread: &ThreadState) {
-        let (parent, state) = (thread.id.get(), self.state());
-        // Relaxed, all stores: there is no other thread.
-        self.waiters.store(thread.waits.get(), Ordering::Relaxed);
-        thread.id.set(ThreadId::default());
-        let mut new = state.reset();
-        if parent.is_known() && parent.id() == state.holder() {
-            let me = ThreadId::current();
-            thread.id.set(me);
-            new = new.taken_by(me.id());
-            self.record.0.rename(new.turn(), me);
+    /// Called by a thread that has forked, in the parent.
+    pub fn after_fork_in_parent(&self, thread: &ThreadState) {
+        if self.forking.load(Ordering::Relaxed) != 0 && self.is_held_by(thread) {
+            self.forking.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Called by a thread that has forked, in the child.
+    pub fn after_fork(&self, thread: &ThreadState) {
+        // Otherwise there is nothing to change, and the kernel need not copy the page.
+        if thread.generation.get() != 0 || !self.state().is_idle() {
+            self.look(thread);
+        }
+    }
+
+    /// Adapts the lock to a new process; it was prepared for the generation `old`. The thread that forked holds it if it was
+    /// inside. Otherwise it is free.
+    ///
+    /// If another thread of the child comes first, `forking` tells whether the thread that forked is inside, which is the
+    /// child's main thread. Without fork handlers, it does not tell. Then the lock is free, although the thread that
+    /// forked may be inside, because the threads of the child must not wait for a thread that is not there.
+    fn adopt(&self, thread: &ThreadState, old: u32, generation: u32) {
+        let (before, state) = (thread.id.get(), self.state());
+        let has_forked = old != 0 && thread.generation.get() == old;
+        let was_inside = !state.is_free()
+            && match has_forked {
+                true => state.holder() == before.id(),
+                false => state.possession() == self.forking.load(Ordering::Relaxed),
+            };
+        let mut new = state.reset();
+        if was_inside {
+            let holder = match has_forked {
+                true => ThreadId::current(),
+                false => ThreadId::main(),
+            };
+            new = new.taken_by(holder.id());
+            self.record.0.rename(new.turn(), holder);
+        }
+        let mut waits = 0;
+        if has_forked {
+            thread.id.set(ThreadId::current());
+            thread.generation.set(generation);
+            self.forking.store(0, Ordering::Relaxed);
+            waits = thread.waits.get();
+        }
+        // Relaxed, both stores: other threads wait until the lock is prepared.
+        self.waiters.store(waits, Ordering::Relaxed);
         self.word.0.store(new.0, Ordering::Relaxed);
         self.keep_awake();
     }
@@ -391,43 +436,57 @@ impl Lock {
     #[inline]
     fn look(&self, thread: &ThreadState) -> (State, ThreadId) {
         loop {
-            if !self.fork.is_marked() {
-                self.fork.mark(|| self.adopt(thread));
+            let generation = self
+                .prepared
+                .ensure(|old, new| self.adopt(thread, old, new));
+            if thread.generation.get() != generation && !self.identify(thread, generation) {
+                continue;
             }
-            let me = thread.id.get();
-            let me = if me.is_known() {
-                me
-            } else {
-                self.identify(thread)
-            };
-            let state = self.state();
+            let (state, me) = (self.state(), thread.id.get());
             // A signal handler may have forked in between: then the id is the parent thread's, and the state may be the child's.
             compiler_fence(Ordering::SeqCst);
-            if thread.id.get() == me {
+            if process::is_at(generation) {
                 return (state, me);
             }
         }
     }
 
-    /// Looks up the id of the calling thread, at its first use of the lock.
+    /// Looks up the id of the calling thread, at its first use of the lock in this process. `false`: something has changed
+    /// meanwhile.
     #[cold]
-    fn identify(&self, thread: &ThreadState) -> ThreadId {
-        let me = ThreadId::current();
+    fn identify(&self, thread: &ThreadState, generation: u32) -> bool {
+        let last = thread.generation.get();
+        let (before, me) = (thread.id.get(), ThreadId::current());
+        let is_recorded = process::is_recorded(before.id());
         let state = self.state();
-        // A signal handler may have done this already, and may have taken the lock for this thread.
+        // A signal handler may have done this already, and may have taken the lock for this thread. Or it may have forked. (If it
+        // forks later, `thread` gets the generation of the parent.)
         compiler_fence(Ordering::SeqCst);
-        if !thread.id.get().is_known() {
-            // The holder has ended, and the kernel has given its id to this thread.
-            if state.holder() == me.id() {
-                watchdog::release_of_ended(self, state);
-            }
-            thread.id.set(me);
+        if thread.generation.get() != last || !process::is_at(generation) {
+            return false;
         }
-        // Or it may have forked: in the child, this thread has another id.
-        while !thread.id.get().is_current() {
-            thread.id.set(ThreadId::current());
+        let is_same = (before.id(), before.process) == (me.id(), me.process);
+        // It was inside when it forked, and another thread of this process, which has prepared the lock, knew.
+        let forking = State(self.forking.load(Ordering::Relaxed)).holder();
+        let was_inside = last != 0 && forking == before.id();
+        if state.holder() == me.id() && !is_same && !was_inside {
+            // The holder has ended, and the kernel has given its id to this thread. (The main thread has an id that was never
+            // another's: it has forked while a thread that was inside did so, too.)
+            watchdog::release(self, state, !me.is_main());
+            return false;
         }
-        thread.id.get()
+        if last != 0 {
+            // It has forked, perhaps in its wait.
+            self.forking.store(0, Ordering::Relaxed);
+            self.waiters
+                .fetch_add(thread.waits.get(), Ordering::Relaxed);
+        }
+        thread.id.set(me);
+        // A child of vfork uses the variables of its parent's thread, which is to have its own id afterwards.
+        if is_recorded {
+            thread.generation.set(generation);
+        }
+        true
     }
 
     /// Waits until the lock is this thread's.
@@ -639,7 +698,7 @@ impl Lock {
         let record = self.record.0.read(state.turn());
         record
             .filter(|(thread, _)| thread.id() == state.holder())
-            .unwrap_or_else(|| (ThreadId::alive_now(state.holder()), CallInfo::WAITING))
+            .unwrap_or_else(|| (ThreadId::of_lock(state.holder()), CallInfo::WAITING))
     }
 
     /// Changes the word from `old` to `new`, if it is still `old`.

@@ -68,6 +68,11 @@ impl State {
         self.successor() != 0 && !self.has(ASLEEP)
     }
 
+    /// The holder and the turn.
+    pub fn possession(self) -> u64 {
+        self.0 & (ANY_ID | ANY_TURN << TURN)
+    }
+
     /// Whether no thread is inside or waiting, and no flag is set.
     pub fn is_idle(self) -> bool {
         self.0 & !(ANY_TURN << TURN) == 0

@@ -27,7 +27,7 @@ fn new_thread() -> ThreadState {
 /// A lock that this process has used before.
 fn used_lock() -> Lock {
     let lock = Lock::new();
-    lock.fork.mark(|| ());
+    lock.prepared.ensure(|_, _| ());
     lock
 }
 
@@ -538,7 +538,7 @@ fn the_lock_of_a_holder_that_has_ended_is_released() {
 #[test]
 fn a_holder_that_never_said_so_is_found_to_have_ended() {
     static LOCK: Lock = Lock::new();
-    LOCK.fork.mark(|| ());
+    LOCK.prepared.ensure(|_, _| ());
     thread::spawn(|| LOCK.set(|state| state.taken_by(ThreadId::current().id())))
         .join()
         .expect("it ended inside");
@@ -664,34 +664,75 @@ fn an_id_that_is_used_again_is_told_from_a_restored_process() {
     );
 }
 
+// A forked child. (These tests do not fork: the lock and the threads have the generation of another process.)
+
+/// The generation of the parent.
+const PARENT: u32 = 1 << 30;
+
+/// A thread that has used the lock in the parent, under this id.
+fn of_parent(id: u64) -> ThreadState {
+    let thread = ThreadState::of(id);
+    thread.generation.set(PARENT);
+    thread
+}
+
+/// The lock as a child gets it: in the parent, thread 1 was inside and thread 2 waited.
+fn inherited() -> Lock {
+    let mut lock = used_lock();
+    lock.lock(&ThreadState::of(1), &CALL);
+    assert!(!lock.try_once(&ThreadState::of(2)));
+    lock.prepared = PreparedFor::earlier(PARENT);
+    lock
+}
+
 #[test]
-fn a_child_has_a_free_lock_or_its_own() {
-    // The lock with a thread inside and one that waits, and the first of them.
-    let held_and_waited_for = || {
-        let (lock, holder) = (used_lock(), ThreadState::of(1));
-        lock.lock(&holder, &CALL);
-        assert!(!lock.try_once(&ThreadState::of(2)));
-        (lock, holder)
-    };
+fn a_child_of_a_thread_that_was_outside_has_a_free_lock() {
+    for outsider in [of_parent(3), new_thread()] {
+        let lock = inherited();
+        lock.after_fork(&outsider);
+        assert_eq!(lock.lock(&outsider, &CALL), Some(Admission::AT_ONCE));
+        lock.unlock(&outsider);
+        assert!(lock.state().is_idle(), "there are no waiters");
+    }
+}
 
-    // As in a child of a thread that is outside: the holder and the waiter are not there.
-    let (lock, _) = held_and_waited_for();
-    let outsider = ThreadState::of(3);
-    lock.after_fork(&outsider);
-    assert_eq!(lock.lock(&outsider, &CALL), Some(Admission::AT_ONCE));
-    lock.unlock(&outsider);
-
-    // As in a child of a holder, which is another thread to the kernel.
-    let (lock, holder) = held_and_waited_for();
+/// The holder is another thread to the kernel now.
+#[test]
+fn a_child_of_the_holder_has_its_lock() {
+    let (lock, holder) = (inherited(), of_parent(1));
+    holder.depth.set(1);
     lock.after_fork(&holder);
     assert_eq!(lock.state().holder(), ThreadId::current().id());
     assert_eq!(lock.lock(&holder, &CALL), None, "still inside");
     lock.unlock(&holder);
     lock.unlock(&holder);
     assert!(lock.state().is_idle(), "there are no waiters");
+}
 
-    // As where no fork handler has run.
-    let (lock, _) = held_and_waited_for();
-    lock.fork.unmark();
+/// Another thread of the child has come first, and has found the lock free.
+#[test]
+fn the_thread_that_forked_gets_an_id_of_the_child() {
+    let (lock, forked) = (inherited(), of_parent(3));
+    forked.waits.set(1);
+    assert_eq!(lock.lock(&new_thread(), &CALL), Some(Admission::AT_ONCE));
+    lock.after_fork(&forked);
+    assert_eq!(forked.id.get().id(), ThreadId::current().id());
+    assert_eq!(lock.waiters.load(Ordering::Relaxed), 1, "it is in a wait");
+}
+
+/// The fork handler of another library has started a thread, and ours has not run yet.
+#[test]
+fn a_thread_that_comes_first_leaves_the_lock_to_a_thread_that_forked_from_inside() {
+    let lock = inherited();
+    lock.forking
+        .store(lock.state().possession(), Ordering::Relaxed);
+    assert!(!lock.try_once(&new_thread()));
+    assert_eq!(lock.state().holder(), ThreadId::main().id());
+}
+
+#[test]
+fn a_preparation_that_the_parent_had_not_finished_begins_again() {
+    let mut lock = inherited();
+    lock.prepared = PreparedFor::earlier(PARENT | 1 << 31);
     assert_eq!(lock.lock(&new_thread(), &CALL), Some(Admission::AT_ONCE));
 }

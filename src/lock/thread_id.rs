@@ -1,10 +1,11 @@
 //! The identity of a thread, and whether it has ended.
 
 use crate::base::{
+    proc_stat::ProcStat,
+    process,
     sys::{self, Errno},
     text::Text,
 };
-use core::fmt::Write;
 
 /// A thread, distinguished from a later thread to which the kernel gives the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -27,33 +28,36 @@ impl ThreadId {
     /// The calling thread.
     #[cold]
     pub fn current() -> Self {
-        Self::alive_now(sys::thread_id())
+        Self::alive_now(sys::thread_id(), sys::process_id())
     }
 
-    /// The thread of this process that has this id now.
-    pub fn alive_now(id: u64) -> Self {
+    /// The first thread of the process that the lock is prepared for.
+    pub fn main() -> Self {
+        Self::of_lock(process::recorded() as u64)
+    }
+
+    /// The thread that has this id now, of the process that the lock is prepared for.
+    pub fn of_lock(id: u64) -> Self {
+        Self::alive_now(id, process::recorded())
+    }
+
+    fn alive_now(id: u64, process: libc::pid_t) -> Self {
         let ticks = sys::clock(libc::CLOCK_BOOTTIME) / TICK_IN_NS;
         Self {
             bits: ticks << ID_BITS | id,
-            process: sys::process_id(),
+            process,
         }
     }
 
-    /// Whether this is a thread: the default is none.
-    #[inline]
-    pub fn is_known(self) -> bool {
-        self.bits != 0
+    /// Whether it is the first thread of its process, which lives as long as the process, at least as a zombie.
+    pub fn is_main(self) -> bool {
+        self.id() == self.process as u64
     }
 
     /// The kernel's id.
     #[inline]
     pub fn id(self) -> u64 {
         self.bits & ((1 << ID_BITS) - 1)
-    }
-
-    /// Whether the calling thread has this id.
-    pub fn is_current(self) -> bool {
-        self.id() == sys::thread_id()
     }
 
     /// A moment at which it was alive, in hundredths of a second since boot.
@@ -76,20 +80,21 @@ impl ThreadId {
         // later is another thread. But if the process, too, seems to have started later, it was restored from a checkpoint, and
         // start times prove nothing. A thread without a readable status is taken to be alive.
         let Some(thread) = is_proc_ours()
-            .then(|| Status::of_thread(self.id()))
+            .then(|| ProcStat::of_own_thread(self.id()))
             .flatten()
         else {
             return false;
         };
-        let is_later = |status: Status| status.started > self.alive_at();
-        thread.has_ended || is_later(thread) && Status::of_process().is_some_and(|it| !is_later(it))
+        let has_ended = matches!(thread.state, b'Z' | b'X' | b'x');
+        let is_later = |status: ProcStat| status.started > self.alive_at();
+        has_ended || is_later(thread) && ProcStat::of_process().is_some_and(|it| !is_later(it))
     }
 }
 
 /// When this process started, as /proc says.
 #[cfg(test)]
 pub fn process_start() -> Option<u64> {
-    Status::of_process().map(|process| process.started)
+    ProcStat::of_process().map(|process| process.started)
 }
 
 /// Whether /proc belongs to the process id namespace of this process. (In another one, an id there is another thread's.)
@@ -106,52 +111,4 @@ fn is_proc_ours() -> bool {
     };
     let own = Text::<16>::from(format_args!("{}", sys::process_id()));
     link.get(..usize::try_from(length).unwrap_or(0)) == Some(own.as_bytes())
-}
-
-/// What /proc says of a thread or a process.
-#[derive(Clone, Copy)]
-struct Status {
-    has_ended: bool,
-    started: u64,
-}
-
-impl Status {
-    fn of_thread(id: u64) -> Option<Self> {
-        let mut path = Text::<64>::new();
-        let _ = write!(path, "/proc/self/task/{id}/stat\0");
-        Self::read(path.as_bytes())
-    }
-
-    fn of_process() -> Option<Self> {
-        Self::read(b"/proc/self/stat\0")
-    }
-
-    fn read(path: &[u8]) -> Option<Self> {
-        let mut buffer = [0u8; 512];
-        // SAFETY: the path is NUL-terminated, the buffer valid for its length, the descriptor our own.
-        let length = unsafe {
-            let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-            let file = syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags);
-            if file < 0 {
-                return None;
-            }
-            let length = syscall!(SYS_read, file, buffer.as_mut_ptr(), buffer.len());
-            syscall!(SYS_close, file);
-            length
-        };
-        Self::parse(buffer.get(..usize::try_from(length).ok()?)?)
-    }
-
-    /// Reads proc_pid_stat(5): `id (name) state ... starttime ...`, the state being field 3 and the start field 22.
-    fn parse(line: &[u8]) -> Option<Self> {
-        // A name may contain anything, parentheses and blanks too.
-        let after_name = line.iter().rposition(|&byte| byte == b')')? + 2;
-        let mut fields = line.get(after_name..)?.split(|&byte| byte == b' ');
-        let state = fields.next()?;
-        let started = core::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-        Some(Self {
-            has_ended: matches!(state, b"Z" | b"X" | b"x"),
-            started,
-        })
-    }
 }

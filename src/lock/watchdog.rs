@@ -9,7 +9,7 @@ use super::{
     thread_id::ThreadId,
 };
 use crate::base::{
-    settings,
+    process, settings,
     sys::{NS_PER_S, now},
 };
 use log::{error, warn};
@@ -50,8 +50,14 @@ impl Watchdog {
     /// Checks the thread that the waiter `me` depends on.
     #[cold]
     pub fn check(&mut self, lock: &Lock, me: ThreadId) {
+        let generation = process::generation();
+        process::is_recorded(me.id());
         let (now, state) = (now(), lock.state());
         self.deadline = now + PERIOD;
+        if !process::is_at(generation) {
+            // What it waited for was in another process. (There was no sign of the fork before.)
+            return;
+        }
         let before = core::mem::replace(&mut self.seen, state);
         let is_same_turn = (state.turn(), state.holder()) == (before.turn(), before.holder());
         if !is_same_turn {
@@ -67,7 +73,7 @@ impl Watchdog {
         } else if state.successor() != 0 && state.successor() == before.successor() {
             // Since the last check, the lock was free for a time: the successor could have taken it.
             let is_idle = !is_same_turn || state.is_free();
-            let successor = ThreadId::alive_now(state.successor());
+            let successor = ThreadId::of_lock(state.successor());
             let has_ended = successor.has_ended();
             let is_replaced = is_idle || has_ended;
             if is_replaced && lock.replace(state, state.succeeded_by(me.id())) && has_ended {
@@ -79,7 +85,7 @@ impl Watchdog {
     fn check_holder(&mut self, lock: &Lock, state: State, now: u64) {
         let (holder, call) = lock.holder(state);
         if holder.has_ended() {
-            release_of_ended(lock, state);
+            release(lock, state, true);
             return;
         }
         let (id, ns) = (holder.id(), now.saturating_sub(self.since));
@@ -103,13 +109,15 @@ impl Watchdog {
     }
 }
 
-/// Releases the lock of a holder that has ended, and logs an error.
+/// Releases the lock of a holder that is not there any more; logs an error if it has ended.
 #[cold]
-pub fn release_of_ended(lock: &Lock, state: State) {
+pub fn release(lock: &Lock, state: State, has_ended: bool) {
     let (holder, call) = lock.holder(state);
     if lock.replace(state, state.released().without(ASLEEP)) {
         lock.wake(state.has(ASLEEP), false);
-        report_ended(holder, &call);
+        if has_ended {
+            report_ended(holder, &call);
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! The counting of calls, and snapshots of the counters for the program.
 
 use crate::{
-    base::settings::{self, Mode},
-    call::operation::{Counter, Operation},
+    base::{
+        process::PreparedFor,
+        settings::{self, Mode},
+    },
+    call::operation::{Counter, Counters, Operation},
     lock::Admission,
-    record::observed,
+    record::{observed, published},
 };
 use core::{
     ffi::{c_char, c_uint},
@@ -53,6 +56,9 @@ pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
 /// Calls that were let through because their memory is host memory.
 static LET_THROUGH: Counter = Counter::new();
 
+/// The process that the counters belong to.
+static PREPARED: PreparedFor = PreparedFor::none();
+
 /// Whether the program has called mrlock_stats().
 static ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -72,6 +78,7 @@ pub fn record(
     failed: bool,
     inside: Option<u64>,
 ) {
+    prepare();
     let counters = &operation.counters;
     counters.calls.add(1);
     if failed {
@@ -91,6 +98,7 @@ pub fn record(
 
 /// Counts one observed call. Other threads may do so at the same time.
 pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>) {
+    prepare();
     let counters = &operation.counters;
     counters.calls.add_at_once(1);
     counters.failures.add_at_once(failed.into());
@@ -109,6 +117,7 @@ pub fn record_inside(operation: &Operation, inside: u64) {
 
 /// Counts a call that is let through.
 pub fn record_let_through() {
+    prepare();
     LET_THROUGH.add_at_once(1);
 }
 
@@ -134,6 +143,7 @@ pub fn snapshot(
 ) -> Option<Snapshot> {
     // Relaxed: see `is_timed`.
     ASKED.store(true, Ordering::Relaxed);
+    drop_inherited();
     let mut snapshot = Snapshot {
         most_at_once: most_at_once(),
         ..Snapshot::default()
@@ -165,19 +175,34 @@ impl Snapshot {
     }
 }
 
-/// Sets the counters of `operations` to zero: a forked child reports its own calls only.
-pub fn reset<I: Iterator<Item = &'static Operation>>(operations: impl Fn() -> I) {
-    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child. The calls tell, because a
-    // thread of the parent that counts a call, while the child is forked, begins with them.
-    if let_through() == 0 && operations().all(|it| it.counters.calls.get() == 0) {
+/// Begins with zero in a new process: a forked child reports its own calls only.
+#[inline]
+fn prepare() {
+    PREPARED.ensure(|_, _| reset(published::counters));
+}
+
+/// The same, if there is anything to set to zero.
+pub fn drop_inherited() {
+    if !are_untouched(published::counters) {
+        prepare();
+    }
+}
+
+fn are_untouched<I: Iterator<Item = &'static Counters>>(all: impl Fn() -> I) -> bool {
+    // The calls tell, because a thread of the parent that counts a call, while the child is forked, begins with them.
+    LET_THROUGH.get() == 0 && all().all(|counters| counters.calls.get() == 0)
+}
+
+fn reset<I: Iterator<Item = &'static Counters>>(all: impl Fn() -> I) {
+    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
+    if are_untouched(&all) {
         return;
     }
     MOST_AT_ONCE.set(0);
     LET_THROUGH.set(0);
-    for operation in operations() {
-        let counters = operation.counters.all();
-        counters.iter().for_each(|counter| counter.set(0));
-    }
+    all()
+        .flat_map(Counters::all)
+        .for_each(|counter| counter.set(0));
 }
 
 #[cfg(test)]
@@ -190,7 +215,7 @@ mod tests {
     fn a_child_that_was_forked_in_the_middle_of_the_first_count_begins_with_zero() {
         static OPERATION: Operation = Operation::new("call", Kind::Registration, Layer::Verbs);
         OPERATION.counters.calls.add(1);
-        reset(|| iter::once(&OPERATION));
+        reset(|| iter::once(&OPERATION.counters));
         assert_eq!(OPERATION.counters.calls.get(), 0);
     }
 }

@@ -39,11 +39,12 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
 /// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &settings::get().report;
-    if matches!(to, Report::Off)
-        || (counters::most_at_once() == 0
-            && counters::let_through() == 0
-            && !resolve::has_libibverbs())
-    {
+    if matches!(to, Report::Off) {
+        return;
+    }
+    counters::drop_inherited();
+    let is_idle = counters::most_at_once() == 0 && counters::let_through() == 0;
+    if is_idle && !resolve::has_libibverbs() {
         return;
     }
     // A handler that interrupts a report does not write another one.

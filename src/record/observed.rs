@@ -1,10 +1,16 @@
 //! `MRLOCK=observe`: the counters when nothing is serialized. Calls run at once, so each change is a read-modify-write.
 
-use crate::call::{device, operation::Counter};
+use crate::{
+    base::process::PreparedFor,
+    call::{device, operation::Counter},
+};
 use core::{
     fmt::{self, Write},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
+
+/// The process that these numbers belong to.
+static PREPARED: PreparedFor = PreparedFor::none();
 
 /// How many threads are inside now.
 static INSIDE: AtomicU64 = AtomicU64::new(0);
@@ -15,33 +21,63 @@ static MOST_INSIDE: Counter = Counter::new();
 /// The address of this number, for another process.
 pub const MOST_OBSERVED: &Counter = &MOST_INSIDE;
 
-/// Counts a thread that enters a call.
-pub fn enter() {
-    // Relaxed, here and below: each number is independent, and orders nothing.
-    let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
-    MOST_INSIDE.raise_to(inside);
+/// Begins with zero in a new process. Returns the generation.
+fn prepare() -> u32 {
+    PREPARED.ensure(|_, _| {
+        // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
+        if MOST_INSIDE.get() > 0 {
+            // Relaxed, here and below: each number is independent, and orders nothing.
+            INSIDE.store(0, Ordering::Relaxed);
+            MOST_INSIDE.set(0);
+            DEVICES
+                .iter()
+                .for_each(|slot| slot.calls.store(0, Ordering::Relaxed));
+        }
+    })
 }
 
-/// Counts a thread that leaves a call.
-pub fn leave() {
+/// Counts a thread that enters a call. Returns the generation of the process.
+pub fn enter() -> u32 {
+    let generation = prepare();
+    let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
+    MOST_INSIDE.raise_to(inside);
+    generation
+}
+
+/// Counts a thread that leaves a call, which it entered in the generation `entered`.
+pub fn leave(entered: u32) {
+    count_again(entered);
     INSIDE.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// If the process has been forked since the thread entered a call, counts it as a thread inside.
+fn count_again(entered: u32) -> u32 {
+    let generation = prepare();
+    if entered != generation {
+        let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
+        // It was inside for the whole life of this process. So if any other thread was, two were inside at once.
+        let least = if MOST_INSIDE.get() > 0 { 2 } else { 1 };
+        MOST_INSIDE.raise_to(inside.max(least));
+    }
+    generation
 }
 
 /// The largest number of threads that were inside at once; 0 if no call was observed.
 pub fn most_inside() -> u64 {
+    if MOST_INSIDE.get() > 0 {
+        prepare();
+    }
     MOST_INSIDE.get()
 }
 
-/// Prepares the counters for the one thread of a forked child, which may be inside.
-pub fn after_fork(is_inside: bool) {
-    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
-    if most_inside() > 0 {
-        INSIDE.store(is_inside.into(), Ordering::Relaxed);
-        MOST_INSIDE.set(is_inside.into());
-        DEVICES
-            .iter()
-            .for_each(|slot| slot.calls.store(0, Ordering::Relaxed));
+/// Prepares the numbers in the thread that has forked, in the child. `entered` is the generation in which it entered the call that it
+/// is in; 0 if it is in none. Returns the present one, or 0.
+pub fn after_fork(entered: u32) -> u32 {
+    if entered != 0 {
+        return count_again(entered);
     }
+    most_inside();
+    0
 }
 
 /// A device that was seen. The table has a fixed size: a device that does not fit is not listed.

@@ -78,6 +78,14 @@ static ROWS: [Row; MOST_OPERATIONS] = [const {
     }
 }; 24];
 
+/// The counters of all operations; none before `publish`.
+pub fn counters() -> impl Iterator<Item = &'static Counters> {
+    // Relaxed: they are static, and were zero before.
+    let rows = ROWS.iter().map(|row| row.counters.load(Ordering::Relaxed));
+    // SAFETY: null, or the address of an operation's counters, which are static.
+    rows.filter_map(|counters| unsafe { counters.as_ref() })
+}
+
 /// Filled in place: a text of this size should not be on the stack of a process that is just starting.
 static SETTINGS: Mutex<Text<1024>> = Mutex::new(Text::new());
 

@@ -118,19 +118,6 @@ fn order(order: Ordering) -> Ordering {
     }
 }
 
-mod fork {
-    #[derive(Default)]
-    pub struct ForkMark;
-
-    impl ForkMark {
-        pub fn is_marked(&self) -> bool {
-            true
-        }
-
-        pub fn mark(&self, _: impl FnOnce()) {}
-    }
-}
-
 mod thread_id {
     pub const ID_BITS: u32 = 22;
 
@@ -146,23 +133,23 @@ mod thread_id {
             unreachable!("every thread of the model is given an id")
         }
 
-        pub fn alive_now(id: u64) -> Self {
+        pub fn main() -> Self {
+            unreachable!("nothing forks")
+        }
+
+        pub fn of_lock(id: u64) -> Self {
             Self {
                 bits: id,
                 process: 0,
             }
         }
 
-        pub fn is_known(self) -> bool {
-            self.bits != 0
+        pub fn is_main(self) -> bool {
+            false
         }
 
         pub fn id(self) -> u64 {
             self.bits
-        }
-
-        pub fn is_current(self) -> bool {
-            true
         }
 
         pub fn has_ended(self) -> bool {
@@ -172,6 +159,30 @@ mod thread_id {
 }
 
 mod base {
+    /// There is one process, and every lock is prepared for it.
+    pub mod process {
+        pub fn generation() -> u32 {
+            1
+        }
+
+        pub fn is_at(_: u32) -> bool {
+            true
+        }
+
+        pub fn is_recorded(_: u64) -> bool {
+            true
+        }
+
+        #[derive(Default)]
+        pub struct PreparedFor;
+
+        impl PreparedFor {
+            pub fn ensure(&self, _: impl FnOnce(u32, u32)) -> u32 {
+                1
+            }
+        }
+    }
+
     pub mod sys {
         #[derive(Clone, Copy, PartialEq, Eq)]
         pub enum Errno {
@@ -183,6 +194,10 @@ mod base {
         /// Not known: no thread of the model seems to have taken the processor from another.
         pub fn processor() -> Option<u64> {
             None
+        }
+
+        pub fn without_signals(body: impl FnOnce()) {
+            body();
         }
 
         pub fn now() -> u64 {
