@@ -20,12 +20,12 @@ second   := $(FIXTURES)/lib/libibverbs-second.so.1
 verbs    := $(foreach build,lib bsymbolic old,$(FIXTURES)/$(build)/libibverbs.so.1) $(second)
 watched  := $(FIXTURES)/tsan/libibverbs.so.1
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plugin_host_linked fork thread_ends slow_holder signals \
-              single_step register_in_destructors many_threads bypass c_api frees_and_registrations let_through \
+              single_step register_in_destructors many_threads bypass c_api frees_and_registrations children let_through \
               inside_together on_demand held drained_stderr reused_descriptor pairs which_memory)
 unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,slow_free.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so)
+objects  := $(addprefix $(CLIENTS)/,slow_free.so calling_driver.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so)
 rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
@@ -145,7 +145,7 @@ $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
 $(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
-$(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so $(CLIENTS)/fake_driver.so: libs += -ldl
+$(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so $(CLIENTS)/calling_driver.so $(CLIENTS)/fake_driver.so: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
 $(CLIENTS)/ioctl_calls: libs := -lutil
 $(CLIENTS)/raw_syscalls_static: libs := -static
@@ -170,6 +170,7 @@ $(CLIENTS)/plugin.so $(CLIENTS)/plugin_second.so: tests/clients/plugin.c
 $(CLIENTS)/libregister_in_constructor.so: tests/clients/register_in_constructor.c
 $(CLIENTS)/other_ioctl.so: tests/clients/other_ioctl.c
 $(CLIENTS)/slow_free.so: tests/clients/slow_free.c
+$(CLIENTS)/calling_driver.so: tests/clients/calling_driver.c
 $(CLIENTS)/fake_driver.so: tests/clients/fake_driver.c
 $(CLIENTS)/other_reg_mr.so: tests/clients/other_reg_mr.c
 $(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c

@@ -1,7 +1,7 @@
 //! `MRLOCK=observe`: the counters when nothing is serialized. Calls run at once, so each change is a read-modify-write.
 
 use crate::{
-    base::process::PreparedFor,
+    base::process::{self, PreparedFor},
     call::{device, operation::Counter},
 };
 use core::{
@@ -36,9 +36,15 @@ fn prepare() -> u32 {
     })
 }
 
+/// The same, also where the generation does not tell that the process is new: no lock asks here (see `process`).
+fn prepare_at_once() -> u32 {
+    process::is_recorded(0);
+    prepare()
+}
+
 /// Counts a thread that enters a call. Returns the generation of the process.
 pub fn enter() -> u32 {
-    let generation = prepare();
+    let generation = prepare_at_once();
     let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
     MOST_INSIDE.raise_to(inside);
     generation
@@ -52,7 +58,7 @@ pub fn leave(entered: u32) {
 
 /// If the process has been forked since the thread entered a call, counts it as a thread inside.
 fn count_again(entered: u32) -> u32 {
-    let generation = prepare();
+    let generation = prepare_at_once();
     if entered != generation {
         let inside = INSIDE.fetch_add(1, Ordering::Relaxed) + 1;
         // It was inside for the whole life of this process. So if any other thread was, two were inside at once.

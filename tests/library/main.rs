@@ -6,6 +6,7 @@
 mod common;
 
 mod c_api;
+mod children;
 mod exit;
 mod forwarding;
 mod gpu_memory;
