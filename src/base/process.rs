@@ -148,8 +148,8 @@ fn present() -> u64 {
 }
 
 /// Whether the calling thread is in the process that the generation belongs to. It is not in a child of vfork. If the memory
-/// turns out to be a copy of another process's, a new generation begins. `thread` is the id that the calling thread has had before, in
-/// this process or in its parent; 0 if it had none.
+/// turns out to be a copy of another process's, a new generation begins. `thread` is the id that the calling thread has had
+/// before, in this process or in its parent; 0 if it had none.
 #[cold]
 pub fn is_recorded(thread: u64) -> bool {
     generation();
@@ -177,9 +177,10 @@ fn is_ours(record: u64, thread: u64) -> bool {
 /// main thread is looked at.
 ///
 /// In doubt, it is a copy. A wrong "copy" means that two threads may be inside at once, as without this library; a wrong
-/// "shared" means that a thread may wait for ever for one that is not there. It is wrong for a task that shares the memory without
-/// vfork, where kcmp is not allowed, and where the page is not wiped in addition. What cannot be told at all: two processes with the
-/// same id, in two process id namespaces, where the page is not wiped. The child then has its parent's generation.
+/// "shared" means that a thread may wait for ever for one that is not there, and that is worse than without it. Cases in which it
+/// is wrong, all of them only where the page is not wiped: a task that shares the memory without vfork, where kcmp is not
+/// allowed; and threads of a process in which a child of vfork was the first to call. What cannot be told at all: a child
+/// without fork handlers that has the id of its parent, in another process id namespace. It has its parent's generation.
 fn shares_memory_with(other: libc::pid_t, thread: u64) -> bool {
     match have_same_memory(sys::process_id(), other) {
         Ok(same) => same,

@@ -126,6 +126,12 @@ pub fn after_fork_in_parent(thread: &Thread) {
 
 /// In a forked child: each lock becomes free, or stays the thread's if it forked from inside.
 pub fn after_fork(thread: &Thread) {
+    let before = thread.lock.id();
     LOCK.after_fork(&thread.lock);
     FREES.after_fork(&thread.frees);
+    // Relaxed: as in `enter`. The thread may wait for `FREES`, and has another id now.
+    let waiting = WAITS_FOR_FREES.load(Ordering::Relaxed);
+    if waiting != 0 && waiting == before {
+        WAITS_FOR_FREES.store(thread.lock.id(), Ordering::Relaxed);
+    }
 }

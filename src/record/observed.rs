@@ -76,8 +76,8 @@ pub fn most_inside() -> u64 {
     MOST_INSIDE.get()
 }
 
-/// Prepares the numbers in the thread that has forked, in the child. `entered` is the generation in which it entered the call that it
-/// is in; 0 if it is in none. Returns the present one, or 0.
+/// Prepares the numbers in the thread that has forked, in the child. `entered` is the generation in which it entered the call
+/// that it is in; 0 if it is in none. Returns the present one, or 0.
 pub fn after_fork(entered: u32) -> u32 {
     if entered != 0 {
         return count_again(entered);
