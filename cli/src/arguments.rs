@@ -96,15 +96,18 @@ pub struct Status {
 /// Arguments of `mrlock doctor`.
 #[derive(Args)]
 #[command(
-    after_help = "Exit status: 0 if mrlock is not needed, 1 if it helps, 2 if the host does not tell, or on an error."
+    after_help = "Exit status: 0 if mrlock is not needed, 1 if it helps, 2 on an error, 3 if the host does not tell."
 )]
 pub struct Doctor {
     /// Print JSON, with the source of each answer
     #[arg(long)]
     pub json: bool,
-    /// Read proc, sys, etc and usr below DIR
+    /// Read dev/kmsg, proc, sys, etc and usr below DIR
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
+    /// Read the output of dmesg in FILE instead of dev/kmsg
+    #[arg(long, value_name = "FILE")]
+    pub dmesg: Option<PathBuf>,
 }
 
 /// Arguments of `mrlock stress`.

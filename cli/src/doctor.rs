@@ -1,20 +1,34 @@
 //! `mrlock doctor`: reads the host's files, and says whether the host needs mrlock.
 
+mod branches;
 mod host;
+mod kernel_log;
+mod peers;
 mod rules;
 mod version;
 
 use crate::{arguments, failure::Failure};
 use anstyle::{AnsiColor, Style};
 use host::{Host, Limit};
+use kernel_log::KernelLog;
 use rules::{About, Rule, Verdict};
 use serde_json::{Value, json};
 use std::{io::Write as _, process::ExitCode};
 
-/// Prints the answer. The exit status is 0 if mrlock is not needed, 1 if it helps, 2 if the files do not tell.
+/// Prints the answer. The exit status is 0 if mrlock is not needed, 1 if it helps, 2 on an error, 3 if the files do not tell.
 pub fn examine(arguments: arguments::Doctor) -> Result<ExitCode, Failure> {
     let root = &arguments.root;
-    let host = Host::read(root).map_err(|error| Failure {
+    let kernel_log = match &arguments.dmesg {
+        None => KernelLog::of_host(root),
+        Some(file) => KernelLog::read(file).map_err(|error| Failure {
+            status: 2,
+            message: format!(
+                "doctor: --dmesg {}: {error}: name a file with the output of dmesg",
+                file.display()
+            ),
+        })?,
+    };
+    let host = Host::read(root, kernel_log).map_err(|error| Failure {
         status: 2,
         message: format!(
             "doctor: --root {}: {error}: name a directory with the host's proc and sys in it",
@@ -34,7 +48,7 @@ pub fn examine(arguments: arguments::Doctor) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(match verdict {
         Verdict::NotNeeded => 0,
         Verdict::Helps | Verdict::MakesRarer => 1,
-        Verdict::Unknown => 2,
+        Verdict::Unknown => 3,
     }))
 }
 
@@ -60,12 +74,17 @@ fn as_json(host: &Host, verdict: Verdict) -> Value {
         "because": answer(host, NEED).map(rule),
         "better": answer(host, BETTER).map(rule),
         "setting": answer(host, SETTING).map(rule),
+        "branch": host.branch().map(|branch| json!({
+            "number": branch.number,
+            "run": branch.run,
+            "read": branch.read,
+        })),
         "notes": rules::rows(host, NOTE).map(rule).collect::<Vec<_>>(),
         "host": host,
     })
 }
 
-/// Three lines, the notes, and the facts.
+/// Three lines, what is known of the driver, what the kernel's log says, the notes, and the facts.
 fn as_text(host: &Host, verdict: Verdict) -> String {
     let (colour, word) = match verdict {
         Verdict::NotNeeded => (AnsiColor::Green, "not needed"),
@@ -85,6 +104,15 @@ fn as_text(host: &Host, verdict: Verdict) -> String {
         let rule = answer(host, asked).map(|rule| says(rule, host));
         text += &format!("{label:<10}{prefix}{}\n", rule.unwrap_or_default());
     }
+    if let Some(branch) = host.branch() {
+        text += &format!(
+            "{:<10}{}: run: {}; only read: {}\n",
+            "driver:", branch.number, branch.run, branch.read
+        );
+    }
+    for line in log_lines(&host.kernel_log) {
+        text += &format!("{:<10}{line}\n", "log:");
+    }
     for rule in rules::rows(host, NOTE) {
         text += &format!("{:<10}{}\n", "note:", says(rule, host));
     }
@@ -93,6 +121,25 @@ fn as_text(host: &Host, verdict: Verdict) -> String {
         text += &format!("{faint}{name:<16}{value}{faint:#}\n");
     }
     text
+}
+
+/// What the kernel's log says: a line for each sign.
+fn log_lines(log: &KernelLog) -> Vec<String> {
+    let (file, lines) = (&log.file, log.lines);
+    if let Some(reason) = &log.not_read {
+        return vec![format!(
+            "{file} not read: {reason}: ask as root on the host, or run dmesg > FILE there and mrlock doctor --dmesg FILE"
+        )];
+    }
+    if log.signs.is_empty() {
+        return vec![format!(
+            "{file}: no sign of the race in {lines} lines (older ones may be lost)"
+        )];
+    }
+    let line = |sign: &kernel_log::Found| {
+        format!("{} (lines: {}): {}", sign.words, sign.lines, sign.means)
+    };
+    log.signs.iter().map(line).collect()
 }
 
 /// The text of a rule for this host.
@@ -105,7 +152,7 @@ fn says(rule: &Rule, host: &Host) -> String {
 }
 
 /// The values of the names in braces.
-fn names(host: &Host) -> [(&'static str, String); 6] {
+fn names(host: &Host) -> [(&'static str, String); 8] {
     let unknown = || "of an unknown version".to_owned();
     [
         (
@@ -134,12 +181,32 @@ fn names(host: &Host) -> [(&'static str, String); 6] {
             },
         ),
         ("preloads", host.preloads.join(" ")),
+        ("peers", host.other_peers.join(" ")),
+        ("first", first_step(host)),
     ]
+}
+
+/// What can be had without another branch of the driver.
+fn first_step(host: &Host) -> String {
+    let fixed = host.branch().and_then(|branch| branch.fixed);
+    let fixed = fixed.filter(|_| rules::has_double_free(host));
+    let or_newer = fixed
+        .map(|fixed| format!("driver {fixed} or newer of its branch and mrlock's default; then "));
+    or_newer.unwrap_or_default()
 }
 
 /// The facts about the host, to be pasted into a bug report.
 fn facts(host: &Host) -> Vec<(&'static str, String)> {
-    let [driver, kernel, ofed, libibverbs, memlock, preloads] = names(host).map(|(_, value)| value);
+    let [
+        driver,
+        kernel,
+        ofed,
+        libibverbs,
+        memlock,
+        preloads,
+        peers,
+        _,
+    ] = names(host).map(|(_, value)| value);
     let or_none = |value: String, is_some| if is_some { value } else { "none".into() };
     let open = host.driver.as_ref().is_some_and(|driver| driver.open);
     let driver = if open {
@@ -158,6 +225,7 @@ fn facts(host: &Host) -> Vec<(&'static str, String)> {
         ("kernel", kernel),
         ("NVIDIA driver", or_none(driver, host.driver.is_some())),
         ("peer module", module.unwrap_or_else(|| "none".into())),
+        ("other peers", or_none(peers, !host.other_peers.is_empty())),
         (
             "RDMA drivers",
             if host.has_ofed {

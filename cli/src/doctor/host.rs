@@ -1,11 +1,17 @@
 //! The facts about a host, from its files. Everything is read below a root directory, so a copied tree can be examined, too.
 
-use super::version::Version;
+use super::{
+    branches::{BRANCHES, Branch},
+    kernel_log::KernelLog,
+    peers,
+    version::Version,
+};
 use procfs::{FromRead as _, process::Limits};
 use serde::{Serialize, Serializer};
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -16,8 +22,16 @@ pub struct Host {
     pub kernel: Option<String>,
     /// NVIDIA's kernel driver.
     pub driver: Option<Driver>,
-    /// The loaded kernel module that registers GPU memory: nvidia_peermem, or nv_peer_mem before it.
+    /// The loaded kernel module that registers the memory of NVIDIA's GPUs: nvidia_peermem, or nv_peer_mem before it.
     pub peer_module: Option<PeerModule>,
+    /// Whether AWS's driver for EFA is loaded, which asks the GPU's driver for pages on its own.
+    pub has_efa: bool,
+    /// Whether AMD's driver is loaded, which is a peer client itself.
+    pub has_amdgpu: bool,
+    /// The modules or clients of other vendors that register the memory of their devices.
+    pub other_peers: Vec<String>,
+    /// Whether /sys could be read: without it, nothing is known of devices and modules.
+    pub has_sys: bool,
     /// The version of an OFED that replaces the kernel's own RDMA drivers.
     pub ofed: Option<Version>,
     /// Whether the kernel's RDMA drivers are replaced by an OFED.
@@ -30,6 +44,8 @@ pub struct Host {
     pub memlock: Option<Limit>,
     /// The libraries that are preloaded into each process.
     pub preloads: Vec<String>,
+    /// What the kernel's log says.
+    pub kernel_log: KernelLog,
 }
 
 /// NVIDIA's kernel driver.
@@ -68,20 +84,33 @@ impl Serialize for Limit {
     }
 }
 
-/// Whether the kernel has the fix for CVE-2026-53133, by its release number.
+/// What the kernel's release number says of registrations by dma-buf.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Fix {
-    /// It has.
-    There,
-    /// It has not.
-    Missing,
+pub enum DmaBuf {
+    /// It has them, with the fix for CVE-2026-53133.
+    Fixed,
+    /// It has them without the fix.
+    Unfixed,
+    /// It is older than they are.
+    Absent,
     /// The release does not tell.
+    Unknown,
+}
+
+/// Whether a kernel module has a parameter, and its value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Parameter {
+    /// It is 0.
+    Off,
+    /// It is 1.
+    On,
+    /// It cannot be read, or has another value.
     Unknown,
 }
 
 impl Host {
     /// Reads the files below `root`.
-    pub fn read(root: &Path) -> io::Result<Self> {
+    pub fn read(root: &Path, kernel_log: KernelLog) -> io::Result<Self> {
         // Without this check, a mistyped directory would look like a host that does not need mrlock.
         fs::read_dir(root)?;
         let tree = Tree(root);
@@ -92,16 +121,22 @@ impl Host {
         // The tools of an OFED may be installed where the kernel's own drivers run.
         let has_ofed = mlx5.is_some() || tree.exists("sys/module/mlx_compat");
         let ofed = || tree.ofed_info().or_else(|| mlx5.as_ref()?.parse().ok());
+        let modules = tree.modules();
         Ok(Self {
             has_ofed,
             ofed: has_ofed.then(ofed).flatten(),
-            driver: tree.driver(),
-            peer_module: tree.peer_module(),
+            driver: tree.driver(&modules),
+            peer_module: tree.peer_module(&modules),
+            has_efa: modules.contains("efa"),
+            has_amdgpu: modules.contains("amdgpu"),
+            other_peers: tree.other_peers(&modules),
+            has_sys: tree.has_sys(),
             devices: tree.entries("sys/class/infiniband"),
             libibverbs: tree.libibverbs(),
             memlock: tree.memlock(),
             preloads: tree.preloads(),
             kernel,
+            kernel_log,
         })
     }
 
@@ -116,18 +151,20 @@ impl Host {
         self.driver.as_ref()?.version.as_ref()
     }
 
-    /// Whether the driver belongs to this branch, that is, has this first number.
-    pub fn driver_branch(&self, branch: u32) -> bool {
-        self.driver_version()
-            .is_some_and(|driver| driver.numbers[0] == branch)
+    /// The driver's branch, if something is known of it.
+    pub fn branch(&self) -> Option<&'static Branch> {
+        let number = self.driver_version()?.numbers[0];
+        BRANCHES.iter().find(|branch| branch.number == number)
     }
 
-    /// Whether a parameter of the peer module has the value 1.
-    pub fn has_parameter(&self, name: &str) -> bool {
-        self.peer_module
-            .as_ref()
-            .and_then(|module| module.parameters.get(name))
-            .is_some_and(|value| value == "1")
+    /// The value of a parameter of the peer module.
+    pub fn parameter(&self, name: &str) -> Parameter {
+        let module = self.peer_module.as_ref();
+        match module.and_then(|module| module.parameters.get(name)?.parse().ok()) {
+            Some(0) => Parameter::Off,
+            Some(1) => Parameter::On,
+            _ => Parameter::Unknown,
+        }
     }
 
     /// Whether the OFED is older than this.
@@ -144,26 +181,38 @@ impl Host {
             .is_some_and(|ofed| ofed.is_at_least(version))
     }
 
-    /// Whether registrations by dma-buf are correct in this kernel.
-    pub fn dma_buf_fix(&self) -> Fix {
-        let Some(release) = &self.kernel else {
-            return Fix::Unknown;
+    /// Whether registrations by dma-buf exist in this kernel, and are correct.
+    pub fn dma_buf(&self) -> DmaBuf {
+        let release = self.kernel.as_deref().unwrap_or_default();
+        let Ok(version) = Version::parse(release, &['.']) else {
+            return DmaBuf::Unknown;
         };
-        // "6.8.0-45-generic", "5.14.0-503.el9": a distribution numbers its fixes in its own way.
-        let (number, rest) = release.split_once('-').unwrap_or((release, ""));
-        let Ok(version) = number.parse::<Version>() else {
-            return Fix::Unknown;
-        };
-        if !rest.is_empty() && !rest.starts_with("rc") && version.numbers.get(2) == Some(&0) {
-            return Fix::Unknown;
+        // Red Hat and SUSE port new RDMA drivers to old kernels, and an OFED brings its own.
+        let is_ported =
+            self.has_ofed || version.rest.contains(".el") || version.rest.contains("-default");
+        if !version.is_at_least(&[5, 12]) && !is_ported {
+            return DmaBuf::Absent;
         }
-        let there = version.is_at_least(match version.numbers[..] {
+        // "6.8.0-45-generic", "5.14.0-503.el9": a distribution numbers its fixes in its own way.
+        if !version.rest.is_empty()
+            && !version.rest.starts_with("-rc")
+            && matches!(version.numbers.get(2), None | Some(0))
+        {
+            return DmaBuf::Unknown;
+        }
+        let fixed = version.is_at_least(match version.numbers[..] {
             [6, 6, ..] => &[6, 6, 143],
             [6, 12, ..] => &[6, 12, 94],
             [6, 18, ..] => &[6, 18, 36],
             _ => &[7, 0, 13],
         });
-        if there { Fix::There } else { Fix::Missing }
+        if fixed {
+            DmaBuf::Fixed
+        } else if is_ported {
+            DmaBuf::Unknown
+        } else {
+            DmaBuf::Unfixed
+        }
     }
 }
 
@@ -202,43 +251,123 @@ impl Tree<'_> {
         names
     }
 
+    /// Whether there is a /sys whose devices and modules may be listed.
+    fn has_sys(&self) -> bool {
+        let listed = |path| fs::read_dir(self.path(path)).map_err(|error| error.kind());
+        (listed("sys/class").is_ok() || listed("sys/module").is_ok())
+            && ["sys/class/infiniband", "sys/module"]
+                .into_iter()
+                .all(|path| matches!(listed(path), Ok(_) | Err(ErrorKind::NotFound)))
+    }
+
+    /// The lines of /proc/modules, as words: "ib_uverbs 163840 2 rdma_ucm,mlx5_ib, Live 0x0000000000000000".
+    fn proc_modules(&self) -> Vec<Vec<String>> {
+        let text = self.text("proc/modules").unwrap_or_default();
+        let words = |line: &str| line.split_whitespace().map(String::from).collect();
+        text.lines().map(words).collect()
+    }
+
+    /// The names of the loaded modules.
+    fn modules(&self) -> BTreeSet<String> {
+        let listed = self
+            .proc_modules()
+            .into_iter()
+            .filter_map(|mut words| (!words.is_empty()).then(|| words.swap_remove(0)));
+        listed.chain(self.entries("sys/module")).collect()
+    }
+
     /// "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03  ..." or "NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  ...".
-    fn driver(&self) -> Option<Driver> {
-        if let Some(text) = self.text("proc/driver/nvidia/version") {
-            let line = text.lines().next().unwrap_or_default();
-            let mut words = line.split_whitespace();
-            return Some(Driver {
-                open: line.contains("Open Kernel Module"),
-                version: words
-                    .find_map(|word| word.contains('.').then(|| word.parse().ok()).flatten()),
-            });
+    fn driver(&self, modules: &BTreeSet<String>) -> Option<Driver> {
+        let text = self.text("proc/driver/nvidia/version");
+        // The peer modules need it.
+        if text.is_none()
+            && !["nvidia", "nvidia_peermem", "nv_peer_mem"]
+                .iter()
+                .any(|&name| modules.contains(name))
+        {
+            return None;
         }
-        self.exists("sys/module/nvidia").then(|| Driver {
-            open: false,
-            version: self
-                .line("sys/module/nvidia/version")
-                .and_then(|line| line.parse().ok()),
+        let line = text
+            .as_deref()
+            .and_then(|text| text.lines().next())
+            .unwrap_or_default();
+        let version = |text: &str| {
+            let version: Version = text.parse().ok()?;
+            // The branch alone does not tell what its releases fix.
+            (version.numbers.len() > 1).then_some(version)
+        };
+        Some(Driver {
+            open: line.contains("Open Kernel Module"),
+            version: line
+                .split_whitespace()
+                .find_map(version)
+                .or_else(|| version(&self.line("sys/module/nvidia/version")?)),
         })
     }
 
-    fn peer_module(&self) -> Option<PeerModule> {
-        ["nvidia_peermem", "nv_peer_mem"]
+    fn peer_module(&self, modules: &BTreeSet<String>) -> Option<PeerModule> {
+        let names = ["nvidia_peermem", "nv_peer_mem"];
+        let name = names.into_iter().find(|&name| modules.contains(name))?;
+        let directory = format!("sys/module/{name}/parameters");
+        let value = |parameter: &String| self.line(&format!("{directory}/{parameter}"));
+        Some(PeerModule {
+            name,
+            parameters: self
+                .entries(&directory)
+                .into_iter()
+                .filter_map(|parameter| value(&parameter).map(|value| (parameter, value)))
+                .collect(),
+        })
+    }
+
+    /// The peer clients that are neither NVIDIA's nor AMD's: those that the RDMA core lists, modules with such a name, and modules
+    /// that use the RDMA core and are not known for anything else.
+    fn other_peers(&self, modules: &BTreeSet<String>) -> Vec<String> {
+        let mut found: BTreeSet<_> = self
+            .entries("sys/kernel/mm/memory_peers")
             .into_iter()
-            .find_map(|name| {
-                let directory = format!("sys/module/{name}");
-                self.exists(&directory).then(|| PeerModule {
-                    name,
-                    parameters: self
-                        .entries(&format!("{directory}/parameters"))
-                        .into_iter()
-                        .filter_map(|parameter| {
-                            let value =
-                                self.line(&format!("{directory}/parameters/{parameter}"))?;
-                            Some((parameter, value))
-                        })
-                        .collect(),
-                })
-            })
+            .filter(|client| !["nv_mem", "nv_mem_nc", "amdkfd"].contains(&client.as_str()))
+            .collect();
+        let is_peer = |name: &&String| name.contains("peermem") || name.contains("peer_mem");
+        found.extend(modules.iter().filter(is_peer).cloned());
+        let mut users = BTreeSet::new();
+        for exporter in peers::EXPORTERS {
+            users.extend(self.entries(&format!("sys/module/{exporter}/holders")));
+        }
+        for words in self.proc_modules() {
+            if let [name, _, _, list, ..] = &words[..]
+                && peers::EXPORTERS.contains(&name.as_str())
+            {
+                users.extend(
+                    list.split(',')
+                        .filter(|user| !matches!(*user, "" | "-"))
+                        .map(String::from),
+                );
+            }
+        }
+        // A module of the kernel's own source is no peer client: that source has no such clients.
+        users.retain(|user| {
+            !peers::KNOWN.contains(&user.as_str())
+                && self
+                    .text(&format!("sys/module/{user}/taint"))
+                    .is_none_or(|taint| taint.contains('O'))
+        });
+        if !users.is_empty() && self.has_peer_clients() {
+            found.extend(users);
+        }
+        // EFA's driver asks it for pages, as it asks NVIDIA's.
+        if modules.contains("efa") && modules.contains("neuron") {
+            found.insert("neuron".into());
+        }
+        found.retain(|name| !peers::KNOWN.contains(&name.as_str()));
+        found.into_iter().collect()
+    }
+
+    /// Whether this kernel can have peer clients at all, if its list of symbols tells.
+    fn has_peer_clients(&self) -> bool {
+        self.text("proc/kallsyms").is_none_or(|symbols| {
+            symbols.is_empty() || symbols.contains("ib_register_peer_memory_client")
+        })
     }
 
     /// `ofed_info` is a script with the version in it: "MLNX_OFED_LINUX-5.8-1.1.2.1", "OFED-internal-24.10-0.7.0".
@@ -258,11 +387,14 @@ impl Tree<'_> {
     fn libibverbs(&self) -> Option<u32> {
         let directories = [
             "usr/lib/x86_64-linux-gnu",
+            "usr/lib/aarch64-linux-gnu",
             "usr/lib64",
             "lib/x86_64-linux-gnu",
+            "lib/aarch64-linux-gnu",
             "lib64",
             "usr/lib",
             "usr/local/lib",
+            "usr/local/lib64",
         ];
         directories.into_iter().find_map(|directory| {
             let link = fs::read_link(self.path(directory).join("libibverbs.so.1")).ok()?;

@@ -1,7 +1,11 @@
-//! The rules that turn the facts about a host into an answer: one table. They come from reading the sources that they name; no
-//! crash was reproduced.
+//! The rules that turn the facts about a host into an answer: one table. They come from reading the sources that they name, and
+//! from running NVIDIA's own code (branches.rs says of which releases).
 
-use super::host::{Fix, Host, Limit};
+use super::{
+    branches::NOTHING,
+    host::{DmaBuf, Host, Limit, Parameter},
+    version::Version,
+};
 use serde::Serialize;
 
 /// The question that a row answers. For the first three, the answer is the first row that applies to the host. Every note that
@@ -26,7 +30,7 @@ pub enum Verdict {
     NotNeeded,
     /// It prevents a race that the driver has.
     Helps,
-    /// It makes a fault of the driver rarer, but cannot prevent it.
+    /// It prevents that race, but the driver has another fault, which it only makes rarer.
     MakesRarer,
     /// The host's files do not tell.
     Unknown,
@@ -62,92 +66,140 @@ const DMA_BUF: &str =
     "https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-operator-rdma.html";
 const LOCK: &str = "mrlock's README: Settings";
 
+const EFA: &str = "amzn-drivers, EFA 3.1.0, kernel/linux/efa/src/efa_p2p.c: the ticket that the callback looks for is listed only after \
+    the pages were asked for";
+const ROCM: &str = "ROCm/amdgpu, kfd_peerdirect.c: acquire takes a reference to the buffer object, and the client registers without an \
+    invalidation callback";
+const DMA_BUF_SINCE: &str =
+    "Linux 5.12, drivers/infiniband/core/uverbs_std_types_mr.c: UVERBS_METHOD_REG_DMABUF_MR";
+
 /// The rules.
 #[rustfmt::skip] // one rule, one paragraph
 pub const RULES: &[Rule] = &[
+    // The fault that remains is named even if the log shows the race that does not.
+    Rule { about: Need(MakesRarer), when: |host| asks_peermem(host) && reads_freed_memory(host),
+        says: "with driver {driver}, freeing GPU memory can race with its registration, which LD_PRELOAD keeps apart; each deregistration \
+            also reads freed memory, which a lock only makes rarer",
+        source: "open-gpu-kernel-modules 515 to 525.89, and 530: nvidia_p2p_put_pages; fixed in 525.105 and 535.43" },
+    Rule { about: Need(Helps), when: |host| !host.kernel_log.signs.is_empty(),
+        says: "the kernel log shows that GPU memory was freed beside its registration or deregistration: LD_PRELOAD keeps them apart",
+        source: "NVIDIA's nvidia-peermem.c and nv-p2p.c, run: these lines came before each crash, and never with frees kept apart" },
+    Rule { about: Need(Unknown), when: |host| !host.has_sys,
+        says: "/sys cannot be read here, so nothing is known of devices and modules: ask on the host itself, or with --root",
+        source: "sysfs(5)" },
     Rule { about: Need(NotNeeded), when: |host| host.devices.is_empty(),
         says: "this host has no RDMA device",
         source: "Linux, Documentation/ABI/stable/sysfs-class-infiniband" },
-    Rule { about: Need(NotNeeded), when: |host| host.driver.is_none(),
-        says: "there is no NVIDIA driver, and registrations of host memory do not race",
-        source: UMEM },
-    Rule { about: Need(NotNeeded), when: |host| host.peer_module.is_none(),
-        says: "nvidia_peermem is not loaded, and dma-buf, the other way to register GPU memory, has no such race",
-        source: UMEM },
-    Rule { about: Need(Unknown), when: |host| host.driver_version().is_none(),
+    Rule { about: Need(Helps), when: |host| is_efa(host),
+        says: "AWS EFA (efa is loaded): frees may race, with any driver: LD_PRELOAD keeps them apart; dma-buf avoids it",
+        source: EFA },
+    Rule { about: Need(Unknown), when: |host| asks_peermem(host) && host.driver_version().is_none(),
         says: "the version of the NVIDIA driver cannot be read from /proc/driver/nvidia/version",
         source: "open-gpu-kernel-modules, kernel-open/nvidia/nv-procfs.c" },
-    Rule { about: Need(Unknown), when: |host| is_nv_peer_mem(host),
+    Rule { about: Need(Unknown), when: |host| asks_peermem(host) && is_nv_peer_mem(host),
         says: "nv_peer_mem is loaded, and its source was not read: nvidia_peermem replaces it since driver 470",
         source: NV_PEER_MEM },
-    Rule { about: Need(Unknown), when: |host| !host.driver_from(&[515]),
-        says: "driver {driver} is older than 515, the first with open source: nothing is known of its races",
+    Rule { about: Need(Unknown), when: |host| asks_peermem(host) && is_unseen(host),
+        says: "no release of the branch of driver {driver} was run, and the source of none was read",
         source: "open-gpu-kernel-modules: 515.43.04 is the first release" },
-    Rule { about: Need(NotNeeded), when: |host| has_no_callback(host),
-        says: "driver {driver} registers GPU memory without the callback that can race: look for another cause",
+    Rule { about: Need(Unknown), when: |host| asks_peermem(host) && host.driver_from(&[560, 28]) && persistent(host) == Parameter::Unknown,
+        says: "persistent_api_support cannot be read from /sys/module/nvidia_peermem/parameters: driver {driver} has the callback that can \
+            race if it is 0, and not if it is 1, the default",
         source: PERSISTENT },
-    Rule { about: Need(MakesRarer), when: |host| !host.driver_from(&[525, 105]) || host.driver_branch(530),
-        says: "driver {driver} reads freed memory in each deregistration of GPU memory: a lock only makes that rarer",
-        source: "open-gpu-kernel-modules 515 to 525.89, and 530: nvidia_p2p_put_pages; fixed in 525.105 and 535.43" },
-    Rule { about: Need(MakesRarer), when: |host| has_double_free(host),
-        says: "driver {driver} can free memory twice if GPU memory is freed beside its registration: a lock only makes that rarer",
+    Rule { about: Need(Helps), when: |host| asks_peermem(host) && has_double_free(host),
+        says: "with driver {driver}, freeing GPU memory can race with its registration or deregistration in the same process, and then \
+            memory is freed twice: LD_PRELOAD keeps them apart",
         source: "open-gpu-kernel-modules: a failed registration of the callback; fixed in 525.147.05, 535.129.03, 545.29.02" },
-    Rule { about: Need(Helps), when: |_| true,
-        says: "with driver {driver}, freeing GPU memory can race with its registration or deregistration in the same process",
+    Rule { about: Need(Helps), when: |host| asks_peermem(host) && !has_no_callback(host),
+        says: "with driver {driver}, freeing GPU memory can race with its registration or deregistration in the same process: LD_PRELOAD \
+            keeps them apart",
         source: "open-gpu-kernel-modules before 560.28.03, kernel-open/nvidia-peermem/nvidia-peermem.c: the callback returns early if the \
             region is not mapped yet, and deregistration drops its lock before it unmaps" },
+    Rule { about: Need(Unknown), when: |host| !host.other_peers.is_empty(),
+        says: "{peers}: may register the memory of another vendor's devices, and its source was not read",
+        source: "ib_register_peer_memory_client, in OFED and in the kernels of some distributions" },
+    Rule { about: Need(NotNeeded), when: asks_peermem,
+        says: "driver {driver} registers GPU memory without the callback that can race: look for another cause",
+        source: PERSISTENT },
+    Rule { about: Need(NotNeeded), when: |host| host.driver.is_some(),
+        says: "nvidia_peermem is not loaded, and dma-buf, the other way to register GPU memory, has no such race",
+        source: UMEM },
+    Rule { about: Need(NotNeeded), when: |host| host.has_amdgpu,
+        says: "amdgpu takes a reference to the buffer when a registration begins and registers no invalidation callback, so a free cannot race",
+        source: ROCM },
+    Rule { about: Need(NotNeeded), when: |_| true,
+        says: "there is no NVIDIA driver, and registrations of host memory do not race",
+        source: UMEM },
 
-    Rule { about: Better, when: |host| host.devices.is_empty() || host.driver.is_none(),
+    Rule { about: Better, when: |host| !host.kernel_log.signs.is_empty() && !asks_peermem(host) && !is_efa(host),
+        says: "driver 580.65 or newer, or dma-buf, where the log was written",
+        source: PERSISTENT_ACQUIRE },
+    Rule { about: Better, when: |host| is_efa(host) && host.dma_buf() == DmaBuf::Absent,
+        says: "dma-buf, with NVIDIA's open kernel modules and a newer kernel: {kernel} has no dma-buf regions, which came with 5.12",
+        source: DMA_BUF_SINCE },
+    Rule { about: Better, when: is_efa,
+        says: "dma-buf, with NVIDIA's open kernel modules",
+        source: EFA },
+    Rule { about: Better, when: |host| !host.has_sys || host.devices.is_empty() || host.driver.is_none(),
         says: "nothing",
         source: UMEM },
-    Rule { about: Better, when: |host| host.peer_module.is_none() && host.dma_buf_fix() == Fix::Missing,
+    Rule { about: Better, when: |host| host.peer_module.is_none() && host.dma_buf() == DmaBuf::Absent,
+        says: "for GPU memory, a newer kernel: {kernel} has no dma-buf regions, which came with 5.12",
+        source: DMA_BUF_SINCE },
+    Rule { about: Better, when: |host| host.peer_module.is_none() && host.dma_buf() == DmaBuf::Unfixed,
         says: "a kernel with the fix for CVE-2026-53133: in {kernel}, blocks of 4 GiB or more get wrong addresses under an IOMMU",
         source: CVE },
-    Rule { about: Better, when: |host| host.peer_module.is_none() && host.dma_buf_fix() == Fix::Unknown,
+    Rule { about: Better, when: |host| host.peer_module.is_none() && host.dma_buf() == DmaBuf::Unknown,
         says: "nothing, if kernel {kernel} has its distribution's fix for CVE-2026-53133",
         source: CVE },
     Rule { about: Better, when: |host| host.peer_module.is_none(),
         says: "nothing",
         source: CVE },
-    Rule { about: Better, when: |host| is_nv_peer_mem(host),
+    Rule { about: Better, when: is_nv_peer_mem,
         says: "nvidia_peermem, from driver 580.65 or newer, instead of nv_peer_mem",
         source: NV_PEER_MEM },
     Rule { about: Better, when: |host| has_no_callback(host) && host.driver_from(&[580, 65]),
         says: "nothing",
         source: PERSISTENT_ACQUIRE },
-    Rule { about: Better, when: |host| has_no_callback(host),
+    Rule { about: Better, when: has_no_callback,
         says: "driver 580.65 or newer: there, a registration does without a callback from its beginning",
         source: PERSISTENT_ACQUIRE },
     Rule { about: Better, when: |host| host.driver_from(&[560, 28]),
         says: "load nvidia_peermem with persistent_api_support=1, its default: then it has no callback that can race",
         source: PERSISTENT },
-    Rule { about: Better, when: |host| has_open_driver(host) && host.dma_buf_fix() == Fix::There,
-        says: "driver 580.65 or newer, or dma-buf, which this driver and kernel support (WITH_NVIDIA_PEERMEM=0 in Mooncake)",
+    Rule { about: Better, when: |host| has_open_driver(host) && host.dma_buf() == DmaBuf::Fixed,
+        says: "{first}driver 580.65 or newer, or dma-buf, which this driver and kernel support (WITH_NVIDIA_PEERMEM=0 in Mooncake)",
         source: DMA_BUF },
-    Rule { about: Better, when: |host| has_open_driver(host) && host.dma_buf_fix() == Fix::Unknown,
-        says: "driver 580.65 or newer, or dma-buf (WITH_NVIDIA_PEERMEM=0 in Mooncake), if kernel {kernel} has the fix for CVE-2026-53133",
+    Rule { about: Better, when: |host| has_open_driver(host) && host.dma_buf() == DmaBuf::Unknown,
+        says: "{first}driver 580.65 or newer, or dma-buf (WITH_NVIDIA_PEERMEM=0 in Mooncake), if kernel {kernel} has the fix for CVE-2026-53133",
         source: DMA_BUF },
-    Rule { about: Better, when: |host| has_open_driver(host),
-        says: "driver 580.65 or newer, or dma-buf (WITH_NVIDIA_PEERMEM=0 in Mooncake) on a kernel with the fix for CVE-2026-53133: {kernel} has none",
+    Rule { about: Better, when: |host| has_open_driver(host) && host.dma_buf() == DmaBuf::Unfixed,
+        says: "{first}driver 580.65 or newer, or dma-buf (WITH_NVIDIA_PEERMEM=0 in Mooncake) on a kernel with the fix for CVE-2026-53133: {kernel} has none",
         source: CVE },
+    Rule { about: Better, when: |host| host.dma_buf() == DmaBuf::Absent,
+        says: "{first}driver 580.65 or newer; not dma-buf: kernel {kernel} has no dma-buf regions, which came with 5.12",
+        source: DMA_BUF_SINCE },
     Rule { about: Better, when: |_| true,
-        says: "driver 580.65 or newer; its open kernel modules also support dma-buf (WITH_NVIDIA_PEERMEM=0 in Mooncake)",
+        says: "{first}driver 580.65 or newer; its open kernel modules also support dma-buf (WITH_NVIDIA_PEERMEM=0 in Mooncake)",
         source: DMA_BUF },
 
     Rule { about: Setting, when: |host| verdict(host) == NotNeeded,
         says: "none",
         source: LOCK },
     Rule { about: Setting, when: |host| host.has_ofed && !host.ofed_from(&[5, 1]),
-        says: "MRLOCK_CALLS=reg,dereg,free mrlock run COMMAND, because an OFED before 5.1 may ask the peer module about host memory, too: \
+        says: "LD_PRELOAD alone (mrlock run COMMAND); not --gpu, because an OFED before 5.1 may ask the peer module about host memory, too: \
             this one is {ofed}",
         source: "MLNX_OFED 4.x, drivers/infiniband/core/umem.c: ib_umem_get asks the peer module first; 5.1 does not; 5.0 was not read" },
     Rule { about: Setting, when: |_| true,
-        says: "mrlock run --gpu COMMAND",
+        says: "LD_PRELOAD alone is enough (mrlock run COMMAND); mrlock run --gpu COMMAND additionally lets host memory through",
         source: LOCK },
 
-    Rule { about: Note, when: |host| host.has_parameter("peerdirect_support") && host.ofed_before(&[5, 4, 3, 0, 3]),
+    Rule { about: Note, when: |host| host.parameter("peerdirect_support") == Parameter::On && host.ofed_before(&[5, 4, 3, 0, 3]),
         says: "nvidia_peermem runs with peerdirect_support=1, which can deadlock in OFED {ofed}: upgrade it to 5.4-3.0.3 or newer",
         source: "MLNX_OFED 5.4-3.0.3 and 5.5, release notes: lock inversion in the peer-direct patch" },
+    Rule { about: Note, when: |host| !host.other_peers.is_empty() && verdict(host) != Unknown,
+        says: "{peers}: unknown: may register the memory of another vendor's devices, and its source was not read",
+        source: "ib_register_peer_memory_client, in OFED and in the kernels of some distributions" },
     Rule { about: Note, when: |host| host.peer_module.is_some() && host.driver.is_some() && matches!(host.libibverbs, Some(..22)),
         says: "libibverbs is from rdma-core {libibverbs}: before 22, mrlock does not see callers that bind by a handle (NCCL)",
         source: "rdma-core 22, libibverbs/cmd_ioctl.c" },
@@ -188,18 +240,41 @@ fn is_nv_peer_mem(host: &Host) -> bool {
         .is_some_and(|module| module.name == "nv_peer_mem")
 }
 
-fn has_no_callback(host: &Host) -> bool {
-    host.driver_from(&[560, 28]) && host.has_parameter("persistent_api_support")
+/// Whether a registration of GPU memory asks one of NVIDIA's peer modules.
+fn asks_peermem(host: &Host) -> bool {
+    !host.devices.is_empty() && host.driver.is_some() && host.peer_module.is_some()
 }
 
-fn has_double_free(host: &Host) -> bool {
-    if host.driver_branch(525) {
-        !host.driver_from(&[525, 147, 5])
-    } else if host.driver_branch(535) {
-        !host.driver_from(&[535, 129, 3])
-    } else {
-        !host.driver_from(&[545, 29, 2])
-    }
+/// Whether EFA's own driver asks NVIDIA's for pages.
+fn is_efa(host: &Host) -> bool {
+    host.has_efa && host.driver.is_some() && !host.devices.is_empty()
+}
+
+/// Whether nothing is known of a driver's branch.
+fn is_unseen(host: &Host) -> bool {
+    host.branch()
+        .is_none_or(|branch| branch.run == NOTHING && branch.read == NOTHING)
+}
+
+fn persistent(host: &Host) -> Parameter {
+    host.parameter("persistent_api_support")
+}
+
+fn has_no_callback(host: &Host) -> bool {
+    host.driver_from(&[560, 28]) && persistent(host) == Parameter::On
+}
+
+fn reads_freed_memory(host: &Host) -> bool {
+    let is_525 = || host.branch().is_some_and(|branch| branch.number == 525);
+    host.branch()
+        .is_some_and(|branch| matches!(branch.number, 515 | 520 | 530))
+        || is_525() && !host.driver_from(&[525, 105])
+}
+
+/// Whether a registration that a free makes fail frees memory twice, although the driver's branch has a release that does not.
+pub fn has_double_free(host: &Host) -> bool {
+    let fixed = host.branch().and_then(|branch| branch.fixed?.parse().ok());
+    fixed.is_some_and(|fixed: Version| !host.driver_from(&fixed.numbers))
 }
 
 fn has_open_driver(host: &Host) -> bool {
