@@ -324,11 +324,14 @@ impl Lock {
         if generation != 0 && process::is_at(generation) {
             return self.state().holder() == thread.id.get().id();
         }
-        // In its first call in this process, or in one that began before the process was forked.
-        thread.depth.get() > 0 && {
-            let (state, me) = self.look(thread);
-            state.holder() == me.id()
-        }
+        thread.depth.get() > 0 && self.is_held_by_newcomer(thread)
+    }
+
+    /// The same, in the thread's first call in this process, or in one that began before the process was forked.
+    #[cold]
+    fn is_held_by_newcomer(&self, thread: &ThreadState) -> bool {
+        let (state, me) = self.look(thread);
+        state.holder() == me.id()
     }
 
     /// Undoes one `lock`. The last `unlock` of the thread frees the lock, whichever `lock` it belongs to.
