@@ -48,7 +48,7 @@ mod record;
 mod resolve;
 
 use base::settings;
-use record::{exit_report, published};
+use call::{operation::Layer, policy};
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
@@ -59,9 +59,22 @@ ctor::declarative::ctor! {
         log::info!("loaded: {settings}");
         hook::verbs::find_next();
         hook::ioctl::find_next();
-        published::publish(hook::operations());
+        record::publish(hook::operations(), hooks_reached());
         resolve::run_around_fork(before_fork, after_fork_in_parent, after_fork);
     }
+}
+
+/// The hooks that a call by name reaches.
+fn hooks_reached() -> u64 {
+    let is_reached = |layer, symbol| policy::catches(layer) && resolve::is_bound_to_us(symbol);
+    let mut hooks = 0;
+    if is_reached(Layer::Verbs, c"ibv_reg_mr") {
+        hooks |= record::VERBS;
+    }
+    if is_reached(Layer::Ioctl, c"ioctl") {
+        hooks |= record::IOCTL;
+    }
+    hooks
 }
 
 /// Runs in the thread that is about to fork.
@@ -85,7 +98,8 @@ extern "C" fn after_fork() {
 #[unsafe(link_section = ".fini_array")]
 static REPORT_AT_EXIT: extern "C" fn() = {
     extern "C" fn write_report() {
-        exit_report::write(hook::operations());
+        record::end();
+        record::exit_report::write(hook::operations());
     }
     write_report
 };

@@ -6,6 +6,7 @@ pub mod x86_64;
 #[macro_use]
 pub mod sys;
 
+pub mod clock;
 pub mod log_sink;
 pub mod proc_stat;
 pub mod process;

@@ -243,6 +243,11 @@ impl PreparedFor {
         self.0.load(Ordering::Acquire) == generation
     }
 
+    /// Whether it is prepared for this process.
+    pub fn is_now(&self) -> bool {
+        self.is(generation())
+    }
+
     /// Prepares it for this process, unless that is done. Of several threads, one calls `prepare`, with the generation that it was
     /// prepared for (0 for none) and the new one; the others wait.
     #[inline]

@@ -91,8 +91,10 @@ pub struct Settings {
     pub report: Report,
     /// `MRLOCK_TRACE`: where each call is written to.
     pub trace: Option<FileName>,
-    /// Whether calls are observed or traced: a single test for a call that is neither.
-    pub is_watched: bool,
+    /// How many calls the trace keeps.
+    pub events: u64,
+    /// Whether the name of each call's device is needed: while calls are observed, and in a file.
+    pub names_devices: bool,
     /// Whether the report or the trace needs the time inside.
     pub is_timed: bool,
 }
@@ -169,7 +171,8 @@ static DEFAULTS: Settings = Settings {
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
     trace: TRACE.default.1,
-    is_watched: false,
+    events: 65_536,
+    names_devices: false,
     is_timed: false,
 };
 
@@ -211,7 +214,8 @@ pub fn read() -> Settings {
         memory: MEMORY.read(memory),
         hooks: HOOKS.read(hooks),
         warn_after: WARN_AFTER.read(seconds),
-        is_watched: mode == Mode::Observe || trace.is_some(),
+        events: 65_536,
+        names_devices: mode == Mode::Observe || trace.is_some(),
         is_timed: !matches!(report, Report::Off) || trace.is_some(),
         report,
         trace,
@@ -482,7 +486,8 @@ impl fmt::Display for Settings {
             warn_after,
             report,
             trace,
-            is_watched: _,
+            events: _,
+            names_devices: _,
             is_timed: _,
         } = self;
         let mode = mode.name();

@@ -3,7 +3,12 @@
 //! No system call here is a cancellation point, changes errno, or passes a function that another preloaded library may replace.
 
 use crate::base::x86_64::system_call;
-use core::{ffi::c_int, fmt, mem::MaybeUninit, ptr};
+use core::{
+    ffi::{CStr, c_int},
+    fmt,
+    mem::MaybeUninit,
+    ptr,
+};
 
 /// `syscall!(NAME, argument, ...)`: the system call of that name; see `x86_64::system_call`.
 macro_rules! syscall {
@@ -38,6 +43,12 @@ impl Errno {
     pub const EBADF: Self = Self(libc::EBADF);
     /// "Bad address".
     pub const EFAULT: Self = Self(libc::EFAULT);
+    /// "File exists".
+    pub const EEXIST: Self = Self(libc::EEXIST);
+    /// "Operation not supported".
+    pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
+    /// "Function not implemented".
+    pub const ENOSYS: Self = Self(libc::ENOSYS);
     /// "No such process", or no such thread.
     pub const ESRCH: Self = Self(libc::ESRCH);
     /// "Connection timed out": a sleep that ended by its deadline.
@@ -156,6 +167,11 @@ pub fn clock(clock: libc::clockid_t) -> u64 {
     };
     // SAFETY: `time` is valid for writing. The clock exists, so the call cannot fail.
     unsafe { syscall!(SYS_clock_gettime, clock, &raw mut time) };
+    nanoseconds(time)
+}
+
+/// A time in nanoseconds.
+pub fn nanoseconds(time: libc::timespec) -> u64 {
     time.tv_sec as u64 * NS_PER_S + time.tv_nsec as u64
 }
 
@@ -210,10 +226,41 @@ fn status(descriptor: c_int) -> Result<libc::stat, Errno> {
     Ok(unsafe { status.assume_init() })
 }
 
-/// Whether this is an open regular file that is empty.
-pub fn is_empty_file(descriptor: c_int) -> bool {
-    status(descriptor)
-        .is_ok_and(|file| file.st_mode & libc::S_IFMT == libc::S_IFREG && file.st_size == 0)
+/// Closes a descriptor of ours.
+pub fn close(descriptor: c_int) {
+    // SAFETY: the descriptor is ours.
+    unsafe { syscall!(SYS_close, descriptor) };
+}
+
+/// Another descriptor of the same file: the first free one from `least` on.
+pub fn duplicate(descriptor: c_int, least: c_int) -> Result<c_int, Errno> {
+    // SAFETY: it changes nothing that is in use.
+    let result = unsafe { syscall!(SYS_fcntl, descriptor, libc::F_DUPFD_CLOEXEC, least) };
+    Errno::of(result).map_or(Ok(result as c_int), Err)
+}
+
+/// The number of the device that this open file is; 0 if it is none.
+pub fn device_number(descriptor: c_int) -> u64 {
+    status(descriptor).map_or(0, |file| file.st_rdev)
+}
+
+/// The inode number of the file with this name, if there is one. Follows links.
+pub fn inode(path: &CStr) -> Option<u64> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path is NUL-terminated, and `status` is valid for writing.
+    let result = unsafe {
+        syscall!(
+            SYS_newfstatat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            status.as_mut_ptr(),
+            0,
+        )
+    };
+    // SAFETY: as in `status`.
+    Errno::of(result)
+        .is_none()
+        .then(|| unsafe { status.assume_init() }.st_ino)
 }
 
 /// The owner of the symbolic link with the NUL-terminated name `path`; `None` if there is no such link.
@@ -269,20 +316,40 @@ pub fn can_write_now(descriptor: c_int) -> bool {
 }
 
 /// Writes `bytes` to `descriptor` in one piece. The error is that of write(2), or ENOSPC if only a part was written.
-///
-/// The host gets no SIGPIPE if the pipe has no reader, and no SIGXFSZ if the file has reached its size limit.
 pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the bytes are valid for the length given.
+    let written = without_write_signals(|| unsafe {
+        syscall!(SYS_write, descriptor, bytes.as_ptr(), bytes.len())
+    });
+    match Errno::of(written) {
+        _ if usize::try_from(written) == Ok(bytes.len()) => Ok(()),
+        Some(error) => Err(error),
+        None => Err(Errno(libc::ENOSPC)),
+    }
+}
+
+/// Takes room for `length` bytes on the disk, for a file that is open for writing, and makes it as long.
+pub fn allocate(descriptor: c_int, length: usize) -> Result<(), Errno> {
+    let (mode, from) = (0, 0);
+    // SAFETY: it changes only the file.
+    let result = without_write_signals(|| unsafe {
+        syscall!(SYS_fallocate, descriptor, mode, from, length)
+    });
+    Errno::of(result).map_or(Ok(()), Err)
+}
+
+/// Makes a system call that writes to a file. The host gets no SIGPIPE if the pipe has no reader, and no SIGXFSZ if the file has
+/// reached its size limit.
+fn without_write_signals(call: impl FnOnce() -> isize) -> isize {
     let signals: SignalSet = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
     let before = change_signal_mask(libc::SIG_BLOCK, signals);
     let mut pending: SignalSet = 0;
     // SAFETY: the set is valid and of the size given.
     unsafe { syscall!(SYS_rt_sigpending, &raw mut pending, size_of::<SignalSet>()) };
-    // SAFETY: the bytes are valid for the length given.
-    let written = unsafe { syscall!(SYS_write, descriptor, bytes.as_ptr(), bytes.len()) };
-    let is_complete = usize::try_from(written) == Ok(bytes.len());
-    // A signal that was pending before is the host's. Ours can be pending only if the write has failed: remove it.
+    let result = call();
+    // A signal that was pending before is the host's. Ours can be pending if the call has failed, or has written only a part.
     let ours = signals & !pending;
-    if !is_complete && ours != 0 {
+    if ours != 0 {
         let at_once = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -300,11 +367,7 @@ pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
         };
     }
     change_signal_mask(libc::SIG_SETMASK, before);
-    match Errno::of(written) {
-        _ if is_complete => Ok(()),
-        Some(error) => Err(error),
-        None => Err(Errno(libc::ENOSPC)),
-    }
+    result
 }
 
 /// The size of a page.

@@ -43,6 +43,11 @@ impl<const N: usize> Text<N> {
         }
     }
 
+    /// Removes the last byte.
+    pub fn pop(&mut self) {
+        self.length = self.length.saturating_sub(1);
+    }
+
     /// What was written so far.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()

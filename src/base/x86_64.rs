@@ -1,7 +1,10 @@
 //! The code that depends on x86_64 (System V ABI): exported symbols, a thread's own variables and the system call instruction. A
 //! port to another architecture replaces this file.
 
-use core::arch::asm;
+use core::{arch::asm, ffi::CStr};
+
+/// The name of clock_gettime() in the library that the kernel maps into each process (vdso(7)).
+pub const VDSO_CLOCK_GETTIME: &CStr = c"__vdso_clock_gettime";
 
 /// Exports `$function@@$version`. In assembly, because a Rust function cannot carry an ELF version.
 macro_rules! export {

@@ -5,6 +5,7 @@ use core::{
     ffi::{c_int, c_void},
     fmt::Write,
     mem::offset_of,
+    ptr,
 };
 
 /// Where the name of a device can be found. The look-up takes system calls, so it is made only when the name is needed.
@@ -12,6 +13,15 @@ use core::{
 /// A pointer to a `struct ibv_pd` or `struct ibv_mr`, which is even; or a file descriptor, doubled, plus one; or 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Device(usize);
+
+/// See `Device::identity`. (If a device is closed and another one opened at the same addresses, they are taken for the same.)
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Identity([usize; 2]);
+
+impl Identity {
+    /// The call does not name a device.
+    pub const NONE: Self = Self([0; 2]);
+}
 
 /// A device's name: "mlx5_0", or "uverbs0" where only its file is known.
 pub type Name = Text<NAME_SIZE>;
@@ -55,6 +65,28 @@ impl Device {
     #[inline]
     pub fn from_bits(bits: usize) -> Self {
         Self(bits)
+    }
+
+    /// What distinguishes the device from others, without a look-up of its name.
+    #[inline]
+    pub fn identity(self) -> Identity {
+        match self.0 {
+            0 => Identity::NONE,
+            file if file & 1 == 1 => Identity([
+                usize::MAX,
+                sys::device_number((file >> 1) as c_int) as usize,
+            ]),
+            object => {
+                let object: *const *const usize = ptr::with_exposed_provenance(object);
+                // SAFETY: libibverbs made the object, as the function that is called requires: it begins with a pointer to its
+                // context, and the context with one to its device.
+                unsafe {
+                    let context = object.read();
+                    let device = if context.is_null() { 0 } else { context.read() };
+                    Identity([context as usize, device])
+                }
+            }
+        }
     }
 
     /// Its name, if it can be found. Another thread may be freeing the object: then the name may be wrong, but nothing crashes.

@@ -1,10 +1,6 @@
-//! What is serialized: the kind of call, the layer that catches it, the memory that it is applied to, and its counters.
+//! What is serialized: the kind of call, the layer that catches it, the memory that it is applied to, and its place in the record.
 
-use core::{
-    ffi::c_void,
-    ptr,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use core::{ffi::c_void, ptr};
 
 /// A row of the tables in `hook::verbs` and `hook::ioctl`, or a section between `mrlock_lock` and `mrlock_unlock`.
 pub struct Operation {
@@ -14,18 +10,18 @@ pub struct Operation {
     pub kind: Kind,
     /// Where it is caught.
     pub layer: Layer,
-    /// What was counted so far.
-    pub counters: Counters,
+    /// Its place in the record.
+    pub index: usize,
 }
 
 impl Operation {
-    /// An operation that has not been called yet.
-    pub const fn new(name: &'static str, kind: Kind, layer: Layer) -> Self {
+    /// The operation with this place in the record.
+    pub const fn new(index: usize, name: &'static str, kind: Kind, layer: Layer) -> Self {
         Self {
             name,
             kind,
             layer,
-            counters: Counters::new(),
+            index,
         }
     }
 }
@@ -87,103 +83,6 @@ impl Memory {
                 address: ptr::null(),
                 length: 0,
             },
-        }
-    }
-}
-
-/// What is counted for one operation. Times are in nanoseconds. The order is part of what `mrlock status` reads.
-#[repr(C)]
-pub struct Counters {
-    /// Calls.
-    pub calls: Counter,
-    /// Those that failed.
-    pub failures: Counter,
-    /// Those that waited for another thread.
-    pub waits: Counter,
-    /// The sum of these waits.
-    pub waiting: Counter,
-    /// The longest wait.
-    pub longest_wait: Counter,
-    /// How long the lock was held in total.
-    pub inside: Counter,
-    /// The longest time that it was held.
-    pub longest_inside: Counter,
-}
-
-impl Counters {
-    const fn new() -> Self {
-        Self {
-            calls: Counter::new(),
-            failures: Counter::new(),
-            waits: Counter::new(),
-            waiting: Counter::new(),
-            longest_wait: Counter::new(),
-            inside: Counter::new(),
-            longest_inside: Counter::new(),
-        }
-    }
-
-    /// All of them.
-    pub fn all(&self) -> [&Counter; 7] {
-        let Self {
-            calls,
-            failures,
-            waits,
-            waiting,
-            longest_wait,
-            inside,
-            longest_inside,
-        } = self;
-        [
-            calls,
-            failures,
-            waits,
-            waiting,
-            longest_wait,
-            inside,
-            longest_inside,
-        ]
-    }
-}
-
-/// A number that any thread may read. Only the holder of the operation's lock changes it, except by `add_at_once` and `raise_to`.
-#[repr(transparent)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Zero.
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Its value.
-    pub fn get(&self) -> u64 {
-        // Relaxed: each counter is read by itself.
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Makes it `value`.
-    pub fn set(&self, value: u64) {
-        // Relaxed, and no read-modify-write: the lock orders the threads that change it.
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Adds `more`.
-    pub fn add(&self, more: u64) {
-        self.set(self.get().wrapping_add(more));
-    }
-
-    /// Adds `more`, whichever threads do so at once.
-    pub fn add_at_once(&self, more: u64) {
-        // Relaxed: as in `get`.
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// Makes it at least `value`, whichever thread changes it meanwhile.
-    pub fn raise_to(&self, value: u64) {
-        if value > self.get() {
-            // Relaxed: as in `get`.
-            self.0.fetch_max(value, Ordering::Relaxed);
         }
     }
 }

@@ -26,13 +26,8 @@ pub fn serializes(kind: Kind, layer: Layer) -> bool {
         }
 }
 
-/// Whether calls that would take the lock are observed or traced.
-#[inline]
-pub fn watches() -> bool {
-    settings::get().is_watched
-}
-
 /// Whether calls that would take the lock are counted instead, without waiting.
+#[inline]
 pub fn observes() -> bool {
     settings::get().mode == Mode::Observe
 }

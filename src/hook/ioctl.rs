@@ -8,7 +8,10 @@
 //! `ioctl` is called from everywhere, signal handlers and vfork children included. Any other request is forwarded at once, by
 //! two compares and a jump. This takes no lock, allocates nothing, looks nothing up, and works before our constructor has run.
 
-use super::serialize::{is_part_of_a_call, serialize, serialize_free};
+use super::{
+    serialize::{is_part_of_a_call, serialize, serialize_free},
+    verbs,
+};
 use crate::{
     base::sys,
     call::{
@@ -87,22 +90,25 @@ struct Attributes {
 static TABLE: [(Command, Operation); 9] = [
     // <rdma/ib_user_verbs.h>, 5.0: struct ib_uverbs_reg_mr, ib_uverbs_rereg_mr, ib_uverbs_dereg_mr
     row(
+        0,
         Write(9, Some([8, 16, 36])),
         Kind::Registration,
         "uverbs:REG_MR",
     ),
-    row(Write(11, None), Kind::Registration, "uverbs:REREG_MR"),
-    row(Write(13, None), Kind::Deregistration, "uverbs:DEREG_MR"),
+    row(1, Write(11, None), Kind::Registration, "uverbs:REREG_MR"),
+    row(2, Write(13, None), Kind::Deregistration, "uverbs:DEREG_MR"),
     // <rdma/ib_user_ioctl_cmds.h>, 5.0 (MR_DESTROY) and 6.17 (MR_REG)
-    row(Mr(1, None), Kind::Deregistration, "uverbs:MR_DESTROY"),
-    row(Mr(5, Some(REG_MR)), Kind::Registration, "uverbs:MR_REG"),
+    row(3, Mr(1, None), Kind::Deregistration, "uverbs:MR_DESTROY"),
+    row(4, Mr(5, Some(REG_MR)), Kind::Registration, "uverbs:MR_REG"),
     // <rdma/mlx5_user_ioctl_cmds.h>, 4.19
     row(
+        5,
         DriverUmem(MLX5, 0x1000, Some(MLX5_UMEM_REG)),
         Kind::Registration,
         "mlx5:UMEM_REG",
     ),
     row(
+        6,
         DriverUmem(MLX5, 0x1001, None),
         Kind::Deregistration,
         "mlx5:UMEM_DEREG",
@@ -110,11 +116,13 @@ static TABLE: [(Command, Operation); 9] = [
     // Only in the erdma driver that Alibaba distributes, not in the kernel's. The driver's id is in
     // <rdma/ib_user_ioctl_verbs.h> of 6.1.
     row(
+        7,
         DriverUmem(ERDMA, 0x1000, None),
         Kind::Registration,
         "erdma:UMEM_REG",
     ),
     row(
+        8,
         DriverUmem(ERDMA, 0x1001, None),
         Kind::Deregistration,
         "erdma:UMEM_DEREG",
@@ -137,10 +145,24 @@ const MLX5_UMEM_REG: Attributes = Attributes {
     dma_buf: 0x1006,
 };
 
-static FREE: Operation = Operation::new("nvidia:RM_FREE", Kind::Free, Layer::Ioctl);
+static FREE: Operation = Operation::new(
+    verbs::COUNT + TABLE.len(),
+    "nvidia:RM_FREE",
+    Kind::Free,
+    Layer::Ioctl,
+);
 
-const fn row(command: Command, kind: Kind, name: &'static str) -> (Command, Operation) {
-    (command, Operation::new(name, kind, Layer::Ioctl))
+/// How many operations there are.
+pub const COUNT: usize = TABLE.len() + 1;
+
+const fn row(
+    place: usize,
+    command: Command,
+    kind: Kind,
+    name: &'static str,
+) -> (Command, Operation) {
+    let index = verbs::COUNT + place;
+    (command, Operation::new(index, name, kind, Layer::Ioctl))
 }
 
 /// The operations of this layer.

@@ -22,10 +22,12 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::published;
 
     #[test]
-    fn the_record_has_room_for_each_operation() {
-        assert!(operations().count() <= published::MOST_OPERATIONS);
+    fn each_operation_has_its_own_place_in_the_record() {
+        for (place, operation) in operations().enumerate() {
+            assert_eq!(operation.index, place, "{}", operation.name);
+        }
+        assert!(operations().count() <= crate::record::MOST_OPERATIONS);
     }
 }

@@ -1,20 +1,17 @@
 //! `mrlock_lock()` and `mrlock_unlock()`: a section of the program's own code holds the lock, as a hooked call does.
 
 use super::{
+    ioctl,
     locks::{LOCK, has_interrupted_a_free},
-    thread,
+    thread, verbs,
 };
 use crate::{
-    base::sys,
     call::{
         device::Device,
         operation::{Kind, Layer, Operation},
     },
     lock::CallInfo,
-    record::{
-        counters,
-        trace::{self, Inside},
-    },
+    record::Call,
 };
 use core::ptr;
 use libc::c_int;
@@ -23,7 +20,12 @@ use libc::c_int;
 const DEEPEST: u32 = i32::MAX as u32;
 
 /// The operation of all sections, for the report and the log.
-pub static SECTION: Operation = Operation::new("mrlock_lock", Kind::Section, Layer::Program);
+pub static SECTION: Operation = Operation::new(
+    verbs::COUNT + ioctl::COUNT,
+    "mrlock_lock",
+    Kind::Section,
+    Layer::Program,
+);
 
 /// The call that a section takes the lock for.
 const CALL: CallInfo = CallInfo {
@@ -44,14 +46,16 @@ pub fn begin() -> Result<(), c_int> {
         if has_interrupted_a_free(thread) {
             return Err(libc::EDEADLK);
         }
+        let mut recorded = Call::waits(&thread.place, &SECTION, &CALL, false);
         let admission = LOCK.lock(&thread.lock, &CALL);
         thread.sections.set(sections + 1);
-        if let Some(entered) = admission {
-            counters::record(&SECTION, &admission, false, None);
-            thread.section_waited.set(entered.waited.unwrap_or(0));
-            let since = if counters::is_timed() { sys::now() } else { 0 };
-            thread.section_since.set(since);
+        if admission.is_none() {
+            recorded.gives_way();
+            return Ok(());
         }
+        recorded.is_inside(&admission);
+        recorded.counts(&admission);
+        thread.section.set(recorded.times());
         Ok(())
     })
 }
@@ -63,28 +67,14 @@ pub fn end() -> bool {
             return false;
         };
         thread.sections.set(sections);
-        let since = match sections {
-            0 => thread.section_since.replace(0),
-            _ => 0,
-        };
-        let duration = match since {
-            0 => 0,
-            _ => sys::now().saturating_sub(since),
-        };
-        if since != 0 {
-            counters::record_inside(&SECTION, duration);
+        if sections > 0 {
+            LOCK.unlock(&thread.lock);
+            return true;
         }
+        let recorded = Call::resumed(&thread.place, &SECTION, thread.section.take());
+        let ended = recorded.ends_section();
         LOCK.unlock(&thread.lock);
-        if since != 0 {
-            let waited = thread.section_waited.get();
-            let inside = Inside {
-                since,
-                duration,
-                waited: Some(waited).filter(|&waited| waited > 0),
-                failed: false,
-            };
-            trace::write(&CALL, &None, &inside);
-        }
+        recorded.note(&ended);
         true
     })
 }

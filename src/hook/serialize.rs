@@ -5,14 +5,14 @@ use super::{
     thread::{self, Thread},
 };
 use crate::{
-    base::{process, sys},
+    base::process,
     call::{
-        device::{Device, Name},
+        device::Device,
         operation::{Memory, Operation},
         policy::{self, Way},
     },
     lock::{Admission, CallInfo},
-    record::{counters, observed, trace},
+    record::{self, Call},
 };
 use core::ptr;
 use log::{Level, log_enabled, trace};
@@ -39,7 +39,7 @@ impl Outcome for libc::c_int {
 /// through its PLT; then of ioctl) are part of that call.
 #[inline]
 pub fn is_part_of_a_call() -> bool {
-    thread::with(|thread| thread.observed.get() != 0 || is_inside(thread))
+    thread::with(|thread| thread.observed.get() || is_inside(thread))
 }
 
 /// Makes a call, and serializes it if the policy says so. All look-ups for the call are done. errno is the host's, before and
@@ -52,15 +52,13 @@ pub fn serialize<R: Outcome>(
     call: impl FnOnce() -> R,
 ) -> R {
     thread::with(|thread| {
-        if is_inside(thread) || !policy::serializes(operation.kind, operation.layer) {
+        if is_inside(thread)
+            || thread.observed.get()
+            || was_let_through(thread, memory)
+            || !policy::serializes(operation.kind, operation.layer)
+        {
             return call();
         }
-        if was_let_through(thread, memory) {
-            return let_through(thread, memory, call);
-        }
-        let Way::Serialized { meets_frees } = policy::way(operation.kind, memory) else {
-            return let_through(thread, memory, call);
-        };
         let region = memory.region();
         let info = CallInfo {
             name: &operation.name,
@@ -68,45 +66,50 @@ pub fn serialize<R: Outcome>(
             address: region.address,
             length: region.length,
         };
-        if policy::watches() {
-            let alone = |thread: &_, operation, info: &_, call| {
-                under_lock(thread, operation, info, meets_frees, call)
-            };
-            watch(thread, operation, &info, call, alone)
-        } else {
-            under_lock(thread, operation, &info, meets_frees, call).result
+        match policy::way(operation.kind, memory) {
+            Way::LetThrough => let_through(thread, operation, &info, memory, call),
+            Way::Serialized { meets_frees } if policy::observes() => {
+                observe(thread, operation, &info, meets_frees, call)
+            }
+            Way::Serialized { meets_frees } => {
+                under_lock(thread, operation, &info, meets_frees, call)
+            }
         }
     })
 }
 
 /// Makes a serialized call.
 #[inline(always)]
-fn under_lock<R: Outcome, C: FnOnce() -> R>(
+fn under_lock<R: Outcome>(
     thread: &Thread,
     operation: &'static Operation,
     info: &CallInfo,
     meets_frees: bool,
-    call: C,
-) -> Called<R> {
+    call: impl FnOnce() -> R,
+) -> R {
+    let mut recorded = Call::waits(&thread.place, operation, info, meets_frees);
     let (taken, admission) = locks::enter(thread, info, meets_frees);
-    let (result, time) = count(thread, operation, &admission, call);
+    recorded.is_inside(&admission);
+    // Only while the thread holds the locks: calls of a signal handler before and after are not part of this call.
+    thread.calls.set(thread.calls.get() + 1);
+    let result = call();
+    thread.calls.set(thread.calls.get() - 1);
+    let ended = recorded.ends(&admission, result.failed());
     locks::leave(thread, &taken);
+    recorded.note(&ended);
     log_call(info, &admission, &result);
-    Called {
-        result,
-        admission,
-        time,
-    }
+    result
 }
 
-/// Frees GPU memory while no registration and no deregistration is under way.
+/// Frees GPU memory while no other thread frees, and no registration or deregistration of GPU memory is under way. A call from
+/// within the free is not part of it.
 pub fn serialize_free<R: Outcome>(
     operation: &'static Operation,
     device: Device,
     call: impl FnOnce() -> R,
 ) -> R {
     thread::with(|thread| {
-        if !policy::serializes(operation.kind, operation.layer) {
+        if thread.observed.get() || !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
         let info = CallInfo {
@@ -115,94 +118,37 @@ pub fn serialize_free<R: Outcome>(
             address: ptr::null(),
             length: 0,
         };
-        if policy::watches() {
-            watch(thread, operation, &info, call, apart_from_registrations)
-        } else {
-            apart_from_registrations(thread, operation, &info, call).result
+        if policy::observes() {
+            return observe(thread, operation, &info, true, call);
         }
+        let mut recorded = Call::waits(&thread.place, operation, &info, true);
+        let admission = FREES.lock(&thread.frees, &info);
+        recorded.is_inside(&admission);
+        let result = call();
+        let ended = recorded.ends(&admission, result.failed());
+        FREES.unlock(&thread.frees);
+        recorded.note(&ended);
+        log_call(&info, &admission, &result);
+        result
     })
 }
 
-/// Frees while no other thread frees and no registration is under way. A call from within the free is not part of it.
-#[inline(always)]
-fn apart_from_registrations<R: Outcome, C: FnOnce() -> R>(
-    thread: &Thread,
-    operation: &'static Operation,
-    info: &CallInfo,
-    call: C,
-) -> Called<R> {
-    let admission = FREES.lock(&thread.frees, info);
-    let (result, time) = timed(operation, &admission, call);
-    FREES.unlock(&thread.frees);
-    log_call(info, &admission, &result);
-    Called {
-        result,
-        admission,
-        time,
-    }
-}
-
-/// How a call went.
-struct Called<R> {
-    result: R,
-    /// What the lock returned; `None` if the thread held it already, or the call was only observed.
-    admission: Option<Admission>,
-    time: Option<Time>,
-}
-
-/// Makes a call that is to be traced, or observed in the place of taking the lock.
+/// Makes a call at once, without the lock. A call from within it is part of it.
 #[inline(never)]
-fn watch<R: Outcome, C: FnOnce() -> R>(
-    thread: &Thread,
-    operation: &'static Operation,
-    info: &CallInfo,
-    call: C,
-    alone: impl FnOnce(&Thread, &'static Operation, &CallInfo, C) -> Called<R>,
-) -> R {
-    // A call from within a call is part of it.
-    if thread.observed.get() != 0 {
-        return call();
-    }
-    // After the call, its object may no longer exist.
-    let device = info.device.name();
-    let called = if policy::observes() {
-        observe(thread, operation, &device, call)
-    } else {
-        alone(thread, operation, info, call)
-    };
-    if let Some(Time { since, duration }) = called.time {
-        let inside = trace::Inside {
-            since,
-            duration,
-            waited: called.admission.and_then(|admission| admission.waited),
-            failed: called.result.failed(),
-        };
-        trace::write(info, &device, &inside);
-    }
-    called.result
-}
-
-/// Makes a call at once, without the lock, and counts it while others run.
 fn observe<R: Outcome>(
     thread: &Thread,
     operation: &'static Operation,
-    device: &Option<Name>,
+    info: &CallInfo,
+    meets_frees: bool,
     call: impl FnOnce() -> R,
-) -> Called<R> {
-    if let Some(device) = device {
-        observed::count_device(device);
-    }
-    thread.observed.set(observed::enter());
-    let since = counters::is_timed().then(sys::now);
+) -> R {
+    let recorded = Call::observed(&thread.place, operation, info, meets_frees);
+    thread.observed.set(true);
     let result = call();
-    let time = since.map(Time::since);
-    observed::leave(thread.observed.replace(0));
-    counters::record_observed(operation, result.failed(), time.map(|time| time.duration));
-    Called {
-        result,
-        admission: None,
-        time,
-    }
+    thread.observed.set(false);
+    let ended = recorded.ends_observed(result.failed());
+    recorded.note(&ended);
+    result
 }
 
 /// Whether the thread is in a call that was let through, and calls within it for the same memory, or with only a handle. (The
@@ -222,65 +168,27 @@ fn was_let_through(thread: &Thread, memory: Memory) -> bool {
 
 /// Makes a call without the lock, and the calls within it for which `was_let_through` says so.
 #[inline(never)]
-fn let_through<R>(thread: &Thread, memory: Memory, call: impl FnOnce() -> R) -> R {
+fn let_through<R: Outcome>(
+    thread: &Thread,
+    operation: &'static Operation,
+    info: &CallInfo,
+    memory: Memory,
+    call: impl FnOnce() -> R,
+) -> R {
+    // A dma-buf is let through under all settings: that is not recorded.
+    let is_host = !matches!(memory, Memory::DmaBuf);
+    let recorded = is_host.then(|| Call::let_through(&thread.place, operation, info));
     let depth = thread.let_through.get();
-    if depth == 0 && !matches!(memory, Memory::DmaBuf) {
-        counters::record_let_through();
-    }
     thread.let_through.set(depth + 1);
     let outer = thread.let_through_region.replace(memory.region());
     let result = call();
     thread.let_through_region.set(outer);
     thread.let_through.set(depth);
-    result
-}
-
-/// When a call was made, and how long it took, in nanoseconds.
-#[derive(Clone, Copy)]
-struct Time {
-    since: u64,
-    duration: u64,
-}
-
-impl Time {
-    /// From `since` until now.
-    fn since(since: u64) -> Self {
-        let duration = sys::now().saturating_sub(since);
-        Self { since, duration }
+    if let Some(recorded) = recorded {
+        let ended = recorded.ends_let_through(result.failed());
+        recorded.note(&ended);
     }
-}
-
-/// Makes a call inside the lock, and counts it.
-#[inline(always)]
-fn count<R: Outcome>(
-    thread: &Thread,
-    operation: &'static Operation,
-    admission: &Option<Admission>,
-    call: impl FnOnce() -> R,
-) -> (R, Option<Time>) {
-    // Only while the thread holds the locks: calls of a signal handler before and after are not part of this call.
-    thread.calls.set(thread.calls.get() + 1);
-    let called = timed(operation, admission, call);
-    thread.calls.set(thread.calls.get() - 1);
-    called
-}
-
-/// As above, but calls within this call are not part of it. The caller holds the operation's lock.
-#[inline(always)]
-fn timed<R: Outcome>(
-    operation: &'static Operation,
-    admission: &Option<Admission>,
-    call: impl FnOnce() -> R,
-) -> (R, Option<Time>) {
-    let since = counters::is_timed().then(sys::now);
-    let result = call();
-    let time = since.map(Time::since);
-    // In a section, the time is the section's.
-    let inside = time
-        .filter(|_| admission.is_some())
-        .map(|time| time.duration);
-    counters::record(operation, admission, result.failed(), inside);
-    (result, time)
+    result
 }
 
 #[inline]
@@ -317,11 +225,8 @@ pub fn after_fork() {
     thread::with(|thread| {
         process::after_fork(thread.forks_in.get());
         locks::after_fork(thread);
-        counters::drop_inherited();
-        thread
-            .observed
-            .set(observed::after_fork(thread.observed.get()));
+        record::take_along(&thread.place);
         // The section that the thread is in was counted in the parent.
-        thread.section_since.set(0);
+        thread.section.take();
     });
 }

@@ -1,6 +1,10 @@
 //! What the library keeps for each thread.
 
-use crate::{call::operation::Region, lock::ThreadState};
+use crate::{
+    call::operation::Region,
+    lock::ThreadState,
+    record::{Place, Times},
+};
 use core::cell::Cell;
 
 /// Zeroed when a thread starts; nothing has to be done when it ends.
@@ -16,16 +20,16 @@ pub struct Thread {
     pub let_through: Cell<u32>,
     /// The region of the innermost of these.
     pub let_through_region: Cell<Region>,
-    /// The generation of the process in which it has entered the observed call that it is in; 0 if it is in none.
-    pub observed: Cell<u32>,
+    /// Whether it is in an observed call. All zero: it is not.
+    pub observed: Cell<bool>,
+    /// Its place among the calls in progress.
+    pub place: Place,
     /// The generation in which it forks.
     pub forks_in: Cell<u32>,
     /// How many nested sections it is in: its calls of `mrlock_lock` minus those of `mrlock_unlock`.
     pub sections: Cell<u32>,
-    /// When the outermost section began, in nanoseconds; 0 if the time is not measured.
-    pub section_since: Cell<u64>,
-    /// How long it waited for the outermost section, in nanoseconds; 0 if it did not wait.
-    pub section_waited: Cell<u64>,
+    /// When the outermost section began, and how long it waited, in nanoseconds; zeros if it is not recorded.
+    pub section: Cell<Times>,
 }
 
 thread_variable!(this_thread, Thread);

@@ -31,10 +31,11 @@ macro_rules! entry_points {
         #[derive(Clone, Copy)]
         enum EntryPoint { $($name),* }
 
-        const COUNT: usize = [$(EntryPoint::$name),*].len();
+        /// How many there are.
+        pub const COUNT: usize = [$(EntryPoint::$name),*].len();
 
         static OPERATIONS: [Operation; COUNT] =
-            [$(Operation::new(stringify!($name), Kind::$kind, Layer::Verbs)),*];
+            [$(Operation::new(EntryPoint::$name as usize, stringify!($name), Kind::$kind, Layer::Verbs)),*];
 
         static RESOLVER: Resolver<COUNT> = Resolver::new([$(Symbol {
             name: as_c_str(concat!(stringify!($name), "\0")),

@@ -77,6 +77,8 @@ mod thread_id;
 mod watchdog;
 
 pub use holder::CallInfo;
+#[cfg(not(loom))]
+pub use thread_id::ThreadId;
 
 use crate::base::{
     process::{self, PreparedFor},
@@ -90,6 +92,7 @@ use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
 use successor::{Move, Succession, UsualHold};
 use sync::{HintWord, Ordering, Word, pause};
+#[cfg(loom)]
 use thread_id::ThreadId;
 use watchdog::Watchdog;
 

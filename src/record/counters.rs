@@ -1,14 +1,10 @@
 //! The counting of calls, and snapshots of the counters for the program.
 
-use crate::{
-    base::{
-        process::PreparedFor,
-        settings::{self, Mode},
-    },
-    call::operation::{Counter, Counters, Operation},
-    lock::Admission,
-    record::{observed, published},
+use super::{
+    layout::{self, Record, Totals, Word},
+    present,
 };
+use crate::{base::settings, call::operation::Operation, lock::Admission};
 use core::{
     ffi::{c_char, c_uint},
     sync::atomic::{AtomicBool, Ordering},
@@ -47,93 +43,92 @@ pub struct Snapshot {
     pub most_at_once: u64,
 }
 
-/// The largest number of threads that were inside or waiting at the same moment.
-static MOST_AT_ONCE: Counter = Counter::new();
-
-/// The address of this number, for another process. While calls are observed, `observed::MOST_OBSERVED` is used instead.
-pub const MOST_SERIALIZED: &Counter = &MOST_AT_ONCE;
-
-/// Calls that were let through because their memory is host memory.
-static LET_THROUGH: Counter = Counter::new();
-
-/// The process that the counters belong to.
-static PREPARED: PreparedFor = PreparedFor::none();
-
 /// Whether the program has called mrlock_stats().
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Whether to measure the time inside, which takes two clock reads a call.
 #[inline]
 pub fn is_timed() -> bool {
-    // Relaxed: it publishes no other data.
     settings::get().is_timed || ASKED.load(Ordering::Relaxed)
 }
 
 /// Counts one call. `admission` is what the lock returned: `None` if the thread held the lock already. The caller holds the
-/// lock.
+/// lock, so no other thread counts a call of this operation.
 #[inline]
-pub fn record(
+pub fn count(
+    record: &Record,
     operation: &Operation,
     admission: &Option<Admission>,
     failed: bool,
     inside: Option<u64>,
 ) {
-    prepare();
-    let counters = &operation.counters;
-    counters.calls.add(1);
+    let Some(row) = record.operations.get(operation.index) else {
+        return;
+    };
+    add(&row.calls, 1);
     if failed {
-        counters.failures.add(1);
+        add(&row.failures, 1);
     }
     let at_once = admission.map_or(1, |admission| admission.contenders);
     if let Some(waited) = admission.and_then(|admission| admission.waited) {
-        counters.waits.add(1);
-        counters.waiting.add(waited);
-        counters.longest_wait.raise_to(waited);
+        add(&row.waits, 1);
+        add(&row.waiting, waited);
+        raise_to(&row.longest_wait, waited);
     }
     if let Some(inside) = inside {
-        record_inside(operation, inside);
+        add(&row.inside, inside);
+        raise_to(&row.longest_inside, inside);
     }
-    MOST_AT_ONCE.raise_to(at_once);
-}
-
-/// Counts one observed call. Other threads may do so at the same time.
-pub fn record_observed(operation: &Operation, failed: bool, inside: Option<u64>) {
-    prepare();
-    let counters = &operation.counters;
-    counters.calls.add_at_once(1);
-    counters.failures.add_at_once(failed.into());
-    if let Some(inside) = inside {
-        counters.inside.add_at_once(inside);
-        counters.longest_inside.raise_to(inside);
-    }
+    raise_to(&record.totals.most_at_once, at_once);
 }
 
 /// Adds to the operation's time inside. The caller holds the lock.
-#[inline]
-pub fn record_inside(operation: &Operation, inside: u64) {
-    operation.counters.inside.add(inside);
-    operation.counters.longest_inside.raise_to(inside);
-}
-
-/// Counts a call that is let through.
-pub fn record_let_through() {
-    prepare();
-    LET_THROUGH.add_at_once(1);
-}
-
-/// How many calls were let through.
-pub fn let_through() -> u64 {
-    LET_THROUGH.get()
-}
-
-/// The largest number of threads that were inside or waiting at the same moment; 0 if no call was serialized or observed.
-/// While calls are observed, threads that wait for mrlock_lock() do not count.
-pub fn most_at_once() -> u64 {
-    if settings::get().mode == Mode::Observe {
-        observed::most_inside()
-    } else {
-        MOST_AT_ONCE.get()
+pub fn count_inside(record: &Record, operation: &Operation, inside: u64) {
+    if let Some(row) = record.operations.get(operation.index) {
+        add(&row.inside, inside);
+        raise_to(&row.longest_inside, inside);
     }
+}
+
+/// Counts one observed call. Other threads may do so at the same time.
+pub fn count_observed(record: &Record, operation: &Operation, failed: bool, inside: Option<u64>) {
+    let Some(row) = record.operations.get(operation.index) else {
+        return;
+    };
+    add_at_once(&row.calls, 1);
+    add_at_once(&row.failures, failed.into());
+    if let Some(inside) = inside {
+        add_at_once(&row.inside, inside);
+        raise_to(&row.longest_inside, inside);
+    }
+}
+
+/// Adds `more`. The lock orders the threads that do so: no read-modify-write is needed.
+fn add(word: &Word, more: u64) {
+    let sum = word.load(Ordering::Relaxed).wrapping_add(more);
+    word.store(sum, Ordering::Relaxed);
+}
+
+/// Adds `more`, whichever threads do so at once.
+pub fn add_at_once(word: &Word, more: u64) {
+    word.fetch_add(more, Ordering::Relaxed);
+}
+
+/// Makes it at least `value`, whichever thread changes it meanwhile.
+fn raise_to(word: &Word, value: u64) {
+    if value > word.load(Ordering::Relaxed) {
+        word.fetch_max(value, Ordering::Relaxed);
+    }
+}
+
+/// The counters of the whole process; `None` if it has made no call.
+pub fn totals() -> Option<&'static Totals> {
+    present().map(|record| &record.totals)
+}
+
+/// What was counted for an operation; `None` if the process has made no call.
+pub fn row(operation: &Operation) -> Option<&'static layout::Operation> {
+    present()?.operations.get(operation.index)
 }
 
 /// The counters of all `operations`, or of one; `entry_point` is as in `mrlock_stats`.
@@ -141,11 +136,9 @@ pub fn snapshot(
     mut operations: impl Iterator<Item = &'static Operation>,
     entry_point: c_uint,
 ) -> Option<Snapshot> {
-    // Relaxed: see `is_timed`.
     ASKED.store(true, Ordering::Relaxed);
-    drop_inherited();
     let mut snapshot = Snapshot {
-        most_at_once: most_at_once(),
+        most_at_once: totals().map_or(0, |it| it.most_at_once.load(Ordering::Relaxed)),
         ..Snapshot::default()
     };
     let name = if entry_point == MRLOCK_ALL {
@@ -164,58 +157,50 @@ pub fn snapshot(
 
 impl Snapshot {
     fn add(&mut self, operation: &Operation) {
-        let counters = &operation.counters;
-        self.calls += counters.calls.get();
-        self.failures += counters.failures.get();
-        self.waits += counters.waits.get();
-        self.wait_ns += counters.waiting.get();
-        self.longest_wait_ns = self.longest_wait_ns.max(counters.longest_wait.get());
-        self.inside_ns += counters.inside.get();
-        self.longest_inside_ns = self.longest_inside_ns.max(counters.longest_inside.get());
+        let Some(row) = row(operation) else { return };
+        let [
+            calls,
+            failures,
+            waits,
+            waiting,
+            longest_wait,
+            inside,
+            longest_inside,
+        ] = row.counters().map(|word| word.load(Ordering::Relaxed));
+        self.calls += calls;
+        self.failures += failures;
+        self.waits += waits;
+        self.wait_ns += waiting;
+        self.longest_wait_ns = self.longest_wait_ns.max(longest_wait);
+        self.inside_ns += inside;
+        self.longest_inside_ns = self.longest_inside_ns.max(longest_inside);
     }
 }
 
-/// Begins with zero in a new process: a forked child reports its own calls only.
-#[inline]
-fn prepare() {
-    PREPARED.ensure(|_, _| reset(published::counters));
-}
-
-/// The same, if there is anything to set to zero.
-pub fn drop_inherited() {
-    if !are_untouched(published::counters) {
-        prepare();
+impl layout::Operation {
+    /// All of its counters.
+    pub fn counters(&self) -> [&Word; 7] {
+        [
+            &self.calls,
+            &self.failures,
+            &self.waits,
+            &self.waiting,
+            &self.longest_wait,
+            &self.inside,
+            &self.longest_inside,
+        ]
     }
 }
 
-fn are_untouched<I: Iterator<Item = &'static Counters>>(all: impl Fn() -> I) -> bool {
-    // The calls tell, because a thread of the parent that counts a call, while the child is forked, begins with them.
-    LET_THROUGH.get() == 0 && all().all(|counters| counters.calls.get() == 0)
-}
-
-fn reset<I: Iterator<Item = &'static Counters>>(all: impl Fn() -> I) {
-    // If nothing was counted, write nothing: a write would make the kernel copy the page for the child.
-    if are_untouched(&all) {
-        return;
-    }
-    MOST_AT_ONCE.set(0);
-    LET_THROUGH.set(0);
-    all()
-        .flat_map(Counters::all)
-        .for_each(|counter| counter.set(0));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::call::operation::{Kind, Layer};
-    use core::iter;
-
-    #[test]
-    fn a_child_that_was_forked_in_the_middle_of_the_first_count_begins_with_zero() {
-        static OPERATION: Operation = Operation::new("call", Kind::Registration, Layer::Verbs);
-        OPERATION.counters.calls.add(1);
-        reset(|| iter::once(&OPERATION.counters));
-        assert_eq!(OPERATION.counters.calls.get(), 0);
+impl Totals {
+    /// All of them.
+    pub fn counters(&self) -> [&Word; 5] {
+        [
+            &self.most_at_once,
+            &self.let_through,
+            &self.frees_met,
+            &self.unlisted,
+            &self.lost_lines,
+        ]
     }
 }

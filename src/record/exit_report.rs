@@ -9,13 +9,22 @@ use crate::{
         text::Text,
     },
     call::{
-        operation::{Counter, Kind, Layer, Operation},
+        operation::{Kind, Layer, Operation},
         policy,
     },
-    record::{counters, file, observed},
+    record::{
+        counters::{row, totals},
+        devices, file,
+        layout::Word,
+        present,
+    },
     resolve,
 };
-use core::fmt::{self, Write};
+use core::{
+    ffi::c_int,
+    fmt::{self, Write},
+    sync::atomic::{AtomicI32, AtomicU64, Ordering},
+};
 use log::error;
 use spin::Mutex;
 
@@ -33,18 +42,56 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
     path: Path::new(),
 });
 
-/// Writes the report on `operations` to the place that `MRLOCK_REPORT` names, unless no call was counted and the process has no
+/// The file of the report, opened at the first call: later the process may have given up the right to open it, or have another
+/// root. 0: none; otherwise the descriptor, plus one. A host may close it, so `FILE_ID` says which file it was.
+static FILE: AtomicI32 = AtomicI32::new(0);
+static FILE_ID: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Our descriptor is not to be one that a host expects to be free, such as 0 to 2.
+const LEAST_DESCRIPTOR: c_int = 100;
+
+/// Opens the file, if the report goes to one. Called when the record of a process begins: no other thread does so meanwhile.
+pub fn open() {
+    let Report::File(name) = &settings::get().report else {
+        return;
+    };
+    let mut path = Path::new();
+    match file::open_to_append(name, &mut path) {
+        Ok(opened) => keep(opened),
+        // A forked child may have the file of its parent.
+        Err(_) if is_open().is_some() => {}
+        Err(failure) => say_unwritable(name, &failure),
+    }
+}
+
+fn keep(opened: c_int) {
+    if let Some(inherited) = is_open() {
+        sys::close(inherited);
+    }
+    let file = sys::duplicate(opened, LEAST_DESCRIPTOR).map_or(opened, |moved| {
+        sys::close(opened);
+        moved
+    });
+    for (word, part) in FILE_ID.iter().zip(sys::file_id(file).unwrap_or_default()) {
+        word.store(part, Ordering::Relaxed);
+    }
+    FILE.store(file + 1, Ordering::Relaxed);
+}
+
+/// The descriptor of the file, if it still is this file.
+fn is_open() -> Option<c_int> {
+    let file = FILE.load(Ordering::Relaxed).checked_sub(1)?;
+    let id = FILE_ID.each_ref().map(|word| word.load(Ordering::Relaxed));
+    (file >= 0 && sys::file_id(file) == Ok(id)).then_some(file)
+}
+
+/// Writes the report on `operations` to the place that `MRLOCK_REPORT` names, unless no call was made and the process has no
 /// libibverbs.
 ///
 /// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation>) {
     let to = &settings::get().report;
-    if matches!(to, Report::Off) {
-        return;
-    }
-    counters::drop_inherited();
-    let is_idle = counters::most_at_once() == 0 && counters::let_through() == 0;
-    if is_idle && !resolve::has_libibverbs() {
+    if matches!(to, Report::Off) || present().is_none() && !resolve::has_libibverbs() {
         return;
     }
     // A handler that interrupts a report does not write another one.
@@ -75,46 +122,57 @@ fn write_to(
 }
 
 fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -> fmt::Result {
-    writeln!(
+    write!(
         page,
         "mrlock {}: process {} ({})",
         env!("CARGO_PKG_VERSION"),
         sys::process_id(),
         sys::program_name().to_bytes().escape_ascii()
     )?;
+    let (Some(record), Some(totals)) = (present(), totals()) else {
+        return writeln!(page, ": no call was made.");
+    };
     writeln!(
         page,
-        "{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
+        "\n{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
         "", "calls", "failed", "waited", "total wait", "longest", "total inside", "longest"
     )?;
+    let mut free = None;
     for operation in operations {
-        let counters = &operation.counters;
-        if !policy::serializes(operation.kind, operation.layer) {
-            // By default, frees are not serialized, and have no row.
-            if operation.kind == Kind::Free && !settings::get().calls.free {
-                continue;
-            }
-            writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
+        let Some(row) = row(operation) else { continue };
+        let calls = number(&row.calls);
+        // The verbs rows are always shown; the other rows only if they counted a call.
+        if operation.layer != Layer::Verbs && calls == 0 {
             continue;
         }
-        // The verbs rows are always shown; the other rows only if they counted a call.
-        if operation.layer != Layer::Verbs && counters.calls.get() == 0 {
+        if !policy::serializes(operation.kind, operation.layer) {
+            writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
             continue;
         }
         writeln!(
             page,
             "{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
             operation.name,
-            counters.calls.get(),
-            counters.failures.get(),
-            counters.waits.get(),
-            duration(&counters.waiting),
-            duration(&counters.longest_wait),
-            duration(&counters.inside),
-            duration(&counters.longest_inside),
+            calls,
+            number(&row.failures),
+            number(&row.waits),
+            duration(&row.waiting),
+            duration(&row.longest_wait),
+            duration(&row.inside),
+            duration(&row.longest_inside),
+        )?;
+        if operation.kind == Kind::Free {
+            free = Some(row).filter(|row| number(&row.waits) > 0);
+        }
+    }
+    if let Some(row) = free {
+        let longest = duration(&row.longest_wait);
+        writeln!(
+            page,
+            "Frees of GPU memory waited for calls on GPU memory, {longest} at most; other CUDA calls may have waited behind them."
         )?;
     }
-    match counters::let_through() {
+    match number(&totals.let_through) {
         0 => {}
         1 => writeln!(page, "One call on host memory was let through.")?,
         calls => writeln!(page, "{calls} calls on host memory were let through.")?,
@@ -123,16 +181,24 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     if lost > 0 {
         writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
     }
+    let most = number(&totals.most_at_once);
     if policy::observes() {
         page.write_str("Nothing was serialized.")?;
-        observed::write_devices(page)?;
-        return match observed::most_inside() {
-            0 => writeln!(page, "No call was observed."),
+        devices::write(page, record)?;
+        match number(&totals.frees_met) {
+            0 => {}
+            met => writeln!(
+                page,
+                "Frees of GPU memory met calls on GPU memory {met} times: before driver 560, this can crash."
+            )?,
+        }
+        return match most {
+            0 => writeln!(page, "No registration or deregistration was observed."),
             1 => writeln!(page, "No two threads were ever inside at once."),
             most => writeln!(page, "Up to {most} threads were inside at once."),
         };
     }
-    match counters::most_at_once() {
+    match most {
         0 => writeln!(page, "No call was serialized."),
         1 => writeln!(page, "No two threads were ever inside or waiting at once."),
         most => writeln!(
@@ -142,9 +208,13 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
     }
 }
 
+fn number(word: &Word) -> u64 {
+    word.load(Ordering::Relaxed)
+}
+
 /// The time with three digits and a suitable unit.
-fn duration(nanoseconds: &Counter) -> Text<16> {
-    let ns = nanoseconds.get();
+fn duration(nanoseconds: &Word) -> Text<16> {
+    let ns = number(nanoseconds);
     let (unit, name) = match ns {
         0 => return Text::from(format_args!("0")),
         1..1_000 => return Text::from(format_args!("{ns} ns")),
@@ -161,9 +231,25 @@ fn duration(nanoseconds: &Counter) -> Text<16> {
 }
 
 fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
-    if let Err(failure) = file::append(name, b"", text, path) {
-        error!("MRLOCK_REPORT={name}: the report could not be written ({failure})");
+    if let Some(file) = is_open() {
+        if let Err(error) = sys::write(file, text) {
+            say_unwritable(name, &file::Failure::Kernel(error));
+        }
+        return;
     }
+    match file::open_to_append(name, path) {
+        Ok(file) => {
+            if let Err(error) = sys::write(file, text) {
+                say_unwritable(name, &file::Failure::Kernel(error));
+            }
+            sys::close(file);
+        }
+        Err(failure) => say_unwritable(name, &failure),
+    }
+}
+
+fn say_unwritable(name: &FileName, failure: &file::Failure) {
+    error!("MRLOCK_REPORT={name}: the report cannot be written ({failure})");
 }
 
 #[cfg(test)]
@@ -182,9 +268,8 @@ mod tests {
             (59_000_000_000, "59.0 s"),
             (u64::MAX, "18446744073 s"),
         ] {
-            let counter = Counter::new();
-            counter.set(nanoseconds);
-            assert_eq!(duration(&counter).to_string(), text);
+            let word = Word::new(nanoseconds);
+            assert_eq!(duration(&word).to_string(), text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The record's layout: what the library writes, and the command reads from outside (cli/src/record.rs includes this file).
+//! The record's layout: what the library writes, and the command reads from outside (cli/src/record includes this file).
 //!
 //! The record lies in the library's own memory, at the symbol `mrlock_record`. If `MRLOCK_TRACE` names a file, it lies in that
 //! file, mapped, and `capacity` events follow it there; then `mrlock_record` only says where (`Header::moved`).
@@ -24,6 +24,9 @@ pub const OPERATIONS: usize = 24;
 pub const DEVICES: usize = 32;
 /// See `OPERATIONS`.
 pub const THREADS: usize = 256;
+
+/// No file has room for more events. A reader takes a larger `Header::capacity` for damage.
+pub const MOST_EVENTS: u64 = 1 << 24;
 
 /// All of it, but for the events.
 #[repr(C)]
@@ -51,8 +54,7 @@ pub struct Header {
     pub version: Word,
     /// The size of `Record`, in bytes.
     pub size: Word,
-    /// 0: the library was loaded; the rest, but for `hooks` and `settings`, is not there yet. 1: the rest is there.
-    /// 2: the process has ended normally (it has run the library's destructor).
+    /// `LOADED`, `RUNNING` or `ENDED`.
     pub state: Word,
     /// `VERBS | IOCTL`: the hooks that a call by name reached when the library was loaded.
     pub hooks: Word,
@@ -79,6 +81,13 @@ pub struct Header {
     pub host: [Word; 8],
 }
 
+/// Of `Header::state`: only `hooks`, `library`, `settings` and the names of the operations are there.
+pub const LOADED: u64 = 0;
+/// Of `Header::state`: a call was made.
+pub const RUNNING: u64 = 1;
+/// Of `Header::state`: the process has ended normally (it has run the library's destructor).
+pub const ENDED: u64 = 2;
+
 /// Of `Header::hooks`: calls of `ibv_reg_mr` by name reach the library.
 pub const VERBS: u64 = 1;
 /// Of `Header::hooks`: calls of `ioctl` by name reach the library.
@@ -89,17 +98,11 @@ pub const IOCTL: u64 = 2;
 pub struct Totals {
     /// The largest number of threads that were inside or waiting at once; while calls are observed, of threads inside.
     pub most_at_once: Word,
-    /// While calls are observed: how many threads are inside now.
-    pub inside: Word,
     /// Calls that were let through because their memory is the host's.
     pub let_through: Word,
     /// While calls are observed: how often a free of GPU memory and a call on memory that is not known to be the host's were
     /// inside at once.
     pub frees_met: Word,
-    /// While calls are observed: how many frees are inside now.
-    pub frees: Word,
-    /// While calls are observed: how many calls are inside now on memory that is not known to be the host's.
-    pub on_device: Word,
     /// Threads and devices that had no room.
     pub unlisted: Word,
     /// Lines that could not be written to standard error.
@@ -174,8 +177,10 @@ pub struct Thread {
     pub address: Word,
     /// How many bytes it has.
     pub length: Word,
+    /// 1: the memory may be the GPU's (or this is a free of GPU memory).
+    pub is_on_device: Word,
     /// Not used.
-    pub reserved: [Word; 4],
+    pub reserved: [Word; 3],
 }
 
 /// Of `Thread::state`: in no call.

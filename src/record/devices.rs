@@ -1,0 +1,107 @@
+//! The table of the devices that were seen: while calls are observed, and in a file.
+
+use super::{
+    counters::add_at_once,
+    layout::{self, Record},
+    write_text,
+};
+use crate::call::device::{self, Device, Identity};
+use core::{
+    cell::Cell,
+    fmt::{self, Write},
+    sync::atomic::Ordering,
+};
+
+/// The device that a thread has used last, and its entry: most threads use one device. All zero: none.
+#[repr(C)]
+pub struct LastDevice {
+    identity: Cell<Identity>,
+    entry: Cell<u64>,
+}
+
+impl LastDevice {
+    /// In another record, the device has another entry.
+    pub fn forget(&self) {
+        self.identity.set(Identity::NONE);
+    }
+
+    /// The index of the device of a call, plus one; 0 if it is not known, or the table is full. Before the call: afterwards, its
+    /// object may no longer exist.
+    pub fn entry(&self, record: &Record, device: Device) -> u64 {
+        let identity = device.identity();
+        if identity == Identity::NONE {
+            return 0;
+        }
+        if self.identity.get() != identity {
+            let entry = device.name().map_or(0, |name| find(record, &name));
+            self.entry.set(entry);
+            self.identity.set(identity);
+        }
+        self.entry.get()
+    }
+}
+
+/// Counts one call of this entry.
+pub fn count(record: &Record, entry: u64) {
+    let index = entry.checked_sub(1).map(|index| index as usize);
+    if let Some(device) = index.and_then(|index| record.devices.get(index)) {
+        add_at_once(&device.calls, 1);
+    }
+}
+
+/// The first word of a name that is just being written.
+const CLAIMED: u64 = 1;
+
+/// The entry with this name, which may be new; 0 if the table is full.
+#[cold]
+fn find(record: &Record, name: &device::Name) -> u64 {
+    let words: [layout::Word; 8] = Default::default();
+    write_text(&words, name.as_bytes());
+    let wanted = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+    for (index, device) in record.devices.iter().enumerate() {
+        let [first, rest @ ..] = &device.name;
+        // Relaxed: claiming publishes nothing.
+        let claimed = first.compare_exchange(0, CLAIMED, Ordering::Relaxed, Ordering::Relaxed);
+        if claimed.is_ok() {
+            for (word, value) in rest.iter().zip(wanted.iter().skip(1)) {
+                word.store(*value, Ordering::Relaxed);
+            }
+            // Release pairs with the Acquire below: the rest of the name is there.
+            first.store(wanted[0], Ordering::Release);
+            return index as u64 + 1;
+        }
+        // An entry that another thread is just naming is passed over, so two entries may get the same name.
+        let is_same = first.load(Ordering::Acquire) == wanted[0]
+            && rest
+                .iter()
+                .zip(wanted.iter().skip(1))
+                .all(|(word, value)| word.load(Ordering::Relaxed) == *value);
+        if is_same {
+            return index as u64 + 1;
+        }
+    }
+    add_at_once(&record.totals.unlisted, 1);
+    0
+}
+
+/// Ends the line with the devices that were seen, and how many calls each had.
+pub fn write(to: &mut impl Write, record: &Record) -> fmt::Result {
+    let mut before = " Calls of each device: ";
+    for device in &record.devices {
+        let calls = device.calls.load(Ordering::Relaxed);
+        if calls == 0 {
+            continue;
+        }
+        let mut name = device::Name::new();
+        for word in &device.name {
+            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            bytes
+                .iter()
+                .filter(|&&byte| byte != 0)
+                .for_each(|&byte| name.push(byte));
+        }
+        write!(to, "{before}{name} {calls}")?;
+        before = ", ";
+    }
+    to.write_char('\n')
+}

@@ -1,0 +1,57 @@
+//! The events behind a record that is in a file: a ring of the last calls.
+
+use super::{
+    layout::{self, Event, Record},
+    place::Contents,
+};
+use core::sync::atomic::Ordering;
+
+/// Writes the event of a call that has ended. Any thread, at any time: each takes a place of its own.
+#[inline]
+pub fn write(
+    record: &Record,
+    slot: Option<&layout::Thread>,
+    call: &Contents,
+    duration: u64,
+    failed: bool,
+) {
+    let capacity = record.header.capacity.load(Ordering::Relaxed);
+    if capacity == 0 {
+        return;
+    }
+    let number = record.header.events.fetch_add(1, Ordering::Relaxed);
+    let first: *const Event = (&raw const *record).wrapping_add(1).cast();
+    // SAFETY: `mapping::map` has made a file with room for `capacity` events behind the record, and has written `capacity`.
+    let event = unsafe { &*first.add((number % capacity) as usize) };
+    let mut flags = 0;
+    if failed {
+        flags |= layout::FAILED;
+    }
+    if call.state == layout::LET_THROUGH {
+        flags |= layout::WAS_LET_THROUGH;
+    }
+    // Relaxed: ordered before what follows by the Release there.
+    event.sequence.store(0, Ordering::Relaxed);
+    if let Some(slot) = slot {
+        let thread = slot.thread.load(Ordering::Relaxed);
+        event.thread.store(thread, Ordering::Release);
+        for (to, from) in event.name.iter().zip(&slot.name) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Release);
+        }
+    }
+    for (word, value) in [
+        (&event.since, call.since),
+        (&event.duration, duration),
+        (&event.waited, call.waited),
+        (&event.operation, call.operation),
+        (&event.device, call.device),
+        (&event.address, call.address),
+        (&event.length, call.length),
+        (&event.flags, flags),
+    ] {
+        // Release: a reader that sees one of these also sees that the sequence is no longer the old one.
+        word.store(value, Ordering::Release);
+    }
+    // Release: a reader that sees this one sees all of the event.
+    event.sequence.store(number + 1, Ordering::Release);
+}

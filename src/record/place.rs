@@ -1,0 +1,184 @@
+//! The place of a thread among the calls in progress. The thread has it from its first call until another thread needs it after
+//! its end.
+
+use super::{
+    counters::add_at_once,
+    devices::LastDevice,
+    layout::{self, OUTSIDE, Record, Word},
+    write_text,
+};
+use crate::{base::sys, lock::ThreadId};
+use core::{cell::Cell, ptr, sync::atomic::Ordering};
+
+/// What a thread keeps of its place. All zero: it has none.
+#[repr(C)]
+pub struct Place {
+    slot: Cell<*const layout::Thread>,
+    /// The generation of the process whose record the slot is in.
+    generation: Cell<u32>,
+    /// The device that it has used last.
+    pub device: LastDevice,
+}
+
+/// What a slot says of a call.
+#[derive(Clone, Copy)]
+pub struct Contents {
+    pub state: u64,
+    pub since: u64,
+    pub waited: u64,
+    pub operation: u64,
+    pub device: u64,
+    pub address: u64,
+    pub length: u64,
+    pub is_on_device: u64,
+}
+
+impl Contents {
+    /// No call.
+    pub const NONE: Self = Self {
+        state: OUTSIDE,
+        since: 0,
+        waited: 0,
+        operation: 0,
+        device: 0,
+        address: 0,
+        length: 0,
+        is_on_device: 0,
+    };
+}
+
+impl Place {
+    /// The thread's slot in the record of this process; `None` if there is no room.
+    #[inline]
+    pub fn slot(
+        &self,
+        record: &'static Record,
+        generation: u32,
+    ) -> Option<&'static layout::Thread> {
+        if self.generation.get() != generation {
+            self.claim(record, generation);
+        }
+        // SAFETY: null, or a slot of a record that is never unmapped.
+        unsafe { self.slot.get().as_ref() }
+    }
+
+    #[cold]
+    fn claim(&self, record: &'static Record, generation: u32) {
+        let me = ThreadId::current();
+        let free = record
+            .threads
+            .iter()
+            .find(|slot| is_claimed(slot, 0, me.bits));
+        let slot = free.or_else(|| {
+            record
+                .threads
+                .iter()
+                .find(|slot| has_ended(slot).is_some_and(|old| is_claimed(slot, old, me.bits)))
+        });
+        match slot {
+            Some(slot) => {
+                slot.write(&Contents::NONE);
+                write_text(&slot.name, sys::program_name().to_bytes());
+            }
+            None => add_at_once(&record.totals.unlisted, 1),
+        }
+        self.slot.set(slot.map_or(ptr::null(), ptr::from_ref));
+        self.device.forget();
+        self.generation.set(generation);
+    }
+
+    /// What the thread's slot says, in whichever record it is.
+    pub fn contents(&self) -> Contents {
+        // SAFETY: as in `slot`.
+        let slot = unsafe { self.slot.get().as_ref() };
+        slot.map_or(Contents::NONE, layout::Thread::read)
+    }
+
+    /// In a forked child, the call that the thread is in goes on: its slot in the new record says the same. (But for the device,
+    /// whose entry is that of another record.)
+    pub fn take_along(&self, call: Contents, record: &'static Record, generation: u32) {
+        if call.state == OUTSIDE {
+            return;
+        }
+        if let Some(slot) = self.slot(record, generation) {
+            slot.write(&Contents { device: 0, ..call });
+        }
+    }
+}
+
+fn is_claimed(slot: &layout::Thread, old: u64, new: u64) -> bool {
+    // Relaxed, both: the thread writes its slot after it has claimed it, and others only read it.
+    slot.thread
+        .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok()
+}
+
+/// The thread that has this slot, if it has ended.
+pub fn has_ended(slot: &layout::Thread) -> Option<u64> {
+    let bits = slot.thread.load(Ordering::Relaxed);
+    let process = sys::process_id();
+    (bits != 0 && ThreadId { bits, process }.has_ended()).then_some(bits)
+}
+
+impl layout::Thread {
+    fn fields(&self) -> [&Word; 8] {
+        [
+            &self.state,
+            &self.since,
+            &self.waited,
+            &self.operation,
+            &self.device,
+            &self.address,
+            &self.length,
+            &self.is_on_device,
+        ]
+    }
+
+    /// Makes the slot say this. Only its thread calls it, and signal handlers that interrupt it.
+    #[inline]
+    pub fn write(&self, contents: &Contents) {
+        let values = [
+            contents.state,
+            contents.since,
+            contents.waited,
+            contents.operation,
+            contents.device,
+            contents.address,
+            contents.length,
+            contents.is_on_device,
+        ];
+        let sequence = self.sequence.load(Ordering::Relaxed) | 1;
+        self.sequence.store(sequence, Ordering::Relaxed);
+        for (field, value) in self.fields().into_iter().zip(values) {
+            // Release: a reader that sees one of these also sees that the sequence is odd.
+            field.store(value, Ordering::Release);
+        }
+        // Release: a reader that sees this one sees all fields.
+        self.sequence
+            .store(sequence.wrapping_add(1), Ordering::Release);
+    }
+
+    /// What it says. For its own thread.
+    fn read(&self) -> Contents {
+        let [
+            state,
+            since,
+            waited,
+            operation,
+            device,
+            address,
+            length,
+            is_on_device,
+        ] = self.fields().map(|field| field.load(Ordering::Relaxed));
+        Contents {
+            state,
+            since,
+            waited,
+            operation,
+            device,
+            address,
+            length,
+            is_on_device,
+        }
+    }
+}
