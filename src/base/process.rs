@@ -245,7 +245,10 @@ impl PreparedFor {
 
     /// Whether it is prepared for this process.
     pub fn is_now(&self) -> bool {
-        self.is(generation())
+        // Acquire: as in `is`.
+        let prepared = self.0.load(Ordering::Acquire);
+        // A process that has prepared nothing need not make a generation.
+        prepared != 0 && prepared == generation()
     }
 
     /// Prepares it for this process, unless that is done. Of several threads, one calls `prepare`, with the generation that it was

@@ -166,7 +166,7 @@ const fn row(
 }
 
 /// The operations of this layer.
-pub fn operations() -> impl Iterator<Item = &'static Operation> {
+pub fn operations() -> impl Iterator<Item = &'static Operation> + Clone {
     let uverbs = TABLE.iter().map(|(_, operation)| operation);
     uverbs.chain(iter::once(&FREE))
 }

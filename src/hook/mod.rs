@@ -13,7 +13,7 @@ use crate::call::operation::Operation;
 use core::iter;
 
 /// All operations, in the order of the report.
-pub fn operations() -> impl Iterator<Item = &'static Operation> {
+pub fn operations() -> impl Iterator<Item = &'static Operation> + Clone {
     verbs::operations()
         .chain(ioctl::operations())
         .chain(iter::once(&section::SECTION))

@@ -175,10 +175,10 @@ fn let_through<R: Outcome>(
     memory: Memory,
     call: impl FnOnce() -> R,
 ) -> R {
-    // A dma-buf is let through under all settings: that is not recorded.
-    let is_host = !matches!(memory, Memory::DmaBuf);
-    let recorded = is_host.then(|| Call::let_through(&thread.place, operation, info));
     let depth = thread.let_through.get();
+    // A call within a call is part of it. A dma-buf is let through under all settings: that is not recorded.
+    let is_recorded = depth == 0 && !matches!(memory, Memory::DmaBuf);
+    let recorded = is_recorded.then(|| Call::let_through(&thread.place, operation, info));
     thread.let_through.set(depth + 1);
     let outer = thread.let_through_region.replace(memory.region());
     let result = call();

@@ -62,7 +62,7 @@ macro_rules! entry_points {
 }
 
 /// The operations of this layer.
-pub fn operations() -> impl Iterator<Item = &'static Operation> {
+pub fn operations() -> impl Iterator<Item = &'static Operation> + Clone {
     OPERATIONS.iter()
 }
 

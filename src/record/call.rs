@@ -136,6 +136,8 @@ impl<'a> Call<'a> {
     /// The observed call has ended.
     pub fn ends_observed(&self, failed: bool) -> Ended {
         let duration = self.duration();
+        // As in `observed`: a signal handler may have forked meanwhile.
+        process::is_recorded(0);
         let (record, _) = begun(self.place);
         counters::count_observed(record, self.operation, failed, duration);
         self.leave(duration, failed)

@@ -13,9 +13,8 @@ use crate::{
         policy,
     },
     record::{
-        counters::{row, totals},
         devices, file,
-        layout::Word,
+        layout::{Record, Word},
         present,
     },
     resolve,
@@ -23,7 +22,8 @@ use crate::{
 use core::{
     ffi::c_int,
     fmt::{self, Write},
-    sync::atomic::{AtomicI32, AtomicU64, Ordering},
+    mem,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
 };
 use log::error;
 use spin::Mutex;
@@ -46,6 +46,10 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
 /// root. 0: none; otherwise the descriptor, plus one. A host may close it, so `FILE_ID` says which file it was.
 static FILE: AtomicI32 = AtomicI32::new(0);
 static FILE_ID: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// What is reported of a process that has made no call.
+// SAFETY: as for `mrlock_record`.
+static NO_CALLS: Record = unsafe { mem::zeroed() };
 
 /// Our descriptor is not to be one that a host expects to be free, such as 0 to 2.
 const LEAST_DESCRIPTOR: c_int = 100;
@@ -89,7 +93,7 @@ fn is_open() -> Option<c_int> {
 /// libibverbs.
 ///
 /// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
-pub fn write(operations: impl Iterator<Item = &'static Operation>) {
+pub fn write(operations: impl Iterator<Item = &'static Operation> + Clone) {
     let to = &settings::get().report;
     if matches!(to, Report::Off) || present().is_none() && !resolve::has_libibverbs() {
         return;
@@ -103,7 +107,7 @@ pub fn write(operations: impl Iterator<Item = &'static Operation>) {
 #[inline(never)]
 fn write_to(
     to: &Report,
-    operations: impl Iterator<Item = &'static Operation>,
+    operations: impl Iterator<Item = &'static Operation> + Clone,
     Buffers { page, path }: &mut Buffers,
 ) {
     page.clear();
@@ -121,7 +125,10 @@ fn write_to(
     }
 }
 
-fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -> fmt::Result {
+fn fill(
+    page: &mut Page,
+    operations: impl Iterator<Item = &'static Operation> + Clone,
+) -> fmt::Result {
     write!(
         page,
         "mrlock {}: process {} ({})",
@@ -129,23 +136,29 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
         sys::process_id(),
         sys::program_name().to_bytes().escape_ascii()
     )?;
-    let (Some(record), Some(totals)) = (present(), totals()) else {
+    let record = present().unwrap_or(&NO_CALLS);
+    let all = || operations.clone();
+    let is_forwarded = |it: &Operation| !policy::serializes(it.kind, it.layer);
+    // Of calls that are only forwarded, nothing is known.
+    if present().is_none() && !all().any(is_forwarded) {
         return writeln!(page, ": no call was made.");
-    };
+    }
     writeln!(
         page,
         "\n{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
         "", "calls", "failed", "waited", "total wait", "longest", "total inside", "longest"
     )?;
     let mut free = None;
-    for operation in operations {
-        let Some(row) = row(operation) else { continue };
+    for operation in all() {
+        let Some(row) = record.operations.get(operation.index) else {
+            continue;
+        };
         let calls = number(&row.calls);
         // The verbs rows are always shown; the other rows only if they counted a call.
         if operation.layer != Layer::Verbs && calls == 0 {
             continue;
         }
-        if !policy::serializes(operation.kind, operation.layer) {
+        if is_forwarded(operation) {
             writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
             continue;
         }
@@ -172,6 +185,7 @@ fn fill(page: &mut Page, operations: impl Iterator<Item = &'static Operation>) -
             "Frees of GPU memory waited for calls on GPU memory, {longest} at most; other CUDA calls may have waited behind them."
         )?;
     }
+    let totals = &record.totals;
     match number(&totals.let_through) {
         0 => {}
         1 => writeln!(page, "One call on host memory was let through.")?,
@@ -248,7 +262,12 @@ fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
     }
 }
 
+/// Once in a process: it may be noticed at the first call and at the end.
 fn say_unwritable(name: &FileName, failure: &file::Failure) {
+    static IS_SAID: AtomicBool = AtomicBool::new(false);
+    if IS_SAID.swap(true, Ordering::Relaxed) {
+        return;
+    }
     error!("MRLOCK_REPORT={name}: the report cannot be written ({failure})");
 }
 
