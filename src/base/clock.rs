@@ -1,4 +1,4 @@
-//! The time of the last tick, for each call: a few nanoseconds, where a system call takes a hundred.
+//! The time, for each call, without a system call.
 //!
 //! The kernel maps a small library into each process (vdso(7)) that reads its clocks without a system call. libc uses it, too, but
 //! another preloaded library may replace libc's clock_gettime(), and show another time to the host.
@@ -16,9 +16,19 @@ type ClockGettime = unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -
 /// The vDSO's function; null if it was not looked for; `sys::clock`'s stand-in if there is none.
 static FUNCTION: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// Nanoseconds of CLOCK_MONOTONIC at the last tick of the kernel (1 to 10 ms ago).
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub fn now() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// The same at the last tick of the kernel, which was 1 to 10 ms ago: a few nanoseconds on every processor.
 #[inline]
 pub fn at_last_tick() -> u64 {
+    read(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// Nanoseconds of `clock`, which exists.
+fn read(clock: libc::clockid_t) -> u64 {
     // Relaxed: the function was there before this process.
     let function = match NonNull::new(FUNCTION.load(Ordering::Relaxed)) {
         Some(function) => function.as_ptr(),
@@ -29,7 +39,7 @@ pub fn at_last_tick() -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: `time` is valid for writing; the clock exists, and the function changes nothing else.
     unsafe {
-        function(libc::CLOCK_MONOTONIC_COARSE, time.as_mut_ptr());
+        function(clock, time.as_mut_ptr());
         sys::nanoseconds(time.assume_init())
     }
 }

@@ -12,6 +12,20 @@
 use crate::{base::sys, call::operation::Region};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+/// Whether this process has freed GPU memory.
+static HAS_FREED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that GPU memory is freed.
+pub fn note_free() {
+    // Relaxed, both: a thread that does not see it yet waits for frees without need.
+    HAS_FREED.store(true, Ordering::Relaxed);
+}
+
+/// Whether GPU memory was freed before.
+pub fn is_any_freed() -> bool {
+    HAS_FREED.load(Ordering::Relaxed)
+}
+
 /// Whether this process has registered memory on demand.
 static HAS_ON_DEMAND: AtomicBool = AtomicBool::new(false);
 

@@ -112,6 +112,7 @@ pub fn serialize_free<R: Outcome>(
         if thread.observed.get() || !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
+        policy::note_free();
         let info = CallInfo {
             name: &operation.name,
             device,

@@ -8,7 +8,7 @@ use super::{
     place::{self, Contents},
 };
 use crate::{
-    base::{clock, process, settings, sys},
+    base::{clock, process, settings},
     call::operation::{Kind, Operation},
     lock::{Admission, CallInfo},
 };
@@ -79,7 +79,7 @@ impl<'a> Call<'a> {
         let contents = Contents {
             state,
             since: if is_timed {
-                sys::now()
+                clock::now()
             } else {
                 clock::at_last_tick()
             },
@@ -110,7 +110,7 @@ impl<'a> Call<'a> {
         self.contents.state = INSIDE;
         if let Some(waited) = admission.and_then(|admission| admission.waited) {
             self.contents.waited = waited;
-            self.contents.since = sys::now();
+            self.contents.since = clock::now();
         }
         if let Some(slot) = self.place.slot(record, generation) {
             slot.write(&self.contents);
@@ -150,7 +150,7 @@ impl<'a> Call<'a> {
 
     fn duration(&self) -> Option<u64> {
         self.is_timed
-            .then(|| sys::now().saturating_sub(self.contents.since))
+            .then(|| clock::now().saturating_sub(self.contents.since))
     }
 
     #[inline]
