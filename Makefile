@@ -39,9 +39,6 @@ release:
 
 fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $(FIXTURES)/peers/pthread.so
 
-demo: release $(verbs)
-	@sh tests/demo.sh $(TARGET)
-
 # The fast part of `make test`: format, lints, unit tests, and tests on the fake libibverbs. It leaves out the tests that take
 # long, such as tests/library/survival.rs, which waits for seconds, and tests/product/thread_sanitizer.rs, which builds the library again.
 check:
@@ -90,6 +87,10 @@ validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
 ray       := $(TARGET)/ray-$(RAY)
 
 include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
+
+# Without the manual pages, which are built in a profile of their own.
+demo: $(LIBRARY) $(COMMAND) $(FIXTURES)/lib/libibverbs.so.1
+	@sh tests/demo.sh $(TARGET)
 
 # The libraries that the benchmarks compare mrlock with. Debian packages are downloaded and unpacked, not installed. If one is
 # missing, its row of the result says so.

@@ -48,7 +48,8 @@ dist: tarball wheel deb
 # debug information that zig adds names directories of this machine.
 dist-tree: $(PAGES) | $(zig)
 	$(call build,)
-	$(call build,-Cstrip=symbols -Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
+	CARGO_PROFILE_PORTABLE_DEBUG=false \
+		$(call build,-Cstrip=symbols -Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
 	rm -rf $(dist)
 	mkdir -p $(dist)/$(package)/$(dir $(debug))
 	objcopy --only-keep-debug $(built)/libmrlock.so $(dist)/$(package)/$(debug)

@@ -1,17 +1,39 @@
-#!/bin/sh
-# run.sh LOG: runs every check, goes on after a failure, and says on the last line how many passed and failed.
+#!/bin/bash
+# run.sh LOG: runs every check, goes on after a failure, and says which took longest, and on the last line how many passed and
+# how many failed.
 set -u
 log=$1
+target=$(dirname "$log")
 passed=0
-mkdir -p "$(dirname "$log")"
 failed=0
+mkdir -p "$target"
+: >"$log"
+: >"$log.times"
 # A test that this machine cannot run fails. (Without the variable, `cargo test` leaves it out and prints a line.)
 export MRLOCK_TEST_ALL=1
+
+# timed COMMAND...: runs it, and keeps its time and the processor time of it and its children.
+timed() {
+    local TIMEFORMAT="%R %U %S $*"
+    { time "$@" 2>&3; } 3>&2 2>>"$log.times"
+}
 
 # check COMMAND...: passes or fails as a whole.
 check() {
     echo "check: $*"
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $*"; fi
+    if timed "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $*"; fi
+}
+
+# tests ARGUMENT...: passes or fails test by test.
+tests() {
+    timed cargo test --no-fail-fast "$@" 2>&1 | tee "$log.part"
+    local status=${PIPESTATUS[0]}
+    cat "$log.part" >>"$log"
+    count() { echo $(($(sed -n "s/^test result: .* \([0-9]*\) $1.*/\1 +/p" "$log.part" | tr -d '\n') 0)); }
+    passed=$((passed + $(count passed)))
+    # A test program that was not built, or died, has no line with its results.
+    [ "$status" = 0 ] || [ "$(count failed)" != 0 ] || failed=$((failed + 1))
+    failed=$((failed + $(count failed)))
 }
 
 check tests/vm/prepare
@@ -19,23 +41,24 @@ check tests/vm/prepare-programs
 check cargo fmt --check
 check cargo clippy --quiet --workspace --all-targets -- --deny warnings
 check make --silent demo
-check cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir "$(dirname "$log")/loom"
+check cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir "$target/loom"
 check tests/fuzz/run 100000
 
-{
-    cargo test --no-fail-fast 2>&1
-    echo "cargo test: status $?"
-} | tee "$log"
-passed=$((passed + $(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1 +/p' "$log" | tr -d '\n') 0))
-failed=$((failed + $(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1 +/p' "$log" | tr -d '\n') 0))
-# A test program that was not built, or died, has no line with its results.
-if [ "$failed" -eq 0 ] && ! grep -q '^cargo test: status 0$' "$log"; then
-    failed=1
-fi
+tests --lib
+tests --test library
+tests --test product
+for module in clients_vm strangers vm; do
+    tests --test machine "$module::" $([ $module != vm ] || echo -- --skip clients_vm::)
+done
 
 # The same tests with the library of `make dist`.
 check make --silent dist
-check env MRLOCK_LIBRARY="$(dirname "$log")/dist/libmrlock.so" cargo test --quiet --no-fail-fast --test library
+MRLOCK_LIBRARY=$target/dist/libmrlock.so tests --quiet --test library
 
+echo
+echo "The longest:  seconds  of a processor"
+sort -rn "$log.times" | head -n 8 | while read -r seconds user system what; do
+    printf '%21.0f %15.0f  %s\n' "$seconds" "$(awk "BEGIN { print $user + $system }")" "$what"
+done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -14,6 +14,7 @@ fn quiet_program() -> Program {
 #[test]
 fn a_value_that_is_not_understood() {
     let too_long = "x".repeat(4096);
+    let stress = client("stress").args(["-n", "40"]).preloaded();
     for (name, value, accepted) in [
         ("MRLOCK", "maybe", "on, off, observe"),
         ("MRLOCK_MEMORY", "gpu", "any, device"),
@@ -25,7 +26,7 @@ fn a_value_that_is_not_understood() {
         ("MRLOCK_TRACE", &too_long, "a file name"),
         ("MRLOCK_TRACE", "on", "a file name"),
     ] {
-        let stress = client("stress").preloaded().env(name, value).run();
+        let stress = stress.clone().env(name, value).run();
         let stress = stress.succeeded("a bad value must leave the process serialized");
         let lines: Vec<_> = stress.stderr.lines().collect();
         let [line] = lines[..] else {
