@@ -25,7 +25,7 @@ linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plu
 unlinked := $(addprefix $(CLIENTS)/,plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
-objects  := $(addprefix $(CLIENTS)/,slow_free.so calling_driver.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so)
+objects  := $(addprefix $(CLIENTS)/,slow_free.so calling_driver.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so no_device.so)
 rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
@@ -144,7 +144,7 @@ $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 # The program itself calls no function of libibverbs.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
-$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so: libs :=
+$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so $(CLIENTS)/no_device.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
 $(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so $(CLIENTS)/calling_driver.so $(CLIENTS)/fake_driver.so: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
@@ -178,6 +178,7 @@ $(CLIENTS)/old_dlsym.so: tests/clients/old_dlsym.c
 $(CLIENTS)/wrapped_dlsym.so: tests/clients/wrapped_dlsym.c
 $(CLIENTS)/registering_preload.so: tests/clients/registering_preload.c
 $(CLIENTS)/wrong_region.so: tests/clients/wrong_region.c
+$(CLIENTS)/no_device.so: tests/clients/no_device.c
 $(CLIENTS)/call_times.so: benches/call_times.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c
 $(objects) $(filter %.so,$(benches)): Makefile | $(verbs)

@@ -195,10 +195,19 @@ MRLOCK_FUNCTION const char *mrlock_version(void);
 #endif
 
 #ifdef __cplusplus
-/** mrlock_lock() now, and mrlock_unlock() at the end of the scope. */
+/* A warning for `mrlock_guard();`, which unlocks at once. C++11 and C++14 have no word for it, but compilers do. */
+#if defined __clang__ && __clang_major__ >= 10
+#define MRLOCK_NAMED [[clang::warn_unused_result]]
+#elif defined __GNUC__ && __GNUC__ >= 10 && !defined __clang__
+#define MRLOCK_NAMED [[nodiscard]]
+#else
+#define MRLOCK_NAMED
+#endif
+
+/** mrlock_lock() now, and mrlock_unlock() at the end of the scope. Give it a name: `mrlock_guard guard;`. */
 class mrlock_guard {
 public:
-    mrlock_guard() : locked(mrlock_lock() == 0) {}
+    MRLOCK_NAMED mrlock_guard() : locked(mrlock_lock() == 0) {}
     ~mrlock_guard()
     {
         if (locked)

@@ -82,7 +82,11 @@ install: $(LIBRARY) $(COMMAND) $(PAGES)
 	$(call fill_in,mrlock-config.cmake,$(libdir)/cmake/mrlock)
 	$(call fill_in,mrlock-config-version.cmake,$(libdir)/cmake/mrlock)
 
+# Once the library is gone, every program that is started complains of a line that still names it.
+preload    = '$(DESTDIR)'/etc/ld.so.preload
 uninstall:
+	@! grep -Eqs '(^|[[:space:]:])($(subst .,\.,$(LIBDIR))/)?libmrlock\.so' $(preload) || echo "mrlock:" $(preload) \
+		"still names libmrlock.so: delete it there, or every program will print an error of ld.so" >&2
 	rm -f $(libdir)/$(real) $(libdir)/libmrlock.so.0 $(libdir)/libmrlock.so $(bindir)/mrlock $(bindir)/mrlock-run \
 		$(includedir)/mrlock.h $(mandir)/man1/mrlock.1 $(mandir)/man1/mrlock-*.1 $(mandir)/man7/mrlock.7 \
 		$(libdir)/pkgconfig/mrlock.pc $(bash_completions)/mrlock $(fish_completions)/mrlock.fish \

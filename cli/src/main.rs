@@ -19,7 +19,7 @@ mod stress;
 mod timeline;
 
 use arguments::{Arguments, Command};
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use failure::Failure;
 use std::{
     env,
@@ -56,6 +56,11 @@ fn parse() -> Result<Command, Failure> {
         given.splice(..1, ["mrlock".into(), "run".into()]);
     }
     let is_run = given.get(1).is_some_and(|word| word == "run");
+    let subcommands = Arguments::command();
+    let subcommand = given
+        .get(1)
+        .and_then(|word| subcommands.find_subcommand(word))
+        .map_or(String::new(), |found| format!(" {}", found.get_name()));
     match Arguments::try_parse_from(given) {
         Ok(arguments) => Ok(arguments.command),
         Err(error)
@@ -66,7 +71,10 @@ fn parse() -> Result<Command, Failure> {
         }
         Err(error) => Err(Failure {
             status: if is_run { run::REFUSED } else { 2 },
-            message: in_one_line(&error.to_string()),
+            message: format!(
+                "{}; see mrlock{subcommand} --help",
+                in_one_line(&error.to_string())
+            ),
         }),
     }
 }
@@ -82,5 +90,5 @@ fn in_one_line(message: &str) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty());
     let line = lines.collect::<Vec<_>>().join("; ");
-    line.replace(":; ", ": ") + "; see mrlock --help"
+    line.replace(":; ", ": ")
 }

@@ -1,5 +1,7 @@
 //! `mrlock run`: this process becomes the command, with libmrlock.so preloaded; or one line says why that cannot be.
 
+mod files;
+mod handed_over;
 mod library;
 mod program;
 
@@ -44,10 +46,15 @@ pub fn run(arguments: arguments::Run) -> Result<ExitCode, Failure> {
         return Err(refused("no COMMAND; see mrlock run --help"));
     };
     let library = library::find()?;
+    let library = library::name_for_preload(library)?;
     library::try_to_load(&library)?;
     let program = program::find(command)?;
-    program::check(&program, &library)?;
-    for (variable, value) in variables(&arguments)? {
+    let about_program = program::check(&program, &library)?;
+    let variables = variables(&arguments)?;
+    if let Some(warning) = handed_over::warning(&arguments.command).or(about_program) {
+        eprintln!("mrlock: {warning}");
+    }
+    for (variable, value) in variables {
         set(variable, &value);
     }
     let list = with_library(env::var_os("LD_PRELOAD").unwrap_or_default(), &library);
@@ -81,18 +88,32 @@ fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>
         variables.push(("MRLOCK_REPORT", word.into()));
     }
     let report = arguments.report.as_ref().filter(|name| !is_word(name));
-    for (variable, name) in [
-        ("MRLOCK_REPORT", report),
-        ("MRLOCK_TRACE", arguments.trace.as_ref()),
+    for (option, variable, name) in [
+        ("--report", "MRLOCK_REPORT", report),
+        ("--trace", "MRLOCK_TRACE", arguments.trace.as_ref()),
     ] {
+        let inherited = || env::var_os(variable).map(PathBuf::from);
         if let Some(name) = name {
             // The command may change its directory.
             let absolute = path::absolute(name)
                 .map_err(|error| refused(format!("{}: {error}", name.display())))?;
+            check_file(option, &absolute)?;
             variables.push((variable, absolute.into()));
+        } else if let Some(name) = inherited().filter(|name| name.is_absolute())
+            && !variables.iter().any(|(set, _)| *set == variable)
+        {
+            check_file(variable, &name)?;
         }
     }
     Ok(variables)
+}
+
+/// Refuses a file that the library could not write to: it would say so only at the end.
+fn check_file(given_by: &str, name: &Path) -> Result<(), Failure> {
+    files::can_be_made(name).map_err(|error| {
+        let shown = name.display();
+        refused(format!("{given_by}={shown}: {error}: name another file"))
+    })
 }
 
 /// The value of LD_PRELOAD with the library in it: first, or after a sanitizer's runtime, which must be the first.

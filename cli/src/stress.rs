@@ -15,7 +15,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use verbs::{Entry, Hca, Verbs};
+use verbs::{Domain, Entry, Hca, Verbs};
 
 /// Exit status: nothing could be registered, because something is missing.
 const NOT_STARTED: u8 = 2;
@@ -68,14 +68,7 @@ enum Length {
 impl Stress {
     fn prepare(arguments: arguments::Stress) -> Result<Self, String> {
         let verbs = Verbs::load()?;
-        let present = verbs
-            .devices()
-            .map_err(|error| format!("ibv_get_device_list: {error}"))?;
-        if present.is_empty() {
-            return Err(
-                "no RDMA device: see ibv_devices, and /dev/infiniband in a container".into(),
-            );
-        }
+        let present = verbs.devices()?;
         let devices = match arguments.devices {
             None => present,
             Some(names) => names
@@ -92,6 +85,11 @@ impl Stress {
                 })
                 .collect::<Result<_, _>>()?,
         };
+        // What one thread could not open is missing, and no result.
+        for hca in &devices {
+            let opened = verbs.open(hca).and_then(Domain::close);
+            opened.map_err(|problem| format!("{}: {problem}", hca.name))?;
+        }
         Ok(Self {
             entries: verbs.entries(),
             verbs,

@@ -124,6 +124,31 @@ fn a_program_finishes_with_the_package() {
     }
 }
 
+/// Without the package, every program of the root complains; the line says so before, and not of a library elsewhere.
+#[test]
+fn a_preload_list_that_names_a_purged_library() {
+    needs!("tests/deb.rs", can_run());
+    let root = Root::new();
+    let library = "/usr/lib/x86_64-linux-gnu/libmrlock.so.0";
+    for (list, is_named) in [
+        (library, true),
+        ("/usr/$LIB/libmrlock.so.0", true),
+        ("/other.so:libmrlock.so.0", true),
+        ("/opt/mrlock/lib/libmrlock.so.0", false),
+    ] {
+        root.install("mrlock");
+        let file = root.path().join("etc/ld.so.preload");
+        fs::write(&file, format!("{list}\n")).expect("a scratch file");
+        let purged = root.run("dpkg --purge mrlock").succeeded("dpkg --purge");
+        let line = "mrlock: /etc/ld.so.preload still names libmrlock.so: delete it there, or every program will print an \
+             error of ld.so\n";
+        assert_eq!(purged.stderr.contains(line), is_named, "{purged:#?}");
+        let complains = root.run("/bin/true").stderr.contains("ERROR: ld.so");
+        assert!(complains || !is_named, "it should complain now");
+        fs::remove_file(file).expect("ours");
+    }
+}
+
 /// glibc 2.31, 2.36 and 2.41. (Ubuntu's releases from 20.04 to 24.04 have one of 2.31 to 2.39.)
 #[test]
 fn installs_in_other_releases() {
@@ -147,7 +172,11 @@ fn a_program_linked_with_the_development_package() {
     needs!(
         "tests/product/deb.rs",
         can_run(),
-        machine::program("pkg-config", "pkg-config")
+        machine::program("pkg-config", "pkg-config"),
+        machine::file(
+            "/usr/lib/x86_64-linux-gnu/pkgconfig/libibverbs.pc",
+            "libibverbs-dev"
+        )
     );
     let built = Root::with_client_and_package();
     built.install("libmrlock-dev");

@@ -1,7 +1,7 @@
 //! `include/mrlock.h`: generated from `src/api.rs`; compiles as C and C++ with gcc, before and after verbs.h.
 
 use crate::common::{compile, machine, scratch};
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 /// The header that follows from the present `src/api.rs`, `src/record/counters.rs` and `cbindgen.toml`.
 fn generated() -> String {
@@ -77,6 +77,36 @@ fn compiles_as_c99_and_as_cpp_without_a_warning() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// A guard without a name unlocks at once. The compiler says so, in C++11 too, and -Werror makes it an error; not for one with a
+/// name, and not for one that is ignored on purpose.
+#[test]
+fn a_guard_without_a_name_is_warned_of() {
+    for standard in ["c++11", "c++14", "c++17", "c++20"] {
+        for (statement, warned) in [
+            ("mrlock_guard();", true),
+            ("mrlock_guard{};", true),
+            ("mrlock_guard guard;", false),
+            ("(void)mrlock_guard();", false),
+        ] {
+            let source = scratch("guard");
+            let body = format!("#include <mrlock.h>\nvoid run();\nvoid run() {{ {statement} }}\n");
+            fs::write(&source, body).expect("a scratch file");
+            let mut compiler = Command::new("c++");
+            compiler.args(["-Wall", "-Wextra", "-pedantic", "-Werror", "-Iinclude"]);
+            compiler.args(["-x", "c++", "-fsyntax-only", &format!("-std={standard}")]);
+            compiler.current_dir(env!("CARGO_MANIFEST_DIR"));
+            let output = compiler.arg(&source).output().expect("c++");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(
+                !output.status.success(),
+                warned,
+                "{standard}: {statement} {said}"
+            );
+            assert_eq!(said.contains("-Werror=unused"), warned, "{said}");
         }
     }
 }

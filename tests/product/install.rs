@@ -71,6 +71,34 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
     assert!(!destination.join("usr/lib/arch/cmake/mrlock").exists());
 }
 
+/// Every program complains of a library that /etc/ld.so.preload still names.
+#[test]
+fn uninstall_names_a_preload_list_that_names_the_library() {
+    for (list, is_named) in [
+        ("/usr/lib/arch/libmrlock.so.0\n", true),
+        ("/other.so /usr/lib/arch/libmrlock.so\n", true),
+        ("/other.so:libmrlock.so.0", true),
+        ("/other.so\n/opt/lib/libmrlock.so.0\n", false),
+        ("/usr/lib/arch/xlibmrlock.so\n", false),
+        ("", false),
+    ] {
+        let destination = scratch("a destination");
+        let file = destination.join("etc/ld.so.preload");
+        fs::create_dir_all(destination.join("etc")).expect("a scratch directory");
+        fs::write(&file, list).expect("a scratch file");
+        let mut make = make(["uninstall", "PREFIX=/usr", "LIBDIR=/usr/lib/arch"]);
+        make.arg(format!("DESTDIR={}", destination.display()));
+        let output = make.output().expect("make");
+        assert!(output.status.success(), "{output:#?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = format!(
+            "mrlock: {} still names libmrlock.so: delete it there, or every program will print an error of ld.so\n",
+            file.display()
+        );
+        assert_eq!(said, if is_named { &line } else { "" }, "{list}");
+    }
+}
+
 /// `make install` rebuilds the library after a change of any of its sources, and builds nothing right after `make`.
 #[test]
 fn what_is_installed_is_up_to_date() {
@@ -247,7 +275,8 @@ int main(void)
 "#;
 
 fn example_works(program: &Path, library: &Path) {
-    let program = Program::new(program).env("LD_LIBRARY_PATH", library);
+    let path = env::join_paths([library, &fixtures().join("lib")]);
+    let program = Program::new(program).env("LD_LIBRARY_PATH", path.expect("no colons"));
     let stdout = program.run().succeeded("the example").stdout;
     assert_eq!(stdout, format!("{VERSION} active\n"));
 }
@@ -282,24 +311,51 @@ fn programs_built_with_pkg_config() {
         if !tree.ends_with(PACKAGE) {
             flags.arg(format!("--define-variable=prefix={}", tree.display()));
         }
-        flags.args(["--cflags", "--libs", "mrlock", "other"]);
-        let path = env::join_paths([library.join("pkgconfig"), other_package()]);
-        let output = flags
-            .env("PKG_CONFIG_PATH", path.expect("no colons"))
-            .output();
-        let flags = String::from_utf8(output.expect("pkg-config").stdout);
-        are_serialized_when_compiled_with(&flags.expect("flags are text"), library);
+        flags.args(["--cflags", "--libs"]);
+        let path = env::join_paths([library.join("pkgconfig"), other_packages()]);
+        flags.env("PKG_CONFIG_PATH", path.expect("no colons"));
+        // In every order, mrlock comes before libibverbs.
+        for packages in [
+            &["mrlock", "other"][..],
+            &["mrlock", "libibverbs"],
+            &["libibverbs", "mrlock"],
+            &["needs_verbs", "other", "mrlock"],
+        ] {
+            let mut flags = copy_of(&flags);
+            let output = flags.args(packages).output().expect("pkg-config");
+            assert!(output.status.success(), "{output:#?}");
+            let flags = String::from_utf8(output.stdout).expect("flags are text");
+            are_serialized_when_compiled_with(&flags, library.clone());
+        }
     }
 }
 
-/// A directory with another package whose library must not be dropped either. pkg-config prints flags that both packages
-/// have only once.
-fn other_package() -> PathBuf {
+/// The same command, to add arguments to.
+fn copy_of(command: &Command) -> Command {
+    let mut copy = Command::new(command.get_program());
+    copy.args(command.get_args());
+    let variables = command.get_envs();
+    copy.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    copy
+}
+
+/// A directory with libibverbs, a package that requires it, and another package whose library must not be dropped either.
+/// pkg-config prints flags that both packages have only once.
+fn other_packages() -> PathBuf {
     let directory = scratch("other");
     fs::create_dir(&directory).expect("a scratch directory");
-    let other = "Name: other\nDescription: other\nVersion: 1\n\
-         Libs: -Wl,--push-state,--no-as-needed -lm -Wl,--pop-state\n";
-    fs::write(directory.join("other.pc"), other).expect("a scratch file");
+    let verbs = format!("Libs: -L{} -libverbs", fixtures().join("lib").display());
+    for (name, rest) in [
+        ("libibverbs", &*verbs),
+        ("needs_verbs", "Requires: libibverbs"),
+        (
+            "other",
+            "Libs: -Wl,--push-state,--no-as-needed -lm -Wl,--pop-state",
+        ),
+    ] {
+        let text = format!("Name: {name}\nDescription: {name}\nVersion: 1\n{rest}\n");
+        fs::write(directory.join(format!("{name}.pc")), text).expect("a scratch file");
+    }
     directory
 }
 
@@ -346,6 +402,7 @@ fn built_with_cmake(find: &str, tree: &Path) {
     cmake.arg(define("CMAKE_PREFIX_PATH", tree));
     cmake.arg(define("REPOSITORY", Path::new(env!("CARGO_MANIFEST_DIR"))));
     cmake.arg(define("FIXTURES", fixtures()));
+    cmake.env("PKG_CONFIG_PATH", other_packages());
     build(cmake.env("LDFLAGS", "-Wl,--as-needed"));
     build(Command::new("cmake").arg("--build").arg(&project));
     is_serialized(Program::new(project.join("program")), None);

@@ -8,7 +8,7 @@ use crate::common::{
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::fs::{PermissionsExt, chown, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -259,7 +259,7 @@ fn file_names_are_made_absolute() {
     let here = std::env::current_dir().expect("a directory");
     let here = here.display();
     for (option, expected) in [
-        ("--report=a/b", format!("MRLOCK_REPORT={here}/a/b\n")),
+        ("--report=src/b", format!("MRLOCK_REPORT={here}/src/b\n")),
         (
             "--report=./stderr",
             format!("MRLOCK_REPORT={here}/stderr\n"),
@@ -292,6 +292,81 @@ fn a_value_that_is_not_understood() {
         };
         is_refused(program.arg("true").run(), 125, why);
     }
+}
+
+/// The library would say so at the end only, or never. What can be made is not made.
+#[test]
+fn a_file_that_cannot_be_written() {
+    let directory = scratch("files");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let shown = directory.display();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    fs::create_dir(directory.join(host.trim())).expect("a scratch directory");
+    for (name, why) in [
+        ("no/report", Some("no: No such file or directory")),
+        ("%p/report", Some("No such file or directory")),
+        ("no%h/report", Some("No such file or directory")),
+        ("%%h/report", Some("%h: No such file or directory")),
+        (".", Some("Is a directory")),
+        ("%h", Some("Is a directory")),
+        ("%h/report.%p", None),
+        ("report.%p.%%.%", None),
+    ] {
+        let file = format!("{shown}/{name}");
+        for program in [
+            launcher().arg(format!("--report={file}")),
+            launcher().arg(format!("--trace={file}")),
+            launcher().env("MRLOCK_REPORT", &file),
+            launcher().env("MRLOCK_TRACE", &file),
+        ] {
+            let outcome = program.arg("true").run();
+            match why {
+                Some(why) => is_refused(outcome, 125, why),
+                None => drop(outcome.succeeded(name)),
+            }
+        }
+    }
+    assert_eq!(crate::common::listed(&directory, false).len(), 0);
+    // A file that is there may be added to, and keeps what it has.
+    let file = directory.join("report");
+    fs::write(&file, "old\n").expect("a scratch file");
+    let option = format!("--report={}", file.display());
+    launcher()
+        .arg(&option)
+        .arg("true")
+        .run()
+        .succeeded("a file");
+    assert!(fs::read_to_string(&file).expect("it").starts_with("old\n"));
+    // Other words are no files, nor are these the same in another process.
+    for option in ["--report", "--report=off", "--report=/dev/stdout"] {
+        launcher().arg(option).arg("true").run().succeeded(option);
+    }
+    let overridden = launcher().env("MRLOCK_REPORT", "/no/report");
+    let overridden = overridden.args(["--report=off", "true"]);
+    overridden.run().succeeded("another report");
+}
+
+#[test]
+fn a_file_that_this_user_may_not_write() {
+    let installed = directory_for_all();
+    let directory = installed.join("files");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let file = directory.join("report");
+    fs::write(&file, "").expect("a scratch file");
+    for (path, mode) in [(&file, 0o444), (&directory, 0o555)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours to set");
+    }
+    for name in ["report", "another"] {
+        let option = format!("--trace={}/{name}", directory.display());
+        let program = as_unprivileged().arg(installed.join("bin/mrlock-run"));
+        is_refused(
+            program.arg(option).arg("true").run(),
+            125,
+            "Permission denied",
+        );
+    }
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("ours to set");
+    fs::remove_dir_all(installed).expect("ours to remove");
 }
 
 /// The launcher loads the library, and so does the command; only the one in the command writes messages.
@@ -338,6 +413,25 @@ fn it_explains_itself() {
         launcher().arg("--nonsense").arg("true").run(),
         125,
         "--nonsense",
+    );
+    let mrlock = || Program::new(tree().join("bin/mrlock"));
+    for (arguments, status, help) in [
+        (&["run", "--bogus"][..], 125, "mrlock run --help"),
+        (&["status", "abc"], 2, "mrlock status --help"),
+        (&["status"], 2, "mrlock status --help"),
+        (&["doctor", "--bogus"], 2, "mrlock doctor --help"),
+        (&["stress", "--size", "12Q"], 2, "mrlock stress --help"),
+        (&["timeline", "a", "b"], 2, "mrlock timeline --help"),
+        (&["bogus"], 2, "mrlock --help"),
+        (&["--bogus", "run"], 2, "mrlock --help"),
+    ] {
+        let outcome = arguments.iter().fold(mrlock(), Program::arg).run();
+        is_refused(outcome, status, &format!("; see {help}"));
+    }
+    is_refused(
+        launcher().arg("--bogus").run(),
+        125,
+        "; see mrlock run --help",
     );
 }
 
@@ -745,11 +839,262 @@ fn a_library_that_cannot_be_loaded() {
     is_refused(launcher().run(), 125, "version `GLIBC_9.99' not found");
 }
 
+/// A virtual environment in a directory with a blank, for example: the loader takes a blank, a colon and a dollar sign for its own.
+/// Each is the launcher and the library in one directory.
+fn unnameable() -> Vec<PathBuf> {
+    let names = ["my env", "my:env", "my$ORIGIN", "my  ${LIB} \u{e9}"];
+    let copies = names.map(|name| {
+        let directory = scratch(name);
+        fs::rename(copy_of_launcher(), &directory).expect("both are in one directory");
+        fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
+        directory
+    });
+    copies.into()
+}
+
 #[test]
 fn a_library_that_no_preload_can_name() {
-    let directory = scratch("with blank");
-    fs::rename(copy_of_launcher(), &directory).expect("both are in one directory");
-    fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
-    let outcome = Program::new(directory.join("mrlock-run")).arg("true").run();
-    is_refused(outcome, 125, "a blank or a colon");
+    let temporary = scratch("tmp");
+    fs::create_dir(&temporary).expect("a scratch directory");
+    let preload = |directory: &Path, program: Program| {
+        // By hand, the loader complains, and goes on without it.
+        let by_hand = client("stress").env("LD_PRELOAD", directory.join("libmrlock.so.0"));
+        assert!(by_hand.run().segfaulted(), "{}", directory.display());
+        let stress = program.clone().arg(fixtures().join("clients/stress"));
+        let outcome = stress.libibverbs("lib").run().succeeded("a path");
+        assert_eq!(outcome.stderr, "");
+        // Only LD_PRELOAD is changed.
+        let shown = program.args(["sh", "-c", "echo \"${LD_LIBRARY_PATH-none} $LD_PRELOAD\""]);
+        let shown = shown.run().succeeded("sh").stdout;
+        let preload = shown
+            .trim()
+            .strip_prefix("none ")
+            .expect("no other variable");
+        PathBuf::from(preload)
+    };
+    let mut links = std::collections::BTreeSet::new();
+    for directory in unnameable() {
+        let program = || {
+            let program = Program::new(directory.join("mrlock-run"));
+            program.env("TMPDIR", &temporary)
+        };
+        let link = preload(&directory, program());
+        assert!(link.starts_with(&temporary), "{}", link.display());
+        let library = fs::canonicalize(directory.join("libmrlock.so.0")).expect("it is there");
+        assert_eq!(fs::read_link(&link).expect("a link"), library);
+        // It stays, for what the command has started, and the next run finds it.
+        assert_eq!(preload(&directory, program()), link);
+        links.insert(link);
+
+        // A link of the user's own is better than one of ours.
+        let own = scratch("link");
+        symlink(&directory, &own).expect("a symbolic link");
+        let by_link = Program::new(own.join("mrlock-run")).env("TMPDIR", &temporary);
+        assert_eq!(preload(&directory, by_link), own.join("libmrlock.so.0"));
+    }
+    assert_eq!(links.len(), 4, "one for each library");
+    let made = fs::read_dir(&temporary).expect("a directory").count();
+    assert_eq!(made, 4);
+}
+
+/// Another user must not be able to put a library of his own there.
+#[test]
+fn a_link_that_another_user_could_replace() {
+    let directory = &unnameable()[0];
+    let temporary = scratch("tmp");
+    fs::create_dir(&temporary).expect("a scratch directory");
+    let launcher = || {
+        let program = Program::new(directory.join("mrlock-run"));
+        program.env("TMPDIR", &temporary)
+    };
+    let preload = launcher().args(["sh", "-c", "echo $LD_PRELOAD"]);
+    let preload = || PathBuf::from(preload.run().succeeded("sh").stdout.trim());
+    let link = preload();
+    assert!(link.starts_with(&temporary));
+    let made = link.parent().expect("its directory");
+    let set_mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours to set");
+    };
+    assert_eq!(fs::metadata(made).expect("it").mode() & 0o7777, 0o755);
+
+    // Then it is made in /tmp.
+    let is_elsewhere = |why: &str| assert!(preload().starts_with("/tmp"), "{why}");
+    set_mode(made, 0o775);
+    is_elsewhere("the group may write to it");
+    set_mode(made, 0o755);
+    assert_eq!(preload(), link);
+    set_mode(&temporary, 0o777);
+    is_elsewhere("everyone may rename it");
+    set_mode(&temporary, 0o1777);
+    assert_eq!(preload(), link);
+    if is_root() {
+        chown(made, Some(NOBODY), None).expect("as root, any owner will do");
+        is_elsewhere("it is another user's");
+        chown(made, Some(0), None).expect("as root, any owner will do");
+    }
+    fs::remove_file(&link).expect("ours");
+    symlink(library(), &link).expect("a link");
+    is_elsewhere("it leads to another library");
+    fs::remove_dir_all(made).expect("ours");
+    symlink("/", made).expect("a link");
+    is_elsewhere("it is a link");
+    fs::remove_file(made).expect("ours");
+
+    // There is none in /tmp either.
+    let in_tmp = Path::new("/tmp").join(made.file_name().expect("a name"));
+    fs::remove_dir_all(&in_tmp).expect("ours");
+    symlink("/", &in_tmp).expect("a link");
+    set_mode(&temporary, 0o777);
+    is_refused(launcher().arg("true").run(), 125, "set TMPDIR");
+    fs::remove_file(&in_tmp).expect("ours");
+}
+
+/// The names of a PATH of programs that do nothing.
+fn programs(names: &str) -> String {
+    let directory = scratch("bin");
+    fs::create_dir(&directory).expect("a scratch directory");
+    for name in names.split_whitespace() {
+        let file = directory.join(name);
+        fs::write(&file, "#!/bin/sh\n").expect("a scratch file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("ours to set");
+    }
+    symlink(directory.join("kubectl"), directory.join("k")).expect("a link");
+    format!("{}:/usr/bin:/bin", directory.display())
+}
+
+/// They end with status 0, and what they were given runs without the library. One line says it, and the command is run.
+#[test]
+fn a_command_that_is_handed_to_a_server() {
+    let path = programs(
+        "tmux docker podman kubectl systemd-run srun sbatch ssh screen at batch sudo ray gdb nsenter numactl systemctl",
+    );
+    for (name, command) in [
+        ("tmux", "tmux new-window server"),
+        ("screen", "screen -X screen server"),
+        ("docker", "docker run image server"),
+        ("podman", "podman --log-level debug exec image server"),
+        ("systemd-run", "systemd-run --user server"),
+        ("systemctl", "systemctl start server"),
+        ("srun", "srun -N 2 server"),
+        ("sbatch", "sbatch --wrap server"),
+        ("kubectl", "kubectl exec pod -- server"),
+        ("kubectl", "k run pod --image=image"),
+        ("ssh", "ssh host server"),
+        ("at", "at now"),
+        ("batch", "batch"),
+        ("sudo", "sudo -u user server"),
+        ("ray", "ray job submit -- server"),
+        // Through what runs them.
+        ("docker", "env -u C A=b docker run image"),
+        ("docker", "nice -n 5 docker run image"),
+        ("docker", "nohup timeout -k 5 10 docker run image"),
+        ("docker", "setsid numactl --cpunodebind 0 docker run image"),
+        ("docker", "gdb --args docker run image"),
+        ("docker", "nsenter -t 1 -m docker run image"),
+        ("docker", "sh -c 'exec docker run image'"),
+        (
+            "docker",
+            "bash -uec 'cd / && A=\"b c\" exec docker run image'",
+        ),
+        (
+            "docker",
+            "bash -ec 'if true; then (nice docker run image) fi'",
+        ),
+        ("docker", "sh -c \"sh -c 'docker run image'\""),
+        // The environment does not go through.
+        ("env", "env -i PATH=/usr/bin true"),
+        ("env", "env - true"),
+        ("env", "env -u LD_PRELOAD true"),
+        ("env", "env LD_PRELOAD= true"),
+        ("sh", "sh -c 'LD_PRELOAD= true'"),
+        ("setpriv", "setpriv --reset-env true"),
+    ] {
+        let outcome = run_by_shell(command, &path);
+        let lines: Vec<_> = outcome.stderr.lines().collect();
+        let [line] = lines[..] else {
+            panic!("{command}: one line was expected: {outcome:#?}")
+        };
+        assert!(
+            line.starts_with(&format!("mrlock: warning: {name}: "))
+                && line.contains("without the library")
+                || line.contains("with the library only if"),
+            "{command}: {line}"
+        );
+        assert!(
+            line.ends_with(&format!(
+                ": put mrlock run in front of the command itself: {name} ... mrlock run COMMAND"
+            )),
+            "{line}"
+        );
+    }
+}
+
+/// What has the library, and what is only mentioned.
+#[test]
+fn a_command_that_is_not_handed_over() {
+    let path = programs("tmux docker kubectl systemd-run ray server");
+    for command in [
+        "server docker run image",
+        "nice server --with docker",
+        "sh -c 'server docker'",
+        "sh -c 'server \"a; docker run image\"'",
+        "sh -c 'server # (docker)'",
+        "env -u OTHER server",
+        "systemd-run --scope server",
+        "ray start --head",
+        // The user knows.
+        "docker run image mrlock run server",
+        "docker run image /opt/bin/mrlock-run server",
+        "docker run -e LD_PRELOAD=/lib/libmrlock.so.0 image",
+        "tmux new-window 'mrlock run server'",
+        "sh -c 'docker run image mrlock run server'",
+    ] {
+        assert_eq!(run_by_shell(command, &path).stderr, "", "{command}");
+    }
+}
+
+/// `mrlock run COMMAND`, with the words as a shell splits them.
+fn run_by_shell(command: &str, path: &str) -> Outcome {
+    let line = format!("exec \"$0\" {command}");
+    let program = Program::new("/bin/sh").args(["-c", &line]);
+    let program = program.arg(tree().join("bin/mrlock-run"));
+    program.env("PATH", path).run().succeeded(command)
+}
+
+/// The server was started without the library.
+#[test]
+fn a_running_server_of_tmux() {
+    needs!("a server of tmux", machine::program("tmux", "tmux"));
+    let directory = scratch("tmux");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let socket = format!("mrlock-{}", std::process::id());
+    // It ends when its windows have ended. `wait-for` returns when the command has.
+    let window = |launcher: &str, maps: &Path| {
+        let line = format!(
+            "{launcher} tmux -L {socket} new-window 'cat /proc/self/maps >{}; tmux -L {socket} wait-for -S done' && \
+             tmux -L {socket} wait-for done",
+            maps.display()
+        );
+        let program = Program::new("sh").args(["-c", &line]);
+        let program = program.env("TMUX_TMPDIR", &directory).env("TERM", "dumb");
+        let outcome = program.run().succeeded("tmux new-window");
+        let maps = fs::read_to_string(maps).expect("the command was run");
+        (outcome, maps.contains("libmrlock.so"))
+    };
+    let tmux = |arguments: &str| {
+        let line = format!("tmux -L {socket} -f /dev/null {arguments}");
+        let program = Program::new("sh").args(["-c", &line]);
+        let program = program.env("TMUX_TMPDIR", &directory).env("TERM", "dumb");
+        program.run().succeeded("tmux")
+    };
+    tmux("new-session -d");
+    let launcher = tree().join("bin/mrlock-run");
+    let launcher = launcher.to_str().expect("a name");
+    let (outcome, has_library) = window(launcher, &directory.join("maps"));
+    assert!(!has_library, "then the line is wrong");
+    assert!(
+        outcome.stderr.contains("mrlock: warning: tmux: "),
+        "{outcome:#?}"
+    );
+    tmux("kill-server");
 }

@@ -1,7 +1,7 @@
 //! `mrlock stress`: it provokes the race without the library, and not with it. It detects wrong results.
 
 use crate::common::{Program, fixtures, machine::program, mrlock, scratch};
-use std::{env, fs};
+use std::{env, fs, path::PathBuf};
 
 /// On the fake libibverbs, with 20 regions for each of the eight threads.
 fn stress() -> Program {
@@ -263,6 +263,67 @@ fn what_is_missing_is_named_and_has_a_status_of_its_own() {
             "{outcome:#?}"
         );
     }
+}
+
+/// As rdma-core fails: ENOSYS without ib_uverbs, and the error of the device's file.
+#[test]
+fn a_device_that_cannot_be_used_is_named_with_what_to_do() {
+    let broken = |name: &str, error: i32| {
+        stress()
+            .env("LD_PRELOAD", fixtures().join("clients/no_device.so"))
+            .env(name, error.to_string())
+    };
+    for (program, parts) in [
+        (
+            broken("LIST", libc::ENOSYS),
+            ["no RDMA device: ib_uverbs is not loaded", "modprobe"],
+        ),
+        (
+            broken("LIST", libc::EPERM),
+            ["ibv_get_device_list: Operation not permitted", "as root"],
+        ),
+        (
+            broken("LIST", libc::ENOMEM),
+            ["ibv_get_device_list: Cannot allocate memory", "ibv_devices"],
+        ),
+        (
+            broken("OPEN", libc::EACCES),
+            ["mlx5_0: ibv_open_device: Permission denied", "as root"],
+        ),
+        (
+            broken("OPEN", libc::ENOENT),
+            ["mlx5_0: ibv_open_device: No such file", "--device="],
+        ),
+        (
+            broken("OPEN", libc::EIO),
+            ["mlx5_0: ibv_open_device: Input/output error", "dmesg"],
+        ),
+        (
+            stress().env("LD_LIBRARY_PATH", without_libibverbs()),
+            ["libibverbs.so.1: ", "install rdma-core's libibverbs"],
+        ),
+    ] {
+        let outcome = program.run();
+        assert_eq!(outcome.status.code(), Some(2), "{outcome:#?}");
+        let line = format!("{parts:?} in {}", outcome.stderr);
+        assert!(
+            parts.iter().all(|part| outcome.stderr.contains(part)),
+            "{line}"
+        );
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.stderr.lines().count()),
+            ("", 1),
+            "{outcome:#?}"
+        );
+    }
+}
+
+/// A directory that hides a libibverbs of the system behind a file that is none.
+fn without_libibverbs() -> PathBuf {
+    let directory = scratch("without");
+    fs::create_dir(&directory).expect("a scratch directory");
+    fs::write(directory.join("libibverbs.so.1"), "no library").expect("a scratch file");
+    directory
 }
 
 // What it prints

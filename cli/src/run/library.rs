@@ -3,13 +3,19 @@
 use super::refused;
 use crate::failure::Failure;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-use rustix::param::linux_execfn;
+use rustix::{param::linux_execfn, process::geteuid};
 use std::{
+    env,
     error::Error,
     ffi::{OsStr, c_char},
-    fs, mem,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    fs::{self, DirBuilder, Metadata, Permissions},
+    hash::{DefaultHasher, Hash, Hasher},
+    io, mem,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink},
+    },
+    path::{self, Path, PathBuf},
     ptr,
 };
 
@@ -19,20 +25,104 @@ pub fn find() -> Result<PathBuf, Failure> {
     let here = fs::canonicalize("/proc/self/exe")
         .or_else(|_| fs::canonicalize(OsStr::from_bytes(linux_execfn().to_bytes())))
         .map_err(|error| refused(format!("/proc/self/exe: {error}")))?;
-    let beside = here.parent().unwrap_or(Path::new("/"));
-    let above = beside.parent().unwrap_or(beside);
-    let directories = [beside, above, &above.join("lib")];
-    // cargo gives what it builds no version.
-    let names = ["libmrlock.so.0", "libmrlock.so"];
-    let mut files = directories
-        .iter()
-        .flat_map(|directory| names.map(|name| directory.join(name)));
-    files.find(|file| file.exists()).ok_or_else(|| {
-        let [beside, above, lib] = directories.map(Path::display);
+    near(&here).ok_or_else(|| {
+        let [beside, above, lib] = places(&here);
         refused(format!(
-            "no libmrlock.so.0 in {beside}, {above} or {lib}: install it there"
+            "no libmrlock.so.0 in {}, {} or {}: install it there",
+            beside.display(),
+            above.display(),
+            lib.display()
         ))
     })
+}
+
+fn places(program: &Path) -> [PathBuf; 3] {
+    let beside = program.parent().unwrap_or(Path::new("/"));
+    let above = beside.parent().unwrap_or(beside);
+    [beside.into(), above.into(), above.join("lib")]
+}
+
+fn near(program: &Path) -> Option<PathBuf> {
+    // cargo gives what it builds no version.
+    let names = ["libmrlock.so.0", "libmrlock.so"];
+    let places = places(program);
+    let mut files = places
+        .iter()
+        .flat_map(|directory| names.map(|name| directory.join(name)));
+    files.find(|file| file.exists())
+}
+
+/// A name of the library that LD_PRELOAD can hold. If its path cannot be held, then that by which this program was called, or
+/// else a link. (LD_LIBRARY_PATH and the library's bare name would do too, but they would change where every process looks for
+/// all its libraries, and a process that gets another LD_LIBRARY_PATH would lose the library.)
+pub fn name_for_preload(library: PathBuf) -> Result<PathBuf, Failure> {
+    if fits(&library) {
+        return Ok(library);
+    }
+    let called = path::absolute(OsStr::from_bytes(linux_execfn().to_bytes())).ok();
+    let by_that_name = called.and_then(|called| near(&called)).filter(|name| {
+        fits(name) && fs::canonicalize(name).ok() == fs::canonicalize(&library).ok()
+    });
+    if let Some(name) = by_that_name {
+        return Ok(name);
+    }
+    let temporary = env::temp_dir();
+    let directories = [temporary.as_path(), Path::new("/tmp")];
+    let made = directories
+        .into_iter()
+        .filter(|directory| directory.is_absolute() && fits(directory))
+        .map(|directory| {
+            link_in(directory, &library)
+                .map_err(|error| format!(" (tried a link in {}: {error})", directory.display()))
+        });
+    let made = made.reduce(|first, second| first.or(second));
+    made.unwrap_or(Err(String::new())).map_err(|tried| {
+        refused(format!(
+            "{}: LD_PRELOAD takes no path with a blank, a colon or a dollar sign{tried}: set TMPDIR to a directory of \
+             yours without them, or move the library",
+            library.display()
+        ))
+    })
+}
+
+/// The first two separate the entries of LD_PRELOAD, and the loader replaces words behind the third.
+fn fits(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    !bytes.iter().any(|byte| b" :$".contains(byte))
+}
+
+/// A link to the library in a directory that only this user can write to. It is never removed: processes that the command starts
+/// later need it. The next run for the same library uses it again.
+fn link_in(temporary: &Path, library: &Path) -> io::Result<PathBuf> {
+    let user = geteuid().as_raw();
+    let forbidden = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    let others_may_write = |metadata: &Metadata| metadata.mode() & 0o022 != 0;
+    let above = fs::metadata(temporary)?;
+    if others_may_write(&above) && above.mode() & libc::S_ISVTX == 0
+        || ![0, user].contains(&above.uid())
+    {
+        return forbidden("another user could replace it");
+    }
+    let mut hasher = DefaultHasher::new();
+    library.hash(&mut hasher);
+    let directory = temporary.join(format!("mrlock-{user}-{:016x}", hasher.finish()));
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        // A daemon that gives up root still starts processes.
+        Ok(()) => fs::set_permissions(&directory, Permissions::from_mode(0o755))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let metadata = fs::symlink_metadata(&directory)?;
+    if !metadata.is_dir() || metadata.uid() != user || others_may_write(&metadata) {
+        return forbidden(&format!("{} is not this user's alone", directory.display()));
+    }
+    // From here on, nobody else can change it.
+    let link = directory.join("libmrlock.so.0");
+    match symlink(library, &link) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ if fs::read_link(&link)? == library => Ok(link),
+        _ => forbidden(&format!("{} leads elsewhere", link.display())),
+    }
 }
 
 unsafe extern "C" {
@@ -41,17 +131,6 @@ unsafe extern "C" {
 
 /// Loads the library into this process: the loader's own message says best what is wrong with it.
 pub fn try_to_load(library: &Path) -> Result<(), Failure> {
-    let shown = library.display();
-    if library
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .any(|byte| b" :".contains(byte))
-    {
-        return Err(refused(format!(
-            "{shown}: LD_PRELOAD takes no path with a blank or a colon: move the library"
-        )));
-    }
     let mut empty = [ptr::null_mut()];
     // SAFETY: this process has one thread. The settings are for the command, and the library must not read them here. What it
     // does when it is loaded, it does in the command too.

@@ -44,12 +44,12 @@ pub fn find(command: &OsStr) -> Result<PathBuf, Failure> {
     Err(cannot_run(command, &error))
 }
 
-/// Refuses `program` if it, or what interprets it, would run without the library.
-pub fn check(program: &Path, library: &Path) -> Result<(), Failure> {
+/// Refuses `program` if it, or what interprets it, would run without the library. Returns what the user should know otherwise.
+pub fn check(program: &Path, library: &Path) -> Result<Option<String>, Failure> {
     look_at(program, library, 0)
 }
 
-fn look_at(program: &Path, library: &Path, scripts: u32) -> Result<(), Failure> {
+fn look_at(program: &Path, library: &Path, scripts: u32) -> Result<Option<String>, Failure> {
     let failed = |error| cannot_run(program.as_os_str(), &error);
     let file = match File::options()
         .read(true)
@@ -63,7 +63,7 @@ fn look_at(program: &Path, library: &Path, scripts: u32) -> Result<(), Failure> 
                 && access(program, Access::EXEC_OK).is_ok() =>
         {
             let metadata = fs::metadata(program).map_err(failed)?;
-            return look_at_privileges(program, &metadata);
+            return look_at_privileges(program, &metadata).map(|()| None);
         }
         Err(error) => return Err(failed(error)),
     };
@@ -83,7 +83,7 @@ fn look_at(program: &Path, library: &Path, scripts: u32) -> Result<(), Failure> 
         look_at_privileges(program, &metadata)?;
         look_at_loader(program, &file, library)
     } else {
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -111,7 +111,7 @@ fn look_at_privileges(program: &Path, metadata: &Metadata) -> Result<(), Failure
 }
 
 /// Refuses `program` if the loader that it names cannot load the library.
-fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<(), Failure> {
+fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<Option<String>, Failure> {
     let shown = program.display();
     if elf_file::header(file).is_none() {
         return Err(refused(format!(
@@ -119,15 +119,14 @@ fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<(), Fai
         )));
     }
     let Some(segments) = elf_file::segments(file) else {
-        return Ok(()); // the kernel will refuse it
+        return Ok(None); // the kernel will refuse it
     };
     let Some(loader) = elf_file::loader(file, &segments) else {
         // For example an init process for containers, or a loader that is run as a program: the library matters only in the
         // programs that it starts.
-        eprintln!(
-            "mrlock: warning: {shown}: statically linked: the library is loaded only into what it runs"
-        );
-        return Ok(());
+        return Ok(Some(format!(
+            "warning: {shown}: statically linked: the library is loaded only into what it runs"
+        )));
     };
     // glibc's loader has several names.
     let name = loader.file_name().unwrap_or_default();
@@ -138,9 +137,9 @@ fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<(), Fai
         )));
     }
     if is_ours(&loader) {
-        return Ok(()); // it has loaded the library into this process
+        return Ok(None); // it has loaded the library into this process
     }
-    ask(&loader, program, library)
+    ask(&loader, program, library).map(|()| None)
 }
 
 /// Whether this process was loaded by `loader`, too.

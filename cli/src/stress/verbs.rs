@@ -44,6 +44,15 @@ const RELAXED_ORDERING: c_uint = 1 << 20;
 const CHANGE_TRANSLATION: c_int = 1;
 const CHANGE_ACCESS: c_int = 1 << 2;
 
+const NO_DRIVER: &str = "no RDMA device: ib_uverbs is not loaded: load the driver of the device (modprobe mlx5_ib), or make a \
+     device in software (rdma link add rxe0 type rxe netdev eth0)";
+const NO_DEVICE: &str = "no RDMA device: see ibv_devices, and /dev/infiniband in a container; without hardware, make a device in \
+     software (rdma link add rxe0 type rxe netdev eth0)";
+const MAY_NOT: &str = "see ls -l /dev/infiniband, and run it as root or as a user who may open these files; start a container with \
+     --device=/dev/infiniband";
+const NO_FILE: &str = "its file in /dev/infiniband is missing: modprobe ib_uverbs, and start a container with \
+     --device=/dev/infiniband";
+
 type RegMr = unsafe extern "C" fn(*mut Pd, *mut c_void, usize, c_int) -> *mut Mr;
 type RegMrIova = unsafe extern "C" fn(*mut Pd, *mut c_void, usize, u64, c_int) -> *mut Mr;
 type RegMrIova2 = unsafe extern "C" fn(*mut Pd, *mut c_void, usize, u64, c_uint) -> *mut Mr;
@@ -138,13 +147,23 @@ impl Verbs {
         }
     }
 
-    /// The devices of this machine.
-    pub fn devices(&self) -> io::Result<Vec<Hca>> {
+    /// The devices of this machine, one at least. The error is one line.
+    pub fn devices(&self) -> Result<Vec<Hca>, String> {
         let mut count = 0;
         // SAFETY: the function writes the number of devices.
         let list = unsafe { (self.get_device_list)(&mut count) };
         if list.is_null() {
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                Some(libc::ENOSYS) => NO_DRIVER.into(),
+                Some(libc::EPERM | libc::EACCES) => {
+                    format!("ibv_get_device_list: {error}: {MAY_NOT}")
+                }
+                _ => format!("ibv_get_device_list: {error}: see ibv_devices"),
+            });
+        }
+        if count <= 0 {
+            return Err(NO_DEVICE.into());
         }
         // SAFETY: the list has that many devices. It is never freed, so they stay.
         let devices = unsafe { slice::from_raw_parts(list, usize::try_from(count).unwrap_or(0)) };
@@ -173,7 +192,13 @@ impl Verbs {
         // SAFETY: the device is of the list.
         let context = unsafe { (self.open_device)(hca.device) };
         if context.is_null() {
-            return Err(last_error("ibv_open_device"));
+            let error = io::Error::last_os_error();
+            let advice = match error.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => MAY_NOT,
+                Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => NO_FILE,
+                _ => "see ibv_devinfo and dmesg",
+            };
+            return Err(format!("ibv_open_device: {error}: {advice}"));
         }
         // SAFETY: the context is open.
         let pd = unsafe { (self.alloc_pd)(context) };

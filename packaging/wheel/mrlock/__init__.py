@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import subprocess
 
 __all__ = ["env", "library"]
 
@@ -19,8 +20,18 @@ def library() -> str:
 
 def env() -> "dict[str, str]":
     """A copy of os.environ in which LD_PRELOAD names the library, ahead of others that it named."""
-    path = library()
-    if " " in path or ":" in path:
-        raise ValueError(f"{path}: LD_PRELOAD takes no path with a blank or a colon: install mrlock elsewhere")
+    path = _name_for_preload(library())
     others = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
     return {**os.environ, "LD_PRELOAD": ":".join([path, *(other for other in others if other != path)])}
+
+
+def _name_for_preload(path: str) -> str:
+    """`path`, or the name that `mrlock run` uses where LD_PRELOAD cannot hold it."""
+    if not any(character in path for character in " :$"):
+        return path
+    command = os.path.join(os.path.dirname(os.path.dirname(path)), "bin", "mrlock")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MRLOCK", "LD_PRELOAD"))}
+    shown = subprocess.run([command, "run", "--", "printenv", "LD_PRELOAD"], env=environment, capture_output=True)
+    if shown.returncode:
+        raise ValueError(os.fsdecode(shown.stderr).strip())
+    return os.fsdecode(shown.stdout).rstrip("\n")

@@ -1,0 +1,62 @@
+//! Whether the report and the trace can be written, before the command has run for hours. Nothing is made: a file of a process
+//! that never registers should not appear, and one of another process has another name.
+
+use rustix::{
+    fs::{Access, access},
+    system::uname,
+};
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    process,
+};
+
+/// Why the file of this name could not be written by the command; `name` is absolute.
+pub fn can_be_made(name: &Path) -> Result<(), String> {
+    // What is behind these names is another file in another process.
+    if name.starts_with("/dev") || name.starts_with("/proc") {
+        return Ok(());
+    }
+    let file = for_this_process(name);
+    match fs::metadata(&file) {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(io::Error::from_raw_os_error(libc::EISDIR).to_string())
+        }
+        Ok(_) => {
+            access(&file, Access::WRITE_OK).map_err(|errno| io::Error::from(errno).to_string())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = file.parent().unwrap_or(Path::new("/"));
+            access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
+                format!(
+                    "directory {}: {}",
+                    directory.display(),
+                    io::Error::from(errno)
+                )
+            })
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The name with the placeholders filled in. The command will have the id of this process.
+fn for_this_process(name: &Path) -> PathBuf {
+    let (mut filled, mut bytes) = (vec![], name.as_os_str().as_bytes().iter());
+    while let Some(&byte) = bytes.next() {
+        let rest = bytes.as_slice();
+        let placeholder = if byte == b'%' { rest.first() } else { None };
+        match placeholder {
+            Some(b'p') => filled.extend(process::id().to_string().into_bytes()),
+            Some(b'h') => filled.extend(uname().nodename().to_bytes()),
+            Some(b'%') => filled.push(b'%'),
+            _ => {
+                filled.push(byte);
+                continue;
+            }
+        }
+        bytes.next();
+    }
+    OsString::from_vec(filled).into()
+}
