@@ -47,6 +47,7 @@ demo: release $(verbs)
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	$(CARGO) test --quiet -p mrlock-cli
 	$(CARGO) test --quiet --lib --test library -- $(addprefix --skip ,gpu_memory:: ordinary_programs:: other_tools:: survival:: \
 		ways_to_load::)
 
