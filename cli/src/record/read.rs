@@ -11,6 +11,9 @@ const SIZE: usize = size_of::<layout::Record>();
 const THREAD: usize = size_of::<layout::Thread>();
 const EVENT: usize = size_of::<layout::Event>();
 
+/// The bits of a thread's word that are its id.
+const ID_BITS: u32 = 22;
+
 /// How often a slot is read again that was being written.
 const TRIES: usize = 100;
 
@@ -38,7 +41,7 @@ pub fn record<S: Source + ?Sized>(source: &S, device_name: DeviceName) -> Result
             1 => State::Running,
             _ => State::Ended,
         },
-        is_moved: word!(header, layout::Header, moved) != 0,
+        moved: word!(header, layout::Header, moved),
         process: word!(header, layout::Header, process),
         namespace: word!(header, layout::Header, namespace),
         realtime: word!(header, layout::Header, realtime),
@@ -59,7 +62,8 @@ pub fn record<S: Source + ?Sized>(source: &S, device_name: DeviceName) -> Result
         events_written: word!(header, layout::Header, events),
         unread: 0,
     };
-    let is_in_file = length.is_some();
+    // A file, or what a process has mapped of one.
+    let is_in_file = word!(header, layout::Header, capacity) > 0;
     threads(source, all, &mut record, is_in_file, device_name)?;
     events(source, capacity, &mut record)?;
     Ok(record)
@@ -196,6 +200,7 @@ fn threads<S: Source + ?Sized>(
         });
         record.threads.push(Thread {
             id,
+            alive_at: word!(of, layout::Thread, thread) >> ID_BITS,
             name: text!(of, layout::Thread, name, 2),
             call,
         });
@@ -289,7 +294,7 @@ fn event(of: Section, number: u64, record: &Record) -> Option<Event> {
 
 /// The id in a thread's word; `None` if there is no thread.
 fn thread_id(word: u64) -> Option<u32> {
-    let id = (word & ((1 << 22) - 1)) as u32;
+    let id = (word & ((1 << ID_BITS) - 1)) as u32;
     (id != 0).then_some(id)
 }
 

@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "the commands use their parts")]
 
 mod damage;
-#[path = "../../src/record/layout.rs"]
+#[path = "../../../src/record/layout.rs"]
 #[allow(dead_code, reason = "the library writes more than is read here")]
 pub mod layout;
 mod read;
+#[cfg(any(test, fuzzing))]
+pub mod sample;
 mod section;
 mod source;
 #[cfg(test)]
@@ -23,9 +25,9 @@ use std::{fs::File, path::Path, rc::Rc};
 pub struct Record {
     /// How far the process is.
     pub state: State,
-    /// Not in this record: the library writes it into the file that MRLOCK_TRACE names.
+    /// Not 0: the record is not here, but at this address, where the process has mapped a file.
     #[serde(skip)]
-    pub is_moved: bool,
+    pub moved: u64,
     /// The process id, in its own pid namespace; 0 before the rest is there.
     pub process: u64,
     /// The inode of that pid namespace; 0 if it is not known.
@@ -141,6 +143,9 @@ pub struct Device {
 pub struct Thread {
     /// Its id.
     pub id: u32,
+    /// A moment at which it was alive, in hundredths of a second since boot.
+    #[serde(skip)]
+    pub alive_at: u64,
     /// Its name when it made its first call.
     pub name: String,
     /// The call that it is in.
