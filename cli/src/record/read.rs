@@ -37,8 +37,8 @@ pub fn record<S: Source + ?Sized>(source: &S, device_name: DeviceName) -> Result
         .filter(|(bit, _)| hooks & bit != 0);
     let mut record = Record {
         state: match word!(header, layout::Header, state) {
-            0 => State::Loaded,
-            1 => State::Running,
+            layout::LOADED => State::Loaded,
+            layout::RUNNING => State::Running,
             _ => State::Ended,
         },
         moved: word!(header, layout::Header, moved),
@@ -62,9 +62,9 @@ pub fn record<S: Source + ?Sized>(source: &S, device_name: DeviceName) -> Result
         events_written: word!(header, layout::Header, events),
         unread: 0,
     };
-    // A file, or what a process has mapped of one.
-    let is_in_file = word!(header, layout::Header, capacity) > 0;
-    threads(source, all, &mut record, is_in_file, device_name)?;
+    // In a file, or in what a process has mapped of one, and while calls are observed.
+    let has_table = word!(header, layout::Header, capacity) > 0 || !record.devices.is_empty();
+    threads(source, all, &mut record, has_table, device_name)?;
     events(source, capacity, &mut record)?;
     Ok(record)
 }
@@ -100,11 +100,8 @@ fn check<S: Source + ?Sized>(source: &S, length: Option<u64>) -> Result<u64, Dam
 fn totals(of: Section) -> Totals {
     Totals {
         most_at_once: word!(of, layout::Totals, most_at_once),
-        inside: word!(of, layout::Totals, inside),
         let_through: word!(of, layout::Totals, let_through),
         frees_met: word!(of, layout::Totals, frees_met),
-        frees: word!(of, layout::Totals, frees),
-        on_device: word!(of, layout::Totals, on_device),
         unlisted: word!(of, layout::Totals, unlisted),
         lost_lines: word!(of, layout::Totals, lost_lines),
     }
@@ -150,7 +147,7 @@ fn threads<S: Source + ?Sized>(
     source: &S,
     all: Section,
     record: &mut Record,
-    is_in_file: bool,
+    has_table: bool,
     device_name: DeviceName,
 ) -> Result<(), Damage> {
     let start = offset_of!(layout::Record, threads);
@@ -189,7 +186,7 @@ fn threads<S: Source + ?Sized>(
             since: word!(of, layout::Thread, since),
             waited: word!(of, layout::Thread, waited),
             operation,
-            device: match is_in_file {
+            device: match has_table {
                 true => listed(device, &record.devices),
                 false => device_name(device).map(Rc::from),
             },
@@ -197,6 +194,7 @@ fn threads<S: Source + ?Sized>(
                 word!(of, layout::Thread, address),
                 word!(of, layout::Thread, length),
             ),
+            is_on_device: word!(of, layout::Thread, is_on_device) != 0,
         });
         record.threads.push(Thread {
             id,

@@ -31,6 +31,7 @@ fn a_record_with_events() {
         operation: 0,
         device: Some("mlx5_0".into()),
         memory: Some((0x7000, 4096)),
+        is_on_device: false,
     };
     let thread = Thread {
         id: 78,

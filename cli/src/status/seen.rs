@@ -97,6 +97,8 @@ pub struct UnderWay {
     pub address: Option<u64>,
     /// How many bytes it has.
     pub length: Option<u64>,
+    /// Whether the memory may be the GPU's.
+    pub is_on_device: bool,
     /// For how long it has been inside, or waited.
     pub for_ns: u64,
     /// For how long it waited before it was inside.

@@ -50,6 +50,7 @@ fn of(call: &Call, record: &Record, now: u64, has_ended: bool) -> UnderWay {
         device: call.device.clone(),
         address: call.memory.map(|memory| memory.0),
         length: call.memory.map(|memory| memory.1),
+        is_on_device: call.is_on_device,
         for_ns: now.saturating_sub(call.since),
         waited_ns: call.waited,
         waits_for: None,
@@ -57,19 +58,19 @@ fn of(call: &Call, record: &Record, now: u64, has_ended: bool) -> UnderWay {
     }
 }
 
-/// A registration waits for the registration that is inside, or else for the free. A free waits for the call that is inside,
-/// or else, like all others, for a thread that is not shown.
+/// Of the two locks, the first has one registration (or section) inside; a free, and a call on memory that may be the GPU's, need the
+/// second. What waits for the first also waits for what its holder waits for.
 fn find_what_they_wait_for(calls: &mut [UnderWay]) {
-    let inside = |is_free| {
+    let inside = |wanted: fn(&UnderWay) -> bool| {
         let mut inside = calls.iter().filter(|call| call.step == Step::Inside);
-        inside
-            .find(|call| call.is_free == is_free)
-            .map(|call| call.thread)
+        inside.find(|call| wanted(call)).map(|call| call.thread)
     };
-    let (registration, free) = (inside(false), inside(true));
+    let registration = inside(|call| !call.is_free);
+    let on_device = inside(|call| !call.is_free && call.is_on_device);
+    let free = inside(|call| call.is_free);
     for call in calls.iter_mut().filter(|call| call.step == Step::Waiting) {
         call.waits_for = match call.is_free {
-            true => free.or(registration),
+            true => free.or(on_device),
             false => registration.or(free),
         };
     }
