@@ -87,3 +87,49 @@ fn ids(process: &Directory) -> Vec<(u32, u32)> {
     });
     threads.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{
+        layout as l,
+        sample::{put, sample, thread},
+    };
+    use std::mem::offset_of;
+
+    #[test]
+    fn the_order_of_waiting() {
+        let mut bytes = sample();
+        for (slot, since) in [(0, 900), (1, 700), (2, 800)] {
+            put(
+                &mut bytes,
+                thread(slot) + offset_of!(l::Thread, thread),
+                slot as u64 + 1,
+            );
+            put(
+                &mut bytes,
+                thread(slot) + offset_of!(l::Thread, state),
+                l::WAITING,
+            );
+            put(
+                &mut bytes,
+                thread(slot) + offset_of!(l::Thread, since),
+                since,
+            );
+        }
+        let record = Record::in_bytes(&bytes).expect("a record");
+        let own = Directory::open(std::process::id() as i32).expect("/proc");
+        let seen = calls(&own, &record, 2000);
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|call| (call.for_ns, call.waits_for))
+            .collect();
+        let waits = Some(78);
+        assert_eq!(
+            seen,
+            [(1000, None), (1300, waits), (1200, waits), (1100, waits)]
+        );
+        // This process has no such threads.
+        assert!(calls(&own, &record, 2000).iter().all(|call| call.has_ended));
+    }
+}
