@@ -30,7 +30,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray clean
+.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics clean
 
 # cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
@@ -44,6 +44,7 @@ fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	$(CARGO) test --quiet -p mrlock-cli
 	$(CARGO) test --quiet --lib --test library -- $(addprefix --skip ,gpu_memory:: ordinary_programs:: other_tools:: survival:: \
 		ways_to_load::)
 
@@ -83,8 +84,10 @@ bench: release fixtures $(benches) peers
 
 VALIDATOR := 1.37.0
 RAY       := 2.60.0
+METRICS   := 0.26.0
 validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
 ray       := $(TARGET)/ray-$(RAY)
+metrics   := $(TARGET)/prometheus-client-$(METRICS)
 
 include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
 
@@ -118,6 +121,9 @@ $(roots): $(TARGET)/debian-%:
 validator: $(validator)
 	@echo $<
 ray: $(ray)
+	@echo $<
+# For the test of `mrlock status --openmetrics`.
+metrics: $(metrics)
 	@echo $<
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).

@@ -17,7 +17,8 @@ $(zig): tools := cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
 $(hatch): tools := hatchling==$(HATCHLING) auditwheel==$(AUDITWHEEL)
 $(validator): tools := kubernetes-validate==$(VALIDATOR)
 $(ray): tools := ray==$(RAY)
-$(zig) $(hatch) $(validator) $(ray):
+$(metrics): tools := prometheus-client==$(METRICS)
+$(zig) $(hatch) $(validator) $(ray) $(metrics):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.new $(tools)
 	mv $@.new $@

@@ -42,6 +42,7 @@ check cargo fmt --check
 check cargo clippy --quiet --workspace --all-targets -- --deny warnings
 check make --silent demo
 check cargo test --quiet --manifest-path tests/loom/Cargo.toml --target-dir "$target/loom"
+check cargo test --quiet -p mrlock-cli
 check tests/fuzz/run 100000
 
 tests --lib

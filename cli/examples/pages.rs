@@ -21,6 +21,9 @@ fn main() -> std::io::Result<()> {
     let described = command
         .clone()
         .mut_subcommand("run", |run| run.after_long_help(include_str!("run.txt")))
+        .mut_subcommand("status", |status| {
+            status.after_long_help(include_str!("status.txt"))
+        })
         .mut_subcommand("doctor", |doctor| doctor.after_long_help(about_drivers()));
     clap_mangen::generate_to(described, &directory)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {

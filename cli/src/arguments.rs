@@ -1,7 +1,7 @@
 //! The command line. The man pages and the shell completions are made from this file (examples/pages.rs).
 
 use clap::{Args, Parser, Subcommand};
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Lets one thread at a time register RDMA memory: run a command so, ask whether that is needed, and see what happens.
 #[derive(Parser)]
@@ -76,21 +76,33 @@ pub struct Run {
 #[derive(Args)]
 #[command(
     override_usage = "mrlock status [OPTION]... PID | --all",
-    after_help = "Exit status: 0; 1 if there is no such process."
+    after_help = "Exit status: 0; 1 if there is no such process.\n\
+        With --check, the lowest that applies: 3: the library is not loaded, or serializes nothing; \
+        4: a call is inside for longer than --held; 5: a descendant is not covered; 6: a process cannot be looked at; \
+        else 0."
 )]
 pub struct Status {
-    /// Of this process and its descendants
+    /// Of this process, or a thread's process, and its descendants
     #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
     /// Of all processes with the library, and their descendants
     #[arg(long)]
     pub all: bool,
-    /// Print JSON, with the counters of each entry point
+    /// Print JSON, with the counters of each operation
     #[arg(long)]
     pub json: bool,
-    /// Print again each second, until the processes have ended
-    #[arg(long)]
-    pub watch: bool,
+    /// Print metrics in the OpenMetrics text format
+    #[arg(long, conflicts_with = "json")]
+    pub openmetrics: bool,
+    /// Print again every SECONDS (1), until the processes have ended
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "1", value_parser = time)]
+    pub watch: Option<Duration>,
+    /// Print one line, and answer with the exit status
+    #[arg(long, conflicts_with_all = ["json", "openmetrics", "watch"])]
+    pub check: bool,
+    /// With --check: how long a call may be inside
+    #[arg(long, value_name = "SECONDS", requires = "check", value_parser = time)]
+    pub held: Option<Duration>,
 }
 
 /// Arguments of `mrlock doctor`.
@@ -175,4 +187,8 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(_) => Err("more than 0 is needed".into()),
         Err(error) => Err(format!("{error}")),
     }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(seconds(text)?).map_err(|error| format!("{error}"))
 }

@@ -2,7 +2,7 @@
 
 // std's start would ignore SIGPIPE, and would open /dev/null in place of a closed stdin, stdout or stderr. The command of
 // `mrlock run` would inherit both.
-#![no_main]
+#![cfg_attr(not(test), no_main)]
 #![deny(
     unsafe_op_in_unsafe_fn,
     missing_docs,
@@ -13,6 +13,7 @@ mod arguments;
 mod doctor;
 mod elf_file;
 mod failure;
+mod record;
 mod run;
 mod status;
 mod stress;
@@ -28,7 +29,7 @@ use std::{
     process::{self, ExitCode},
 };
 
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn main() -> c_int {
     let outcome = parse().and_then(|command| match command {
         Command::Run(arguments) => run::run(arguments),

@@ -170,8 +170,8 @@ pub struct Thread {
     pub waited: Word,
     /// The index of the operation.
     pub operation: Word,
-    /// In a file: the index of the device, plus one; 0 if it is not known. In the library's own memory: a pointer to a
-    /// `struct ibv_pd` or `struct ibv_mr`, which is even; or a file descriptor, doubled, plus one; or 0.
+    /// In a file, and while calls are observed: the index of the device, plus one; 0 if it is not known. Else (the table of devices
+    /// is empty): a pointer to a `struct ibv_pd` or `struct ibv_mr`, which is even; or a file descriptor, doubled, plus one; or 0.
     pub device: Word,
     /// Where the memory begins; 0 with length 0 if the call does not say.
     pub address: Word,

@@ -1,26 +1,41 @@
 /*
- * held: registers and deregisters twice; then one registration fails. Then a thread prints "inside" and stays inside a
- * registration until standard input ends. Not with a real libibverbs.
+ * held [WAITERS [free]]: registers and deregisters twice; then one registration fails. Then a thread
+ * prints "inside" and stays inside a registration until standard input ends. Meanwhile WAITERS
+ * threads wait for it; and with "free", the memory may be the GPU's, and one more thread frees GPU
+ * memory. "inside" is printed when all of them wait. Not with a real libibverbs.
  */
 #include "inside_registration.h"
 
-static struct caller holder;
+#include <sys/ioctl.h>
+
+#define NV_ESC_RM_FREE 0xC0104629
+
+static struct caller holder, waiters[16];
+static _Atomic pid_t freeing;
 
 static void hold_until_end_of_input(void)
 {
 	char byte;
 
-	puts("inside");
-	fflush(stdout);
+	hold();
 	while (read(0, &byte, 1) > 0)
 		;
 }
 
-int main(void)
+static void *free_gpu_memory(void *nothing)
+{
+	atomic_store(&freeing, own_id());
+	ioctl(-1, NV_ESC_RM_FREE, nothing); /* there is no driver: it fails */
+	return nothing;
+}
+
+int main(int argc, char **argv)
 {
 	struct ibv_pd *pd = open_pd(linked_verbs(), 0);
+	int count = argc > 1 ? atoi(argv[1]) : 0;
+	pthread_t frees;
 
-	if (!pd)
+	if (!pd || count > 16)
 		return 1;
 	register_once(pd);
 	register_once(pd);
@@ -28,8 +43,23 @@ int main(void)
 		fprintf(stderr, "held: access that no device has was granted\n");
 		return 1;
 	}
+	/* A page without access looks like GPU memory. */
+	if (argc > 2 && mprotect(memory + 4096, 4096, PROT_NONE))
+		return 1;
 	start_caller(&holder, 0, hold_until_end_of_input);
+	sem_wait(&entered);
+	start_queue(waiters, count);
+	if (argc > 2) {
+		pthread_create(&frees, NULL, free_gpu_memory, NULL);
+		until_asleep(&freeing);
+	}
+	puts("inside");
+	fflush(stdout);
+	sem_post(&released);
 	join_queue(&holder, 1);
+	join_queue(waiters, count);
+	if (argc > 2)
+		pthread_join(frees, NULL);
 	puts("done");
 	return 0;
 }

@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static char memory[8192];
+static char memory[8192] __attribute__((aligned(4096)));
 
 /* What this thread does inside its next registration. */
 static __thread void (*inside)(void);

@@ -135,3 +135,14 @@ fn prepared(script: &str) -> Need {
     }
     Err(String::from_utf8_lossy(&output.stderr).trim().into())
 }
+
+/// Where make puts what it fetches.
+pub fn fetched(goal: &str) -> Result<String, String> {
+    let output = make([goal]).output();
+    let output = output.map_err(|error| format!("make: {error}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+    } else {
+        Err(format!("`make {goal}` cannot fetch it: run it to see why"))
+    }
+}

@@ -71,6 +71,25 @@ fn operation<'a>(process: &'a Value, name: &str) -> &'a Value {
     operation.unwrap_or_else(|| panic!("no {name}: {process:#}"))
 }
 
+/// How often an operation was called. A process that made no call may not list its operations.
+fn calls(process: &Value, name: &str) -> u64 {
+    match process["operations"].as_array() {
+        Some(none) if none.is_empty() => 0,
+        _ => operation(process, name)["calls"]
+            .as_u64()
+            .expect("a number"),
+    }
+}
+
+fn under_way(process: &Value) -> &Vec<Value> {
+    let calls = process["under_way"].as_array();
+    calls.unwrap_or_else(|| panic!("no calls under way: {process:#}"))
+}
+
+fn pid(held: &Held) -> String {
+    held.process.id().to_string()
+}
+
 #[test]
 fn the_counters_of_a_process_that_is_inside() {
     let bare = Held::start(&client("held"), 1);
@@ -109,25 +128,41 @@ fn the_counters_of_a_process_that_is_inside() {
         );
     }
 
-    let table = run(&[&held.process.id().to_string()])
-        .succeeded("a table")
-        .stdout;
+    let [call] = &under_way(&seen)[..] else {
+        panic!("not one call: {seen:#}");
+    };
+    assert_eq!(
+        (&call["step"], &call["operation"], &call["name"]),
+        (&"inside".into(), &"ibv_reg_mr".into(), &"held".into())
+    );
+    assert_eq!(call["length"], 8192, "{call:#}");
+    assert!(
+        call["address"].as_u64().is_some_and(|it| it > 0),
+        "{call:#}"
+    );
+    assert_eq!(call["device"], "mlx5_0", "{call:#}");
+    assert_eq!(call["has_ended"], false, "{call:#}");
+
+    let table = run(&[&pid(&held)]).succeeded("a table").stdout;
     let row = table.lines().nth(1).expect("a row").split_whitespace();
-    let pid = held.process.id().to_string();
     let expected = [
-        &*pid,
+        &*pid(&held),
         "held",
         "on",
         "verbs,ioctl",
         "5",
+        "0.0",
         "1",
         "0",
         "0.000",
         "ms",
+        "0",
         "1",
     ];
     assert_eq!(row.collect::<Vec<_>>(), expected, "{table}");
-    assert!(table.lines().all(|line| line.len() <= 120), "{table}");
+    let thread = format!("thread {} (held) inside ibv_reg_mr for ", call["thread"]);
+    assert!(table.contains(&thread), "{table}");
+    assert!(table.contains(": mlx5_0, 8192 bytes at 0x"), "{table}");
 
     // The last call is counted when it is over. Then the process ends by a signal, and has written nothing.
     held.process.kill().expect("it runs");
@@ -153,11 +188,7 @@ fn the_settings_of_the_process() {
         let settings = seen["settings"].as_str().expect("the settings");
         assert!(settings.split(' ').any(|it| it == setting), "{settings}");
         assert_eq!(seen["hooks"], serde_json::json!(hooks), "{setting}");
-        assert_eq!(
-            operation(&seen, "ibv_dereg_mr")["calls"],
-            calls,
-            "{setting}"
-        );
+        assert_eq!(self::calls(&seen, "ibv_dereg_mr"), calls, "{setting}");
         assert_eq!(seen["most_at_once"], most, "{setting}");
     }
 }
@@ -219,7 +250,8 @@ fn descendants_that_are_not_covered() {
     let table = run(&[&shell.process.id().to_string()])
         .succeeded("a table")
         .stdout;
-    assert_eq!(table.lines().count(), 7, "{table}");
+    let processes = table.lines().filter(|line| !line.contains(" thread "));
+    assert_eq!(processes.count(), 7, "{table}");
     assert_eq!(
         table.matches("  held ").count(),
         4,
@@ -264,17 +296,7 @@ fn a_library_that_was_replaced() {
     fs::remove_file(&library).expect("ours to remove");
     fs::write(&library, "another").expect("a scratch file");
     let seen = held.seen();
-    if machine::is_root() {
-        assert_eq!(operation(&seen, "ibv_reg_mr")["calls"], 3);
-    } else {
-        assert_eq!(seen["state"], "unreadable", "{seen:#}");
-        assert!(
-            seen["reason"]
-                .as_str()
-                .is_some_and(|it| it.contains("was replaced")),
-            "{seen:#}"
-        );
-    }
+    assert_eq!(calls(&seen, "ibv_reg_mr"), 3, "{seen:#}");
 }
 
 /// The file may have any name that begins with the library's, and may be reached through links.
@@ -312,7 +334,12 @@ fn a_program_whose_name_is_no_text() {
     // std returns when the program is run, which is before the loader has loaded the library.
     let is_covered = || {
         let seen = held.seen();
-        assert_ne!(seen["state"], "unknown", "{seen:#}");
+        let is_looked_at = seen["state"] != "unknown" && seen["state"] != "unreadable";
+        // The library is mapped before its record begins.
+        let is_early = seen["reason"]
+            .as_str()
+            .is_some_and(|it| it.contains("no record"));
+        assert!(is_looked_at || is_early, "{seen:#}");
         seen["state"] == "covered"
     };
     while !is_covered() {
@@ -356,7 +383,7 @@ fn all_processes_that_have_the_library() {
 #[test]
 fn watching_a_process_until_it_ends() {
     let held = Held::start(&client("held").preloaded(), 1);
-    let watch = Program::new(mrlock()).args(["status", "--watch", "--json"]);
+    let watch = Program::new(mrlock()).args(["status", "--watch=0.1", "--json"]);
     let watch = watch.arg(held.process.id().to_string());
     let mut watch = watch
         .command()
@@ -368,7 +395,7 @@ fn watching_a_process_until_it_ends() {
     for _ in 0..2 {
         let line = lines.next().expect("a line").expect("text");
         let seen: Vec<Value> = serde_json::from_str(&line).expect("JSON");
-        assert_eq!(operation(&seen[0], "ibv_reg_mr")["calls"], 3);
+        assert_eq!(calls(&seen[0], "ibv_reg_mr"), 3);
     }
     drop(held);
     lines.for_each(drop);
@@ -383,6 +410,10 @@ fn what_cannot_be_shown() {
         (&["self"], 2, "'self'"),
         (&[], 2, "PID"),
         (&["1", "--all"], 2, "--all"),
+        (&["1", "--watch=0"], 2, "more than 0"),
+        (&["1", "--watch=1e300"], 2, "too big"),
+        (&["1", "--held", "3"], 2, "--check"),
+        (&["1", "--check", "--json"], 2, "--json"),
     ] {
         let outcome = run(arguments);
         assert_eq!(outcome.status.code(), Some(status), "{outcome:#?}");
@@ -394,4 +425,235 @@ fn what_cannot_be_shown() {
         assert!(outcome.stderr.starts_with("mrlock: "), "{outcome:#?}");
         assert!(outcome.stderr.contains(why), "no {why:?}: {outcome:#?}");
     }
+}
+
+/// Two threads wait for the one that is inside, and a third waits to free GPU memory.
+#[test]
+fn the_holder_and_those_that_wait() {
+    let held = Held::start(&client("held").args(["2", "free"]).preloaded(), 1);
+    let seen = held.seen();
+    let calls = under_way(&seen);
+    let holder = &calls[0]["thread"];
+    let steps: Vec<_> = calls
+        .iter()
+        .map(|call| (call["step"].as_str().expect("a step"), &call["waits_for"]))
+        .collect();
+    let waits = ("waiting", holder);
+    assert_eq!(
+        steps,
+        [("inside", &Value::Null), waits, waits, waits],
+        "{seen:#}"
+    );
+    let operations: Vec<_> = calls.iter().map(|call| &call["operation"]).collect();
+    let expected = ["ibv_reg_mr", "ibv_reg_mr", "ibv_reg_mr", "nvidia:RM_FREE"];
+    assert_eq!(operations, expected, "{seen:#}");
+    let threads: Vec<_> = calls.iter().map(|call| call["thread"].as_u64()).collect();
+    assert!(
+        threads.is_sorted(),
+        "they were started in this order: {seen:#}"
+    );
+    let times = calls[1..].iter().map(|call| call["for_ns"].as_u64());
+    assert!(times.is_sorted_by(|one, next| one >= next), "{seen:#}");
+
+    // A thread's id is as good as the process's.
+    let of_thread = status(&[&holder.to_string()]);
+    assert_eq!(of_thread[0]["pid"], held.process.id());
+    let table = run(&[&pid(&held)]).succeeded("a table").stdout;
+    let waits = format!(", behind thread {holder}");
+    assert_eq!(table.matches(&waits).count(), 3, "{table}");
+}
+
+/// The record has the ids that the threads have in their container.
+#[test]
+fn a_process_in_a_container() {
+    let script = fixtures().join("clients/held").display().to_string() + " 1";
+    let program = Program::new("unshare").args([
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ]);
+    let program = program.args(["sh", "-c", &script]);
+    let container = Held::start(&program.libibverbs("lib").preloaded(), 1);
+    let all = container.status();
+    let held = all.last().expect("a process");
+    assert_eq!(held["program"], "held", "{all:#?}");
+    let calls = under_way(held);
+    for call in calls {
+        let task = format!("/proc/{}/task/{}", held["pid"], call["thread"]);
+        assert!(Path::new(&task).exists(), "no {task}: {held:#}");
+    }
+    assert_eq!(calls[1]["waits_for"], calls[0]["thread"], "{held:#}");
+}
+
+/// While the record lies in a file.
+#[test]
+fn a_process_that_writes_a_trace() {
+    let file = scratch("trace");
+    let program = client("held").preloaded().env("MRLOCK_TRACE", &file);
+    let held = Held::start(&program, 1);
+    let seen = held.seen();
+    assert_eq!(calls(&seen, "ibv_reg_mr"), 3, "{seen:#}");
+    assert_eq!(under_way(&seen)[0]["step"], "inside", "{seen:#}");
+    assert_eq!(under_way(&seen)[0]["device"], "mlx5_0", "{seen:#}");
+    assert_eq!(seen["devices"][0]["name"], "mlx5_0", "{seen:#}");
+    fs::remove_file(file).expect("it was written");
+}
+
+/// Each finding has an exit status of its own.
+#[test]
+fn a_check_by_a_script() {
+    let check = |arguments: &[&str]| {
+        let outcome = run(&[&["--check"], arguments].concat());
+        assert_eq!(outcome.stdout.lines().count(), 1, "{outcome:#?}");
+        assert_eq!(outcome.stderr, "");
+        (outcome.status.code().expect("a status"), outcome.stdout)
+    };
+    let bare = Held::start(&client("held"), 1);
+    assert_eq!(check(&[&pid(&bare)]).0, 3);
+    let off = Held::start(&client("held").preloaded().env("MRLOCK", "off"), 1);
+    let (code, line) = check(&[&pid(&off)]);
+    assert_eq!((code, line.contains("MRLOCK=off")), (3, true), "{line}");
+
+    let held = Held::start(&client("held").preloaded(), 1);
+    assert_eq!(check(&[&pid(&held)]), (0, "covered: 1 process\n".into()));
+    assert_eq!(check(&["--held", "1000", &pid(&held)]).0, 0);
+    while check(&["--held", "0.000001", &pid(&held)]).0 != 4 {
+        std::thread::yield_now();
+    }
+
+    let client = fixtures().join("clients/held").display().to_string();
+    let script = format!("exec 3<&0; {client} <&3 & env -u LD_PRELOAD {client} <&3 & wait");
+    let shell = Program::new("sh").arg("-c").arg(script);
+    let shell = Held::start(&shell.libibverbs("lib").preloaded(), 2);
+    let (code, line) = check(&[&pid(&shell)]);
+    assert_eq!(code, 5, "{line}");
+    assert!(line.contains("started without LD_PRELOAD"), "{line}");
+}
+
+/// As root of a container is, which has no CAP_SYS_PTRACE.
+#[test]
+fn without_the_right_to_look() {
+    needs!("mrlock status without CAP_SYS_PTRACE", machine::root());
+    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let program = Program::new("setpriv").args(user);
+    let program = program.args(["sh", "-c", "echo inside; read line"]);
+    let held = Held::start(&program, 1);
+    let status = |arguments: &[&str]| {
+        let lost = "-sys_ptrace,-sys_admin,-checkpoint_restore,-perfmon";
+        let program = Program::new("setpriv").args(["--bounding-set", lost]);
+        let program = program.arg(mrlock()).arg("status");
+        arguments.iter().fold(program, Program::arg).run()
+    };
+    let (one, all) = (status(&[&pid(&held)]), status(&["--all"]));
+    assert!(one.stdout.contains("CAP_SYS_PTRACE is missing"), "{one:#?}");
+    let count = all
+        .stdout
+        .lines()
+        .find(|line| line.contains(" could not be looked at: "));
+    assert!(
+        count.is_some_and(|line| line.contains("CAP_SYS_PTRACE")),
+        "{all:#?}"
+    );
+    assert_eq!(status(&["--check", &pid(&held)]).status.code(), Some(6));
+}
+
+/// Two packages are installed, and a program names one while the environment names the other.
+#[test]
+fn two_copies_in_one_process() {
+    let other = scratch("copy");
+    fs::create_dir(&other).expect("a scratch directory");
+    let other = other.join("libmrlock.so.0");
+    fs::copy(library(), &other).expect("a copy");
+    let program = client("held").env("LD_PRELOAD", &other).preloaded();
+    let held = Held::start(&program, 1);
+    let seen = held.seen();
+    assert!(calls(&seen, "ibv_reg_mr") >= 3, "{seen:#}");
+    let mut files =
+        [&seen["file"], &seen["other_copies"][0]].map(|it| it.as_str().expect("a file"));
+    files.sort_unstable();
+    let mut expected = [library(), &*other].map(|it| it.to_str().expect("text"));
+    expected.sort_unstable();
+    assert_eq!(files, expected);
+    let table = run(&[&pid(&held)]).succeeded("a table").stdout;
+    assert!(table.contains(" 2 copies of the library, "), "{table}");
+}
+
+/// A library with a record of another version, or garbage in its place, or none.
+#[test]
+fn a_record_that_cannot_be_read() {
+    let directory = scratch("other");
+    fs::create_dir(&directory).expect("a scratch directory");
+    for (name, source, expected) in [
+        (
+            "version",
+            "unsigned long mrlock_record[9999] = {0x6b636f6c726d, 99};",
+            "of version 99",
+        ),
+        (
+            "garbage",
+            "unsigned long mrlock_record[9999] = {1, 2, 3};",
+            "no record of mrlock",
+        ),
+        ("older", "int mrlock_status;", "no symbol mrlock_record"),
+    ] {
+        let library = directory.join(format!("libmrlock-{name}.so"));
+        let file = directory.join("source.c");
+        fs::write(&file, source.to_owned() + "void nothing(void) {}").expect("a scratch file");
+        build(
+            Command::new("cc")
+                .args(["-shared", "-fPIC"])
+                .arg(&file)
+                .arg("-o")
+                .arg(&library),
+        );
+        let held = Held::start(&client("held").env("LD_PRELOAD", &library), 1);
+        let seen = held.seen();
+        assert_eq!(seen["state"], "unreadable", "{seen:#}");
+        assert!(
+            seen["reason"]
+                .as_str()
+                .is_some_and(|it| it.contains(expected)),
+            "{seen:#}"
+        );
+        assert_eq!(run(&["--check", &pid(&held)]).status.code(), Some(6));
+    }
+}
+
+/// A parser of OpenMetrics reads the metrics, and node_exporter's format does, too.
+#[test]
+fn metrics() {
+    needs!(
+        "mrlock status --openmetrics",
+        machine::fetched("metrics").map(drop)
+    );
+    let held = Held::start(&client("held").args(["1"]).preloaded(), 1);
+    let bare = Held::start(&client("held"), 1);
+    let text = run(&["--openmetrics", &pid(&held)])
+        .succeeded("metrics")
+        .stdout;
+    let file = scratch("metrics");
+    for text in [&text, &run(&["--openmetrics", &pid(&bare)]).stdout] {
+        fs::write(&file, text).expect("a scratch file");
+        let mut python = Command::new("python3");
+        python.arg("tests/clients/metrics.py").arg(&file);
+        python.env(
+            "PYTHONPATH",
+            machine::fetched("metrics").expect("checked above"),
+        );
+        build(&mut python);
+    }
+    let labels = format!("{{pid=\"{}\",program=\"held\"", held.process.id());
+    for line in [
+        format!("mrlock_calls_total{labels},operation=\"ibv_reg_mr\"}} 3\n"),
+        format!("mrlock_failures_total{labels},operation=\"ibv_reg_mr\"}} 1\n"),
+        format!("mrlock_threads{labels},step=\"inside\"}} 1\n"),
+        format!("mrlock_threads{labels},step=\"waiting\"}} 1\n"),
+        format!("mrlock_covered{labels}}} 1\n"),
+        "mrlock_processes{state=\"covered\"} 1\n".into(),
+    ] {
+        assert!(text.contains(&line), "no {line}: {text}");
+    }
+    assert!(text.ends_with("# EOF\n"), "{text}");
 }

@@ -1,7 +1,7 @@
 //! packaging/recipes: each is used as it is there, and a client that dies alone finishes with it.
 
 use crate::common::{
-    Program, build, client, fixtures, machine, make,
+    Program, build, client, fixtures, machine,
     root::{CLIENT, Root},
     scratch, unpacked,
     venv::{environment, library, python},
@@ -64,12 +64,15 @@ fn the_patch_for_kubernetes() {
     needs!(
         "the recipe for Kubernetes",
         has_root(),
-        fetched("validator").map(drop)
+        machine::fetched("validator").map(drop)
     );
     let mut python = Command::new("python3");
     python.arg("tests/recipes/kubernetes_patch.py");
     python.arg(recipe("kubernetes.yaml"));
-    python.env("PYTHONPATH", fetched("validator").expect("checked above"));
+    python.env(
+        "PYTHONPATH",
+        machine::fetched("validator").expect("checked above"),
+    );
     let output = python.output().expect("python3");
     assert!(output.status.success(), "{output:?}");
     let command = String::from_utf8(output.stdout).expect("text");
@@ -97,17 +100,6 @@ fn the_patch_for_kubernetes() {
         outcome.stdout.contains("other ioctl: "),
         "the image's own library is absent: {outcome:#?}"
     );
-}
-
-/// Where make puts what it fetches.
-fn fetched(goal: &str) -> Result<String, String> {
-    let output = make([goal]).output();
-    let output = output.map_err(|error| format!("make: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
-    } else {
-        Err(format!("`make {goal}` cannot fetch it: run it to see why"))
-    }
 }
 
 #[test]
@@ -262,8 +254,12 @@ fn multiprocessing() {
 /// A cluster of one node, in a process namespace of its own, with which it ends. A task says what is in its worker.
 #[test]
 fn ray() {
-    needs!("the recipe for Ray", has_root(), fetched("ray").map(drop));
-    let ray = fetched("ray").expect("checked above");
+    needs!(
+        "the recipe for Ray",
+        has_root(),
+        machine::fetched("ray").map(drop)
+    );
+    let ray = machine::fetched("ray").expect("checked above");
     let path = env::var("PATH").expect("a PATH");
     let bin = unpacked().join("bin");
     let worker = |start: &str| {

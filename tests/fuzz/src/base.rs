@@ -2,7 +2,7 @@
 
 #[macro_use]
 #[path = "../../../src/base/x86_64.rs"]
-#[allow(unused_macros, reason = "only the system call is used")]
+#[allow(dead_code, unused_macros, reason = "only the system call is used")]
 pub mod x86_64;
 
 #[macro_use]

@@ -12,6 +12,10 @@ macro_rules! export_ioctl {
 #[path = "../../../src/hook/ioctl.rs"]
 pub mod ioctl;
 
+pub mod verbs {
+    pub const COUNT: usize = 0;
+}
+
 pub mod serialize {
     use crate::call::{
         device::Device,

@@ -22,7 +22,19 @@ mod resolve {
     }
 }
 
+/// The command's reader of records.
+#[path = "../../../cli/src/record/mod.rs"]
+#[allow(dead_code, reason = "only the parsing is used")]
+mod record_reader;
+
+#[path = "../../../cli/src/status/image.rs"]
+#[allow(dead_code, reason = "the largest size is the caller's")]
+mod image_reader;
+
 mod environment;
+pub mod image;
+mod patches;
+pub mod record;
 pub mod report_name;
 pub mod settings;
 pub mod uverbs;

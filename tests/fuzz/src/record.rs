@@ -1,0 +1,35 @@
+//! The input changes a record.
+
+use crate::{
+    patches,
+    record_reader::{Record, sample::sample},
+};
+
+/// The reader says what is wrong in one line of plain text, or gives a record that makes sense.
+pub fn check(input: &[u8]) {
+    let mut bytes = sample();
+    patches::apply(input, &mut bytes);
+    let record = match Record::in_bytes(&bytes) {
+        Ok(record) => record,
+        Err(damage) => {
+            let line = damage.to_string();
+            assert!(!line.contains(char::is_control), "{line:?}");
+            return;
+        }
+    };
+    let mut indices: Vec<_> = record.events.iter().map(|event| event.operation).collect();
+    let calls = record
+        .threads
+        .iter()
+        .filter_map(|thread| thread.call.as_ref());
+    indices.extend(calls.map(|call| call.operation));
+    let operations = record.operations.len();
+    assert!(indices.iter().all(|&index| index < operations));
+    let numbers: Vec<_> = record.events.iter().map(|event| event.number).collect();
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+    let written = record.events_written;
+    assert!(
+        numbers.iter().all(|&number| number < written),
+        "{numbers:?} of {written}"
+    );
+}
