@@ -55,6 +55,9 @@ ctor::declarative::ctor! {
     /// the middle of a run. A call before this (from a dependency's constructor) reads them itself.
     #[ctor(unsafe)]
     fn load() {
+        if !resolve::is_bound_to_us(c"mrlock_version") {
+            settings::leave_to_first_copy();
+        }
         let settings = settings::get();
         log::info!("loaded: {settings}");
         hook::verbs::find_next();

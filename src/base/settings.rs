@@ -162,8 +162,20 @@ pub struct FileName {
 
 static SETTINGS: Once<Settings> = Once::new();
 
-/// The settings when no variable is set. A call that comes while the settings are being read gets these.
-static DEFAULTS: Settings = Settings {
+/// This copy of the library forwards all calls and writes nothing: another one, which comes first in this process, does what the
+/// settings ask for. Called by our constructor. (If a call has come before it, both copies serialize: nothing worse.)
+pub fn leave_to_first_copy() {
+    SETTINGS.call_once(|| Settings {
+        mode: Mode::Off,
+        ..DEFAULTS
+    });
+}
+
+/// What a call gets that comes while the settings are being read.
+static WHILE_READING: Settings = DEFAULTS;
+
+/// The settings when no variable is set.
+const DEFAULTS: Settings = Settings {
     mode: MRLOCK.default.1,
     calls: CALLS.default.1,
     memory: MEMORY.default.1,
@@ -191,7 +203,7 @@ fn read_once() -> &'static Settings {
     // A signal handler that interrupts the reading must not wait for it: it gets the defaults, which are safe.
     // Relaxed: `SETTINGS` publishes the settings.
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
-        return SETTINGS.get().unwrap_or(&DEFAULTS);
+        return SETTINGS.get().unwrap_or(&WHILE_READING);
     }
     let settings = SETTINGS.call_once(read);
     if CALLS.given().is_some() {

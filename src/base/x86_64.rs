@@ -25,6 +25,36 @@ macro_rules! export {
     };
 }
 
+/// Defines `$own`, a static of `$type` that is all zero, and exports it as `$name@@$version`. Two names, because a second copy of
+/// the library in a process must not use the data of the first.
+macro_rules! export_zeroed {
+    ($own:ident: $type:ty, $name:ident @@ $version:literal) => {
+        core::arch::global_asm!(
+            concat!(".pushsection .bss.", stringify!($own), ", \"aw\", @nobits"),
+            concat!(".globl ", stringify!($own)),
+            concat!(".hidden ", stringify!($own)),
+            concat!(".globl mrlock_entry_", stringify!($name)),
+            concat!(".type ", stringify!($own), ", @object"),
+            concat!(".type mrlock_entry_", stringify!($name), ", @object"),
+            ".balign {align}",
+            concat!(stringify!($own), ":"),
+            concat!("mrlock_entry_", stringify!($name), ":"),
+            ".zero {size}",
+            concat!(".size ", stringify!($own), ", {size}"),
+            concat!(".size mrlock_entry_", stringify!($name), ", {size}"),
+            concat!(".symver mrlock_entry_", stringify!($name), ", ", stringify!($name), "@@", $version),
+            ".popsection",
+            size = const size_of::<$type>(),
+            align = const align_of::<$type>(),
+        );
+
+        unsafe extern "C" {
+            /// As said above.
+            safe static $own: $type;
+        }
+    };
+}
+
 /// Exports `ioctl`. A request whose low 32 bits are a hook's command jumps to that hook; every other request jumps to the address
 /// in `$next`. The code changes no register and uses no stack: the variadic arguments arrive unchanged.
 macro_rules! export_ioctl {

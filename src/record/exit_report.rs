@@ -48,7 +48,7 @@ static FILE: AtomicI32 = AtomicI32::new(0);
 static FILE_ID: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// What is reported of a process that has made no call.
-// SAFETY: as for `mrlock_record`.
+// SAFETY: all zero is a record without content: it has only integers.
 static NO_CALLS: Record = unsafe { mem::zeroed() };
 
 /// Our descriptor is not to be one that a host expects to be free, such as 0 to 2.

@@ -152,8 +152,8 @@ pub struct Device {
     pub calls: Word,
 }
 
-/// The call that a thread is in. The thread alone writes it.
-#[repr(C)]
+/// The call that a thread is in. The thread alone writes it. (Aligned, so that threads do not share a cache line, or a pair.)
+#[repr(C, align(128))]
 pub struct Thread {
     /// Odd while the rest changes.
     pub sequence: Word,
@@ -179,8 +179,6 @@ pub struct Thread {
     pub length: Word,
     /// 1: the memory may be the GPU's (or this is a free of GPU memory).
     pub is_on_device: Word,
-    /// Not used.
-    pub reserved: [Word; 3],
 }
 
 /// Of `Thread::state`: in no call.

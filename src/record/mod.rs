@@ -26,7 +26,6 @@ use crate::{
 };
 use core::{
     fmt::Write,
-    mem,
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, Ordering},
 };
@@ -35,11 +34,8 @@ pub use layout::OPERATIONS as MOST_OPERATIONS;
 pub use layout::{IOCTL, VERBS};
 use layout::{Record, Word};
 
-/// The record, unless it is in a file: the symbol that `mrlock status` looks for.
-// SAFETY: all zero is a record without content: it has only integers.
-#[unsafe(no_mangle)]
-#[allow(non_upper_case_globals, reason = "the name of an ELF symbol")]
-pub static mrlock_record: Record = unsafe { mem::zeroed() };
+// The record, unless it is in a file: `mrlock status` looks for the symbol. All zero is a record without content.
+export_zeroed!(own_record: Record, mrlock_record @@ "MRLOCK_0.1");
 
 /// The file's record; null if it is not in a file.
 static IN_FILE: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
@@ -51,7 +47,7 @@ static PREPARED: PreparedFor = PreparedFor::none();
 
 /// Says what the library is, and which operations there are. Called once by our constructor, perhaps after the first call.
 pub fn publish(operations: impl Iterator<Item = &'static Operation>, hooks: u64) {
-    let record = &mrlock_record;
+    let record = &own_record;
     for operation in operations {
         let Some(row) = record.operations.get(operation.index) else {
             continue;
@@ -92,7 +88,7 @@ fn kind(kind: Kind) -> u64 {
 #[inline]
 pub fn begun(place: &Place) -> (&'static Record, u32) {
     let generation = PREPARED.ensure(|_, generation| begin(place, generation));
-    (in_file().unwrap_or(&mrlock_record), generation)
+    (in_file().unwrap_or(&own_record), generation)
 }
 
 /// In a forked child, in the thread that forked: if it is in a call, that call is the first one of the child's record.
@@ -104,9 +100,7 @@ pub fn take_along(place: &Place) {
 
 /// The same, if a call has begun it.
 pub fn present() -> Option<&'static Record> {
-    PREPARED
-        .is_now()
-        .then(|| in_file().unwrap_or(&mrlock_record))
+    PREPARED.is_now().then(|| in_file().unwrap_or(&own_record))
 }
 
 fn in_file() -> Option<&'static Record> {
@@ -121,7 +115,7 @@ fn in_file() -> Option<&'static Record> {
 fn begin(place: &Place, generation: u32) {
     // The thread may have forked in the middle of a call.
     let under_way = place.contents();
-    clear(&mrlock_record);
+    clear(&own_record);
     exit_report::open();
     let file = settings::get()
         .trace
@@ -131,14 +125,14 @@ fn begin(place: &Place, generation: u32) {
     if let Some(file) = file {
         copy_description(file);
     }
-    for record in [Some(&mrlock_record), file].into_iter().flatten() {
+    for record in [Some(&own_record), file].into_iter().flatten() {
         write_header(record);
     }
     let moved = address.expose_provenance() as u64;
-    mrlock_record.header.moved.store(moved, Ordering::Relaxed);
+    own_record.header.moved.store(moved, Ordering::Relaxed);
     // Release: see `in_file`.
     IN_FILE.store(address, Ordering::Release);
-    place.take_along(under_way, file.unwrap_or(&mrlock_record), generation);
+    place.take_along(under_way, file.unwrap_or(&own_record), generation);
 }
 
 fn clear(record: &Record) {
@@ -168,7 +162,7 @@ fn zero(word: &Word) {
 
 /// What `publish` has said.
 fn copy_description(file: &Record) {
-    let own = &mrlock_record;
+    let own = &own_record;
     copy_words(&own.settings, &file.settings);
     for (from, to) in own.operations.iter().zip(&file.operations) {
         copy_words(&from.name, &to.name);
