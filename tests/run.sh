@@ -38,6 +38,7 @@ tests() {
 
 check tests/vm/prepare
 check tests/vm/prepare-programs
+check tests/vm/prepare-peermem
 check cargo fmt --check
 check cargo clippy --quiet --workspace --all-targets -- --deny warnings
 check make --silent demo

@@ -123,6 +123,14 @@ pub fn real_programs() -> Need {
         .clone()
 }
 
+/// What `tests/vm/boot-peermem` needs, and does not fetch here.
+pub fn nvidia_sources() -> Need {
+    static PREPARED: OnceLock<Need> = OnceLock::new();
+    PREPARED
+        .get_or_init(|| prepared("tests/vm/prepare-peermem"))
+        .clone()
+}
+
 /// The script prints one line with what is missing.
 fn prepared(script: &str) -> Need {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))

@@ -9,8 +9,8 @@ use std::{
     sync::Mutex,
 };
 
-/// Where `tests/vm/SCRIPT` leaves the records: `boot` in results, `boot-programs` in results-programs. It boots the machine at the
-/// first call for a script; if that fails, every test fails. One machine runs at a time: two would slow each other down.
+/// Where `tests/vm/SCRIPT` leaves the records: `boot` in results, `boot-programs` in results-programs, and so on. It boots the machine at
+/// the first call for a script; if that fails, every test fails. One machine runs at a time: two would slow each other down.
 pub fn results(script: &'static str) -> PathBuf {
     static RESULTS: Mutex<BTreeMap<&str, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
     let boot = || {

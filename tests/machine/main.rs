@@ -6,5 +6,6 @@
 mod common;
 
 mod clients_vm;
+mod peermem;
 mod strangers;
 mod vm;
