@@ -12,6 +12,7 @@ use crate::base::{
     process, settings,
     sys::{NS_PER_S, now},
 };
+use core::sync::atomic::{AtomicU64, Ordering};
 use log::{error, warn};
 
 /// How long a waiter sleeps before a check. All times in this file are in nanoseconds. A holder that has ended has to be noticed
@@ -121,8 +122,14 @@ pub fn release(lock: &Lock, state: State, has_ended: bool) {
     }
 }
 
+/// Once for a thread, which may have held two locks.
 fn report_ended(thread: ThreadId, call: &CallInfo) {
+    static LAST: AtomicU64 = AtomicU64::new(0);
     let id = thread.id();
+    // Relaxed: it only keeps a line from being repeated.
+    if LAST.swap(id, Ordering::Relaxed) == id {
+        return;
+    }
     error!("{call}: thread {id} ended before it was done; the next in line goes on");
 }
 
