@@ -3,8 +3,9 @@
 use crate::base::{log_sink, stream, sys, text::Text};
 use core::{
     cell::UnsafeCell,
-    ffi::CStr,
+    ffi::{CStr, c_char},
     fmt::{self, Write},
+    mem::MaybeUninit,
     sync::atomic::{AtomicBool, Ordering},
 };
 use log::{LevelFilter, warn};
@@ -12,18 +13,31 @@ use spin::Once;
 
 /// One variable: its name, what it accepts (as a message puts it), and its value when unset, empty or not understood.
 struct Variable<T> {
-    name: &'static CStr,
+    name: &'static str,
     accepts: &'static str,
     default: (&'static str, T),
 }
 
+/// The names of all variables.
+const NAMES: [&str; 9] = [
+    MRLOCK.name,
+    CALLS.name,
+    MEMORY.name,
+    HOOKS.name,
+    LOG.name,
+    WARN_AFTER.name,
+    REPORT.name,
+    TRACE.name,
+    EVENTS.name,
+];
+
 const MRLOCK: Variable<Mode> = Variable {
-    name: c"MRLOCK",
+    name: "MRLOCK",
     accepts: "on, off, observe",
     default: ("on", Mode::On),
 };
 const CALLS: Variable<Calls> = Variable {
-    name: c"MRLOCK_CALLS",
+    name: "MRLOCK_CALLS",
     accepts: "a comma-separated list of reg, dereg, free",
     default: (
         "reg,dereg,free",
@@ -35,12 +49,12 @@ const CALLS: Variable<Calls> = Variable {
     ),
 };
 const MEMORY: Variable<MemoryKind> = Variable {
-    name: c"MRLOCK_MEMORY",
+    name: "MRLOCK_MEMORY",
     accepts: "any, device",
     default: ("any", MemoryKind::Any),
 };
 const HOOKS: Variable<Hooks> = Variable {
-    name: c"MRLOCK_HOOKS",
+    name: "MRLOCK_HOOKS",
     accepts: "a comma-separated list of verbs, ioctl",
     default: (
         "verbs,ioctl",
@@ -51,26 +65,36 @@ const HOOKS: Variable<Hooks> = Variable {
     ),
 };
 const LOG: Variable<LevelFilter> = Variable {
-    name: c"MRLOCK_LOG",
+    name: "MRLOCK_LOG",
     accepts: "off, error, warn, info, debug, trace",
     default: ("warn", LevelFilter::Warn),
 };
 const WARN_AFTER: Variable<u64> = Variable {
-    name: c"MRLOCK_WARN_AFTER",
+    name: "MRLOCK_WARN_AFTER",
     accepts: "a whole number of seconds, 0 = never",
     default: ("30", 30),
 };
 const REPORT: Variable<Report> = Variable {
-    name: c"MRLOCK_REPORT",
-    accepts: "off, stderr, or a file name of less than 4096 bytes (%p = process id)",
+    name: "MRLOCK_REPORT",
+    accepts: "off, stderr, stdout, or a file name of less than 4096 bytes (%p = process id, %h = host name)",
     default: ("off", Report::Off),
 };
-
 const TRACE: Variable<Option<FileName>> = Variable {
-    name: c"MRLOCK_TRACE",
-    accepts: "off, or a file name of less than 4096 bytes (%p = process id)",
+    name: "MRLOCK_TRACE",
+    accepts: "off, or a file name of less than 4096 bytes (%p = process id, %h = host name)",
     default: ("off", None),
 };
+const EVENTS: Variable<u64> = Variable {
+    name: "MRLOCK_EVENTS",
+    accepts: "a whole number from 1 to 16777216",
+    default: ("65536", 65_536),
+};
+
+/// A value that is one of these words, or one edit away from it, is not taken as a file name.
+const NO_FILE_NAMES: [&str; 4] = ["stderr", "stdout", "off", "on"];
+
+/// So many unknown variables are named.
+const MOST_UNKNOWN: usize = 4;
 
 /// The warning about a value that is not understood shows so many bytes of it.
 const LONGEST_SHOWN: usize = 200;
@@ -89,9 +113,9 @@ pub struct Settings {
     pub warn_after: u64,
     /// `MRLOCK_REPORT`: where the summary goes at exit.
     pub report: Report,
-    /// `MRLOCK_TRACE`: where each call is written to.
+    /// `MRLOCK_TRACE`: the file that is mapped for the record.
     pub trace: Option<FileName>,
-    /// How many calls the trace keeps.
+    /// `MRLOCK_EVENTS`: how many calls the trace keeps.
     pub events: u64,
     /// Whether the name of each call's device is needed: while calls are observed, and in a file.
     pub names_devices: bool,
@@ -156,7 +180,7 @@ pub type Path = Text<{ libc::PATH_MAX as usize }>;
 pub struct FileName {
     /// For a relative name, the working directory when the settings were read: the host may change it later.
     directory: &'static [u8],
-    /// The name as it was given. `%p` is still in it.
+    /// The name as it was given. Its placeholders are still in it.
     given: &'static [u8],
 }
 
@@ -183,7 +207,7 @@ const DEFAULTS: Settings = Settings {
     warn_after: WARN_AFTER.default.1,
     report: REPORT.default.1,
     trace: TRACE.default.1,
-    events: 65_536,
+    events: EVENTS.default.1,
     names_devices: false,
     is_timed: false,
 };
@@ -205,11 +229,7 @@ fn read_once() -> &'static Settings {
     if IS_BEING_READ.swap(true, Ordering::Relaxed) {
         return SETTINGS.get().unwrap_or(&WHILE_READING);
     }
-    let settings = SETTINGS.call_once(read);
-    if CALLS.given().is_some() {
-        settings.warn_of_lone_free();
-    }
-    settings
+    SETTINGS.call_once(read)
 }
 
 /// Reads them from the environment. Called once (by tests/fuzz many times).
@@ -217,38 +237,174 @@ fn read_once() -> &'static Settings {
 pub fn read() -> Settings {
     // The streams and the sink come first, so that a bad variable can be reported. MRLOCK_LOG is read at the default level.
     stream::remember();
-    install_sink();
-    let mode = MRLOCK.read(mode);
-    let (report, trace) = (read_report(), read_trace());
-    Settings {
+    let environment = Environment::scan();
+    install_sink(&environment);
+    environment.warn_of_unknown();
+    let mode = MRLOCK.read(&environment, mode);
+    let report = REPORT.read(&environment, report).if_allowed();
+    let trace = TRACE
+        .read(&environment, trace)
+        .filter(|name| name.is_allowed(TRACE.name));
+    let settings = Settings {
         mode,
-        calls: CALLS.read(calls),
-        memory: MEMORY.read(memory),
-        hooks: HOOKS.read(hooks),
-        warn_after: WARN_AFTER.read(seconds),
-        events: 65_536,
+        calls: CALLS.read(&environment, calls),
+        memory: MEMORY.read(&environment, memory),
+        hooks: HOOKS.read(&environment, hooks),
+        warn_after: WARN_AFTER.read(&environment, seconds),
+        events: EVENTS.read(&environment, events),
         names_devices: mode == Mode::Observe || trace.is_some(),
         is_timed: !matches!(report, Report::Off) || trace.is_some(),
         report,
         trace,
+    };
+    if environment.value(CALLS.name).is_some() {
+        settings.warn_of_lone_free();
+    }
+    settings
+}
+
+#[inline(never)]
+fn install_sink(environment: &Environment) {
+    log_sink::install(LOG.default.1);
+    log_sink::install(LOG.read(environment, level));
+}
+
+/// What the environment says of us. The bytes are the environment's own.
+struct Environment {
+    /// The value of each of `NAMES` that is set.
+    values: [Option<&'static [u8]>; NAMES.len()],
+    /// Other names that begin with `MRLOCK_`.
+    unknown: [Option<&'static [u8]>; MOST_UNKNOWN],
+    /// Whether there are more.
+    has_more: bool,
+}
+
+unsafe extern "C" {
+    static mut environ: *const *const c_char;
+}
+
+impl Environment {
+    #[inline(never)]
+    fn scan() -> Self {
+        let mut scanned = Self {
+            values: [None; NAMES.len()],
+            unknown: [None; MOST_UNKNOWN],
+            has_more: false,
+        };
+        // SAFETY: null, or an array that a null pointer ends. As with any getenv(), a host that calls setenv() on another thread
+        // at this moment has a race of its own.
+        let mut next = unsafe { environ };
+        // SAFETY: `next` is in the array, at or before the null pointer that ends it; each entry before that is a C string.
+        while let Some(entry) = unsafe { next.as_ref().and_then(|entry| entry.as_ref()) } {
+            // SAFETY: as above: it is a C string.
+            scanned.add(unsafe { CStr::from_ptr(entry) }.to_bytes());
+            // SAFETY: the entry at `next` is not the last pointer of the array.
+            next = unsafe { next.add(1) };
+        }
+        scanned
+    }
+
+    /// Of two variables of one name, the first counts, as for getenv().
+    fn add(&mut self, entry: &'static [u8]) {
+        if !entry.starts_with(MRLOCK.name.as_bytes()) {
+            return;
+        }
+        let mut parts = entry.splitn(2, |&byte| byte == b'=');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            return;
+        };
+        if let Some(at) = NAMES.iter().position(|known| known.as_bytes() == name) {
+            if let Some(slot) = self.values.get_mut(at) {
+                slot.get_or_insert(value);
+            }
+        } else if name.starts_with(b"MRLOCK_") {
+            let slot = self
+                .unknown
+                .iter_mut()
+                .find(|slot| slot.is_none_or(|other| other == name));
+            match slot {
+                Some(slot) => *slot = Some(name),
+                None => self.has_more = true,
+            }
+        }
+    }
+
+    /// The value of this variable, if it is not empty.
+    fn value(&self, name: &str) -> Option<&'static [u8]> {
+        let at = NAMES.iter().position(|&known| known == name)?;
+        let value = bare(self.values.get(at).copied().flatten()?);
+        (!value.is_empty()).then_some(value)
+    }
+
+    fn warn_of_unknown(&self) {
+        for &name in self.unknown.iter().flatten() {
+            let shown = name.get(..LONGEST_SHOWN).unwrap_or(name).escape_ascii();
+            match nearest(name) {
+                Some(known) => warn!("{shown}: unknown, ignored; did you mean {known}?"),
+                None => warn!("{shown}: unknown, ignored; man 7 mrlock lists the variables"),
+            }
+        }
+        if self.has_more {
+            warn!(
+                "more unknown variables that begin with MRLOCK_: ignored; man 7 mrlock lists the variables"
+            );
+        }
     }
 }
 
-#[inline(never)]
-fn install_sink() {
-    log_sink::install(LOG.default.1);
-    log_sink::install(LOG.read(level));
+/// The value without blanks and quotes around it: env files of docker keep quotes, and files from Windows end lines in `\r`.
+fn bare(value: &[u8]) -> &[u8] {
+    let mut value = value.trim_ascii();
+    while let [first @ (b'"' | b'\''), inner @ .., last] = value
+        && first == last
+    {
+        value = inner.trim_ascii();
+    }
+    value
 }
 
-#[inline(never)]
-fn read_report() -> Report {
-    REPORT.read(report).if_allowed()
+/// The known variable that is as good as certainly meant: one edit for each three letters behind `MRLOCK_` may be needed.
+fn nearest(name: &[u8]) -> Option<&'static str> {
+    let is_near = |known: &str, edits| {
+        let own = known.len().saturating_sub("MRLOCK_".len());
+        edits * 3 <= own && is_within(edits, known.as_bytes(), name)
+    };
+    (0..=3).find_map(|edits| NAMES.into_iter().find(|known| is_near(known, edits)))
 }
 
-#[inline(never)]
-fn read_trace() -> Option<FileName> {
-    let name = TRACE.read(trace);
-    name.filter(|name| name.is_allowed("MRLOCK_TRACE"))
+/// The first of `words` that is at most one edit away from `value`.
+fn near_word(value: &[u8], words: &[&'static str]) -> Option<&'static str> {
+    let within = |edits| {
+        let mut words = words.iter().copied();
+        words.find(|word| is_within(edits, word.as_bytes(), value))
+    };
+    within(0).or_else(|| within(1))
+}
+
+/// Whether so many edits make `to` of `from`: a letter more, less, changed, or exchanged with the next. The case does not count.
+fn is_within(edits: usize, mut from: &[u8], mut to: &[u8]) -> bool {
+    while let ([a, from_rest @ ..], [b, to_rest @ ..]) = (from, to)
+        && a.eq_ignore_ascii_case(b)
+    {
+        (from, to) = (from_rest, to_rest);
+    }
+    if from.is_empty() && to.is_empty() {
+        return true;
+    }
+    let Some(edits) = edits.checked_sub(1) else {
+        return false;
+    };
+    let shorter = |text| <[u8]>::get(text, 1..).unwrap_or_default();
+    if let ([a, b, from @ ..], [c, d, to @ ..]) = (from, to)
+        && a.eq_ignore_ascii_case(d)
+        && b.eq_ignore_ascii_case(c)
+        && is_within(edits, from, to)
+    {
+        return true;
+    }
+    is_within(edits, shorter(from), shorter(to))
+        || is_within(edits, shorter(from), to)
+        || is_within(edits, from, shorter(to))
 }
 
 impl Settings {
@@ -268,21 +424,9 @@ impl Settings {
 }
 
 impl<T> Variable<T> {
-    /// Its value in the environment, if it is not empty.
-    fn given(&self) -> Option<&'static CStr> {
-        // SAFETY: the name is NUL-terminated, and so is what getenv() returns. As with any getenv(), a host that calls
-        // setenv() on another thread at this moment has a race of its own.
-        let given = unsafe {
-            libc::getenv(self.name.as_ptr())
-                .as_ref()
-                .map(|value| CStr::from_ptr(value))
-        };
-        given.filter(|value| !value.is_empty())
-    }
-
     #[inline(never)]
-    fn read(self, parse: fn(&CStr) -> Option<T>) -> T {
-        let Some(given) = self.given() else {
+    fn read(self, environment: &Environment, parse: fn(&[u8]) -> Option<T>) -> T {
+        let Some(given) = environment.value(self.name) else {
             return self.default.1;
         };
         parse(given).unwrap_or_else(|| {
@@ -294,24 +438,27 @@ impl<T> Variable<T> {
 
 #[cold]
 #[inline(never)]
-fn not_understood(name: &CStr, given: &CStr, default: &str, accepts: &str) {
+fn not_understood(name: &str, given: &[u8], default: &str, accepts: &str) {
     // The start of a very long value is enough to recognize it.
-    let given = given.to_bytes();
-    let shown = given.get(..LONGEST_SHOWN).unwrap_or(given);
-    warn!(
-        "{}={}: not understood, taken as {default}; accepted: {accepts}",
-        name.to_bytes().escape_ascii(),
-        shown.escape_ascii(),
-    );
+    let shown = given.get(..LONGEST_SHOWN).unwrap_or(given).escape_ascii();
+    let words: &[&str] = match name {
+        _ if name == REPORT.name => &NO_FILE_NAMES,
+        _ if name == TRACE.name => &["off"],
+        _ => &[],
+    };
+    let start = format_args!("{name}={shown}: not understood, taken as {default}");
+    if let Some(word) = near_word(given, words) {
+        warn!("{start}; did you mean {word}? For a file of this name write ./{shown}");
+    } else if !words.is_empty() && near_word(given, &NO_FILE_NAMES).is_some() {
+        warn!("{start}; accepted: {accepts}. For a file of this name write ./{shown}");
+    } else {
+        warn!("{start}; accepted: {accepts}");
+    }
 }
 
 /// Also accepts the words of YAML, because docker compose and helm write them.
-fn switch(value: &CStr) -> Option<bool> {
-    let is_one_of = |words: [&[u8]; 4]| {
-        words
-            .iter()
-            .any(|word| value.to_bytes().eq_ignore_ascii_case(word))
-    };
+fn switch(value: &[u8]) -> Option<bool> {
+    let is_one_of = |words: [&[u8]; 4]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
     if is_one_of([b"on", b"true", b"yes", b"1"]) {
         Some(true)
     } else if is_one_of([b"off", b"false", b"no", b"0"]) {
@@ -321,92 +468,101 @@ fn switch(value: &CStr) -> Option<bool> {
     }
 }
 
-fn mode(value: &CStr) -> Option<Mode> {
+fn mode(value: &[u8]) -> Option<Mode> {
     match switch(value) {
         Some(true) => Some(Mode::On),
         Some(false) => Some(Mode::Off),
-        None => (value.to_bytes() == b"observe").then_some(Mode::Observe),
+        None => is(value, "observe").then_some(Mode::Observe),
     }
 }
 
-fn calls(value: &CStr) -> Option<Calls> {
+fn calls(value: &[u8]) -> Option<Calls> {
     let [reg, dereg, free] = list(value, ["reg", "dereg", "free"])?;
     Some(Calls { reg, dereg, free })
 }
 
-fn memory(value: &CStr) -> Option<MemoryKind> {
-    match value.to_bytes() {
-        b"any" => Some(MemoryKind::Any),
-        b"device" => Some(MemoryKind::Device),
-        _ => None,
+fn memory(value: &[u8]) -> Option<MemoryKind> {
+    if is(value, "any") {
+        Some(MemoryKind::Any)
+    } else {
+        is(value, "device").then_some(MemoryKind::Device)
     }
 }
 
-fn hooks(value: &CStr) -> Option<Hooks> {
+fn hooks(value: &[u8]) -> Option<Hooks> {
     let [verbs, ioctl] = list(value, ["verbs", "ioctl"])?;
     Some(Hooks { verbs, ioctl })
 }
 
 /// Which of `words` are in the comma-separated `value`; `None` if anything else is.
-fn list<const N: usize>(value: &CStr, words: [&str; N]) -> Option<[bool; N]> {
+fn list<const N: usize>(value: &[u8], words: [&str; N]) -> Option<[bool; N]> {
     let mut found = [false; N];
-    for item in value.to_bytes().split(|&byte| byte == b',') {
-        let word = words
-            .iter()
-            .position(|word| word.as_bytes() == item.trim_ascii())?;
+    for item in value.split(|&byte| byte == b',') {
+        let word = words.iter().position(|word| is(item.trim_ascii(), word))?;
         *found.get_mut(word)? = true;
     }
     Some(found)
 }
 
-fn level(value: &CStr) -> Option<LevelFilter> {
-    Some(match value.to_bytes() {
-        b"off" => LevelFilter::Off,
-        b"error" => LevelFilter::Error,
-        b"warn" => LevelFilter::Warn,
-        b"info" => LevelFilter::Info,
-        b"debug" => LevelFilter::Debug,
-        b"trace" => LevelFilter::Trace,
-        _ => return None,
-    })
+/// Whether the value is this word, in whatever case.
+fn is(value: &[u8], word: &str) -> bool {
+    value.eq_ignore_ascii_case(word.as_bytes())
 }
 
-fn seconds(value: &CStr) -> Option<u64> {
-    // At most u32::MAX seconds, which fit in 64 bits of nanoseconds.
-    value
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
-        .filter(|&seconds: &u64| seconds <= u32::MAX.into())
+fn level(value: &[u8]) -> Option<LevelFilter> {
+    LevelFilter::iter().find(|level| is(value, level.as_str()))
+}
+
+/// At most u32::MAX seconds, which fit in 64 bits of nanoseconds.
+fn seconds(value: &[u8]) -> Option<u64> {
+    number(value).filter(|&seconds| seconds <= u32::MAX.into())
+}
+
+fn events(value: &[u8]) -> Option<u64> {
+    number(value).filter(|events| (1..=1 << 24).contains(events))
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    core::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn report(value: &[u8]) -> Option<Report> {
+    match switch(value) {
+        Some(true) => Some(Report::Stderr),
+        Some(false) => Some(Report::Off),
+        None => stream(value)
+            .or_else(|| FileName::keep(file_name(value)?, &REPORT_NAME).map(Report::File)),
+    }
+}
+
+fn trace(value: &[u8]) -> Option<Option<FileName>> {
+    match (switch(value), stream(value)) {
+        (Some(false), _) => Some(None),
+        (Some(true), _) | (None, Some(_)) => None,
+        (None, None) => FileName::keep(file_name(value)?, &TRACE_NAME).map(Some),
+    }
 }
 
 /// The names of the streams are not opened as files: a socket cannot be opened, and an opened file would have its own position.
-fn report(value: &CStr) -> Option<Report> {
-    match (switch(value), value.to_bytes()) {
-        (Some(true), _) => Some(Report::Stderr),
-        (Some(false), _) => Some(Report::Off),
-        (None, b"stderr" | b"/dev/stderr" | b"/dev/fd/2" | b"/proc/self/fd/2") => {
-            Some(Report::Stderr)
-        }
-        (None, b"/dev/stdout" | b"/dev/fd/1" | b"/proc/self/fd/1") => Some(Report::Stdout),
-        (None, name) => FileName::keep(name, &REPORT_NAME).map(Report::File),
+fn stream(value: &[u8]) -> Option<Report> {
+    match value {
+        b"/dev/stderr" | b"/dev/fd/2" | b"/proc/self/fd/2" => Some(Report::Stderr),
+        b"/dev/stdout" | b"/dev/fd/1" | b"/proc/self/fd/1" => Some(Report::Stdout),
+        _ if is(value, "stderr") => Some(Report::Stderr),
+        _ if is(value, "stdout") => Some(Report::Stdout),
+        _ => None,
     }
 }
 
-fn trace(value: &CStr) -> Option<Option<FileName>> {
-    match (switch(value), value.to_bytes()) {
-        (Some(false), _) => Some(None),
-        (Some(true), _) => None,
-        (None, name) => FileName::keep(name, &TRACE_NAME).map(Some),
-    }
+fn file_name(value: &[u8]) -> Option<&[u8]> {
+    near_word(value, &NO_FILE_NAMES).is_none().then_some(value)
 }
 
 impl Report {
     #[inline(never)]
     fn if_allowed(self) -> Self {
         match self {
-            Report::File(name) if !name.is_allowed("MRLOCK_REPORT") => Report::Off,
+            Report::File(name) if !name.is_allowed(REPORT.name) => Report::Off,
             report => report,
         }
     }
@@ -460,19 +616,29 @@ impl FileName {
         !secure
     }
 
-    /// Writes the name with `%p` replaced, NUL-terminated, to `path`; `false` if it has become too long for a file name.
+    /// Writes the name with its placeholders replaced, NUL-terminated, to `path`; `false` if it has become too long for a file
+    /// name.
     pub fn write_for_process(&self, process: libc::pid_t, path: &mut Path) -> bool {
         path.clear();
         self.directory.iter().for_each(|&byte| path.push(byte));
         let mut rest = self.given;
-        while let Some((&byte, after)) = rest.split_first() {
-            rest = match after.split_first() {
-                Some((b'p', after)) if byte == b'%' => {
+        loop {
+            rest = match rest {
+                [] => break,
+                [b'%', b'p', after @ ..] => {
                     let _ = write!(path, "{process}");
                     after
                 }
-                _ => {
-                    path.push(byte);
+                [b'%', b'h', after @ ..] => {
+                    push_host_name(path);
+                    after
+                }
+                [b'%', b'%', after @ ..] => {
+                    path.push(b'%');
+                    after
+                }
+                [byte, after @ ..] => {
+                    path.push(*byte);
                     after
                 }
             };
@@ -480,6 +646,18 @@ impl FileName {
         path.push(0);
         path.is_complete()
     }
+}
+
+#[inline(never)]
+fn push_host_name(path: &mut Path) {
+    let mut names = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: the kernel writes a `utsname` there.
+    unsafe { syscall!(SYS_uname, names.as_mut_ptr()) };
+    // SAFETY: zero bytes are valid for its arrays of bytes, if the kernel has written nothing.
+    let names = unsafe { names.assume_init_ref() };
+    let name = names.nodename.iter().map(|&byte| byte as u8);
+    name.take_while(|&byte| byte != 0)
+        .for_each(|byte| path.push(byte));
 }
 
 impl fmt::Display for FileName {
@@ -498,7 +676,7 @@ impl fmt::Display for Settings {
             warn_after,
             report,
             trace,
-            events: _,
+            events,
             names_devices: _,
             is_timed: _,
         } = self;
@@ -528,7 +706,8 @@ impl fmt::Display for Settings {
         match trace {
             None => formatter.write_str(" MRLOCK_TRACE=off"),
             Some(name) => write!(formatter, " MRLOCK_TRACE={name}"),
-        }
+        }?;
+        write!(formatter, " MRLOCK_EVENTS={events}")
     }
 }
 
@@ -567,8 +746,8 @@ mod tests {
 
     #[test]
     fn a_process_id_in_a_file_name() {
-        let expected = b"/tmp/1234/100%/%1234.1234\0".to_vec();
-        assert_eq!(for_process(b"", b"/tmp/%p/100%/%%p.%p"), Some(expected));
+        let expected = b"/tmp/1234/100%/%p.1234%x%\0".to_vec();
+        assert_eq!(for_process(b"", b"/tmp/%p/100%/%%p.%p%x%"), Some(expected));
         let expected = b"/100%p/report-1234\0".to_vec();
         assert_eq!(for_process(b"/100%p/", b"report-%p"), Some(expected));
     }
@@ -585,5 +764,46 @@ mod tests {
             name
         };
         assert!(for_process(b"", &GROWS).is_none());
+    }
+
+    #[test]
+    fn what_is_near_is_named() {
+        for (name, known) in [
+            ("MRLOCK_MEMROY", Some("MRLOCK_MEMORY")),
+            ("MRLOCK_memory", Some("MRLOCK_MEMORY")),
+            ("MRLOCK_EVENT", Some("MRLOCK_EVENTS")),
+            ("MRLOCK_LOGS", Some("MRLOCK_LOG")),
+            ("MRLOCK_WARNAFTR", Some("MRLOCK_WARN_AFTER")),
+            ("MRLOCK_MODE", None),
+            ("MRLOCK_", None),
+            ("MRLOCK_LOUD", None),
+        ] {
+            assert_eq!(nearest(name.as_bytes()), known, "{name}");
+        }
+        for (value, word) in [
+            ("stdrr", Some("stderr")),
+            ("STDOT", Some("stdout")),
+            ("stdrer", Some("stderr")),
+            ("of", Some("off")),
+            ("no-such-word", None),
+            ("./stdrr", None),
+        ] {
+            assert_eq!(near_word(value.as_bytes(), &NO_FILE_NAMES), word, "{value}");
+        }
+    }
+
+    #[test]
+    fn quotes_and_blanks_are_not_part_of_a_value() {
+        for value in [
+            "stderr",
+            "\"stderr\"",
+            "'stderr'\r",
+            " stderr\t",
+            "\"'stderr '\"\n",
+        ] {
+            assert_eq!(bare(value.as_bytes()), b"stderr", "{value:?}");
+        }
+        assert_eq!(bare(b"\"stderr'"), b"\"stderr'");
+        assert_eq!((bare(b"\""), bare(b"\"\"")), (&b"\""[..], &b""[..]));
     }
 }

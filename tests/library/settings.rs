@@ -25,6 +25,18 @@ fn a_value_that_is_not_understood() {
         ("MRLOCK_REPORT", &too_long, "a file name"),
         ("MRLOCK_TRACE", &too_long, "a file name"),
         ("MRLOCK_TRACE", "on", "a file name"),
+        ("MRLOCK_TRACE", "stderr", "a file name"),
+        ("MRLOCK_TRACE", "stdrr", "write ./stdrr"),
+        ("MRLOCK_TRACE", "of", "did you mean off?"),
+        (
+            "MRLOCK_REPORT",
+            "stdrr",
+            "did you mean stderr? For a file of this name write ./stdrr",
+        ),
+        ("MRLOCK_REPORT", "STDOT", "did you mean stdout?"),
+        ("MRLOCK_REPORT", "onn", "did you mean on?"),
+        ("MRLOCK_EVENTS", "0", "1 to 16777216"),
+        ("MRLOCK_EVENTS", "16777217", "1 to 16777216"),
     ] {
         let stress = stress.clone().env(name, value).run();
         let stress = stress.succeeded("a bad value must leave the process serialized");
@@ -65,6 +77,7 @@ fn empty_means_unset() {
         "MRLOCK_LOG",
         "MRLOCK_REPORT",
         "MRLOCK_TRACE",
+        "MRLOCK_EVENTS",
     ] {
         program = program.env(name, "");
     }
@@ -95,7 +108,7 @@ fn the_log_says_what_its_level_asks_for() {
     assert_eq!(
         lines(
             "info",
-            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg,free MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off MRLOCK_TRACE=off"
+            "info: loaded: MRLOCK=on MRLOCK_CALLS=reg,dereg,free MRLOCK_MEMORY=any MRLOCK_HOOKS=verbs,ioctl MRLOCK_WARN_AFTER=30 MRLOCK_REPORT=off MRLOCK_TRACE=off MRLOCK_EVENTS=65536"
         ),
         1
     );
@@ -345,6 +358,100 @@ fn yaml_s_words_for_on_and_off() {
     }
     let files = fs::read_dir(&directory).expect("the directory").count();
     assert_eq!(files, 0);
+}
+
+/// As docker --env-file, files with CRLF and people write them. None of them is a file name.
+#[test]
+fn quotes_blanks_and_upper_case() {
+    let directory = scratch("values");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let run = |name: &str, value: &str| {
+        let outcomes = fixtures().join("clients/outcomes");
+        let program = Program::new("env").arg("-C").arg(&directory).arg(outcomes);
+        let program = program.libibverbs("lib").preloaded().env(name, value);
+        program.run().succeeded(value)
+    };
+    for value in [
+        "\"stderr\"",
+        "'stderr'",
+        "stderr\r",
+        "stderr ",
+        "STDERR",
+        "\"on\"\r",
+    ] {
+        let stderr = run("MRLOCK_REPORT", value).stderr;
+        assert!(stderr.contains("ibv_rereg_mr   "), "{value:?}: {stderr}");
+    }
+    for value in ["stdout", "\"STDOUT\""] {
+        let stdout = run("MRLOCK_REPORT", value).stdout;
+        assert!(stdout.contains("ibv_rereg_mr   "), "{value:?}: {stdout}");
+    }
+    for (name, value) in [
+        ("MRLOCK", "OBSERVE"),
+        ("MRLOCK_CALLS", "\"REG,Dereg\""),
+        ("MRLOCK_MEMORY", "Device\r"),
+        ("MRLOCK_HOOKS", "VERBS,ioctl"),
+        ("MRLOCK_LOG", "'WARN'"),
+        ("MRLOCK_WARN_AFTER", "\"5\"\r"),
+        ("MRLOCK_REPORT", "\"\""),
+        ("MRLOCK_TRACE", "OFF"),
+        ("MRLOCK_EVENTS", " 100 "),
+    ] {
+        assert_eq!(run(name, value).stderr, "", "{name}={value:?}");
+    }
+    // What is not understood is asked back, and makes no file either.
+    run("MRLOCK_REPORT", "stdrr");
+    run("MRLOCK_TRACE", "stderr");
+    assert_eq!(listed(&directory, true).len(), 0);
+    run("MRLOCK_REPORT", "'./Stdrr'");
+    assert_eq!(listed(&directory, true).len(), 1);
+    assert!(directory.join("Stdrr").exists());
+}
+
+#[test]
+fn an_unknown_variable_is_named_once() {
+    let stderr = |variables: &[(&str, &str)]| {
+        let add = |program: Program, &(name, value): &(&str, &str)| program.env(name, value);
+        let program = variables.iter().fold(quiet_program(), add);
+        program.run().succeeded("unknown variables").stderr
+    };
+    let said = stderr(&[("MRLOCK_MEMROY", "device")]);
+    let expected = "MRLOCK_MEMROY: unknown, ignored; did you mean MRLOCK_MEMORY?";
+    assert!(
+        said.contains(expected) && said.lines().count() == 1,
+        "{said}"
+    );
+    let said = stderr(&[
+        ("MRLOCK_MODE", "off"),
+        ("MRLOCK_log", "off"),
+        ("MRLOCKS", "1"),
+    ]);
+    for part in [
+        "MRLOCK_MODE: unknown, ignored; man 7 mrlock",
+        "did you mean MRLOCK_LOG?",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(said.lines().count(), 2, "{said}");
+    let many = ["A", "B", "C", "D", "E", "F"].map(|end| format!("MRLOCK_{end}"));
+    let said = stderr(&many.each_ref().map(|name| (name.as_str(), "")));
+    assert_eq!(said.lines().count(), 5, "{said}");
+    assert!(said.contains("more unknown variables"), "{said}");
+    assert_eq!(
+        stderr(&[("MRLOCK_MODE", "off"), ("MRLOCK_LOG", "error")]),
+        ""
+    );
+}
+
+#[test]
+fn placeholders_in_a_file_name() {
+    let directory = scratch("placeholders");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let program = quiet_program().env("MRLOCK_REPORT", directory.join("%h-100%%-%%p-%x%"));
+    assert_eq!(program.run().succeeded("placeholders").stderr, "");
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("the host's name");
+    let file = directory.join(format!("{}-100%-%p-%x%", host.trim_end()));
+    assert!(file.exists(), "{:?}", listed(&directory, true));
 }
 
 /// The host changes to another directory before it ends.

@@ -3,6 +3,7 @@
 use crate::{
     base::settings::{Path, Report},
     environment::read,
+    settings::bare,
 };
 use std::{env, ffi::CString, os::unix::ffi::OsStrExt};
 
@@ -12,6 +13,7 @@ pub fn check(input: &[u8]) {
         return;
     };
     let (settings, complaints) = read(&[variable]);
+    let input = bare(input);
     let mut expected = Vec::new();
     if !input.starts_with(b"/") {
         expected.extend(
@@ -24,7 +26,7 @@ pub fn check(input: &[u8]) {
     }
     let is_kept = expected.len() + input.len() < libc::PATH_MAX as usize;
     let Report::File(name) = &settings.report else {
-        // One of the words that are not file names.
+        // One of the words that are not file names, or near to one.
         assert!(is_kept || !complaints.is_empty());
         assert!(
             !is_kept || input.len() <= b"/proc/self/fd/2".len(),
@@ -46,13 +48,20 @@ pub fn check(input: &[u8]) {
 }
 
 fn replaced(name: &[u8], process: i32) -> Vec<u8> {
+    let host = std::fs::read("/proc/sys/kernel/hostname").expect("the host's name");
     let mut parts = Vec::new();
-    let mut start = 0;
-    while let Some(at) = name[start..].windows(2).position(|two| two == b"%p") {
-        parts.extend(&name[start..start + at]);
-        parts.extend(process.to_string().bytes());
-        start += at + 2;
+    let mut bytes = name.iter().peekable();
+    while let Some(&byte) = bytes.next() {
+        match bytes.peek() {
+            Some(b'p') if byte == b'%' => parts.extend(process.to_string().bytes()),
+            Some(b'h') if byte == b'%' => parts.extend(host.trim_ascii_end()),
+            Some(b'%') if byte == b'%' => parts.push(b'%'),
+            _ => {
+                parts.push(byte);
+                continue;
+            }
+        }
+        bytes.next();
     }
-    parts.extend(&name[start..]);
     parts
 }

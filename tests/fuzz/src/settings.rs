@@ -3,7 +3,7 @@
 use crate::environment::read;
 use std::ffi::CString;
 
-const DEFAULTS: [(&str, &str); 7] = [
+const DEFAULTS: [(&str, &str); 8] = [
     ("MRLOCK", "on"),
     ("MRLOCK_CALLS", "reg,dereg,free"),
     ("MRLOCK_MEMORY", "any"),
@@ -11,6 +11,7 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("MRLOCK_WARN_AFTER", "30"),
     ("MRLOCK_REPORT", "off"),
     ("MRLOCK_TRACE", "off"),
+    ("MRLOCK_EVENTS", "65536"),
 ];
 
 /// A setting that is left out or not understood has its default. The settings that the library logs mean the same when they are
@@ -33,7 +34,7 @@ pub fn check(input: &[u8]) {
         let is_refused = complaints
             .iter()
             .any(|line| line.starts_with(&start) && line.contains("not understood"));
-        let expected = match value.filter(|value| !value.is_empty()) {
+        let expected = match value.map(bare).filter(|value| !value.is_empty()) {
             // The name of a file is checked in report_name.rs.
             Some(_) if ["MRLOCK_REPORT", "MRLOCK_TRACE"].contains(name) => continue,
             Some(value) => understood(name, value),
@@ -46,7 +47,7 @@ pub fn check(input: &[u8]) {
         assert_eq!(*field, start + &expected.unwrap_or((*default).into()));
     }
     assert!(
-        is_quiet || complaints.len() <= DEFAULTS.len() + 2,
+        is_quiet || complaints.len() <= DEFAULTS.len() + 9,
         "{complaints:#?}"
     );
 
@@ -66,24 +67,37 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// The settings in a line that names them all. The last two are file names, which may contain spaces; `None` if one of them
-/// contains the name of the last setting.
-fn fields(said: &str) -> Option<[&str; 7]> {
-    const LAST: &str = " MRLOCK_TRACE=";
-    let start = said.find(LAST).expect("it names them all");
-    if said.rfind(LAST) != Some(start) {
-        return None;
+/// The settings in a line that names them all. Two are file names, which may contain spaces; `None` if one of them contains the
+/// name of the setting behind it.
+fn fields(said: &str) -> Option<[&str; 8]> {
+    let start = |name| {
+        let start = said.find(name).expect("it names them all");
+        (said.rfind(name) == Some(start)).then_some(start)
+    };
+    let (trace, events) = (start(" MRLOCK_TRACE=")?, start(" MRLOCK_EVENTS=")?);
+    let mut fields: Vec<_> = said[..trace].splitn(DEFAULTS.len() - 2, ' ').collect();
+    fields.push(said.get(trace + 1..events)?);
+    fields.push(&said[events + 1..]);
+    Some(fields.try_into().expect("eight settings"))
+}
+
+/// The value without blanks and pairs of quotes around it.
+pub fn bare(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    for quote in [b"\"", b"'"] {
+        let inner = value.strip_prefix(quote);
+        if let Some(inner) = inner.and_then(|inner| inner.strip_suffix(quote)) {
+            return bare(inner);
+        }
     }
-    let mut fields: Vec<_> = said[..start].splitn(DEFAULTS.len() - 1, ' ').collect();
-    fields.push(&said[start + 1..]);
-    Some(fields.try_into().expect("seven settings"))
+    value
 }
 
 /// The meaning of a value, if the README describes it.
 fn understood(name: &str, value: &[u8]) -> Option<String> {
-    let text = str::from_utf8(value).ok()?;
+    let text = &*str::from_utf8(value).ok()?.to_ascii_lowercase();
     match name {
-        "MRLOCK" => match &*text.to_ascii_lowercase() {
+        "MRLOCK" => match text {
             "on" | "true" | "yes" | "1" => Some("on".into()),
             "off" | "false" | "no" | "0" => Some("off".into()),
             "observe" => Some("observe".into()),
@@ -95,6 +109,10 @@ fn understood(name: &str, value: &[u8]) -> Option<String> {
         "MRLOCK_WARN_AFTER" => {
             let seconds: u64 = text.parse().ok()?;
             (seconds < 1 << 32).then(|| seconds.to_string())
+        }
+        "MRLOCK_EVENTS" => {
+            let events: u64 = text.parse().ok()?;
+            (1..=1 << 24).contains(&events).then(|| events.to_string())
         }
         _ => unreachable!("{name}"),
     }
