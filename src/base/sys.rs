@@ -45,6 +45,8 @@ impl Errno {
     pub const EFAULT: Self = Self(libc::EFAULT);
     /// "File exists".
     pub const EEXIST: Self = Self(libc::EEXIST);
+    /// "Is a directory".
+    pub const EISDIR: Self = Self(libc::EISDIR);
     /// "Operation not supported".
     pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
     /// "Function not implemented".

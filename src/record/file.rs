@@ -59,6 +59,10 @@ pub fn create(name: &FileName, path: &mut Path) -> Result<c_int, Failure> {
         // this one.
         match open(path.as_bytes(), libc::O_RDWR | libc::O_EXCL, 0o444) {
             Ok(file) => return Ok(file),
+            // Not a file beside it, such as /-2 for /.
+            Err(Errno::EEXIST) if number == 1 && is_directory(path.as_bytes()) => {
+                return Err(Failure::Kernel(Errno::EISDIR));
+            }
             Err(Errno::EEXIST) if number < MOST_OF_ONE_NAME => number += 1,
             Err(error) => return Err(Failure::Kernel(error)),
         }
@@ -74,6 +78,17 @@ fn complete(name: &FileName, path: &mut Path) -> Result<(), Failure> {
     } else {
         Err(Failure::TooLong)
     }
+}
+
+fn is_directory(path: &[u8]) -> bool {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the path is NUL-terminated.
+    let directory = unsafe { syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
+    if Errno::of(directory).is_some() {
+        return false;
+    }
+    sys::close(directory as c_int);
+    true
 }
 
 fn open(path: &[u8], flags: c_int, mode: libc::mode_t) -> Result<c_int, Errno> {

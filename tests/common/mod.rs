@@ -6,6 +6,7 @@
 pub mod kernel_trace;
 #[macro_use]
 pub mod machine;
+pub mod record;
 pub mod recorded;
 pub mod root;
 pub mod venv;
