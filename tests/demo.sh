@@ -1,10 +1,10 @@
 #!/bin/sh
 # demo.sh TARGET
 #
-# `mrlock stress` three times, on a libibverbs in software: alone, where it dies when two
-# threads register memory at once; observed, where the library counts and serializes nothing;
-# and serialized. Exit status 0: the first died of SIGSEGV, in the second several were inside
-# at once, and the third finished. Pictures of these two are left in TARGET.
+# `mrlock stress` four times, on a libibverbs in software: alone, where it dies when two
+# threads register memory at once, twice, the second time recorded; observed, where the library counts and serializes nothing;
+# and serialized. Exit status 0: the first two died of SIGSEGV, with two calls inside, in the third several were inside
+# at once, and the fourth finished. Pictures of the last three are left in TARGET.
 set -u
 target=$1
 wrong=0
@@ -16,8 +16,8 @@ done
 export LD_LIBRARY_PATH="$target/fixtures/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export FAKE_IBV_HOLD_US=1000
 PATH=$target/x86_64-unknown-linux-gnu/release:$PATH
-observed=$target/demo-observed serialized=$target/demo-serialized
-rm -f "$observed".* "$serialized".*
+crash=$target/demo-crash observed=$target/demo-observed serialized=$target/demo-serialized
+rm -f "$crash".* "$observed".* "$serialized".*
 
 # judge MEANING COMMAND...: prints whether the command succeeded.
 judge() {
@@ -45,9 +45,15 @@ echo "1. Alone"
 show mrlock stress
 judge "two were inside at once; killed by SIGSEGV" [ $? -eq 139 ]
 echo
-echo "2. Observed: mrlock counts, and serializes nothing (here, the fake library counts too, and kills nothing)"
+echo "2. The same crash, recorded: the calls that were under way are in the file"
+show mrlock run --observe --trace "$crash.rec" mrlock stress
+judge "killed by SIGSEGV" [ $? -eq 139 ]
+show mrlock timeline "$crash.rec" -o "$crash.svg"
+judge "two calls or more were inside when it died" grep -q "it ends while [0-9]* calls are under way" "$crash.svg"
+echo
+echo "3. Observed: mrlock counts, and serializes nothing (here, the fake library counts too, and kills nothing)"
 export FAKE_IBV_RACE=count FAKE_IBV_WITNESS="$observed.witness"
-show mrlock run --observe --report="$observed.txt" --trace "$observed.json" mrlock stress --calls 4
+show mrlock run --observe --report="$observed.txt" --trace "$observed.rec" mrlock stress --calls 4
 judge "finished" [ $? -eq 0 ]
 cat "$observed.txt"
 number=$(sed -n 's/^together peak //p' "$observed.witness")
@@ -57,14 +63,14 @@ judge "several were inside at once: the fake library saw $number" [ "$number" -g
 judge "mrlock saw no fewer: $counted" [ "$counted" -ge "$number" ]
 unset FAKE_IBV_RACE FAKE_IBV_WITNESS
 echo
-echo "3. Serialized"
-show mrlock run --report="$serialized.txt" --trace "$serialized.json" mrlock stress --calls 4
+echo "4. Serialized"
+show mrlock run --report="$serialized.txt" --trace "$serialized.rec" mrlock stress --calls 4
 judge "one inside at a time; finished" [ $? -eq 0 ]
 cat "$serialized.txt"
 echo
-echo "4. Pictures of 2 and 3"
+echo "5. Pictures of 3 and 4"
 for run in "$observed" "$serialized"; do
-    show mrlock timeline "$run.json" -o "$run.svg"
+    show mrlock timeline "$run.rec" -o "$run.svg"
     judge "$run.svg" [ -s "$run.svg" ]
 done
 echo

@@ -154,9 +154,10 @@ pub struct Stress {
 /// Arguments of `mrlock timeline`.
 #[derive(Args)]
 pub struct Timeline {
-    /// The trace
-    pub file: PathBuf,
-    /// Where to draw: a name that ends in .svg or .html
+    /// Files of MRLOCK_TRACE, of one process each; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Where to draw: a name that ends in .svg or .html; .json for Perfetto
     #[arg(short, long, value_name = "OUT", default_value = "timeline.svg")]
     pub output: PathBuf,
 }

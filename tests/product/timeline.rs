@@ -1,10 +1,11 @@
 //! `mrlock timeline`: the pictures are rendered by a browser, and the tests look at the pixels that matter.
 
 use crate::common::{
-    Outcome, Program,
+    Outcome, Program, client,
     machine::{Need, program},
     mrlock, scratch,
 };
+use serde_json::Value;
 use std::{
     fmt::Write as _,
     fs::{self, File},
@@ -263,6 +264,90 @@ fn a_trace_that_ends_within_an_event_is_drawn_up_to_there() {
         assert_eq!(outcome.stderr, "");
         assert!(svg == whole, "cut after {:?}", &trace.text[length..end]);
     }
+}
+
+/// The program is the demo's: its device dies when two threads are inside at once.
+#[test]
+fn a_crash_is_drawn_with_the_calls_that_were_under_way() {
+    let file = scratch("crash.rec");
+    let program = client("stress").preloaded().env("MRLOCK", "observe");
+    let outcome = program.env("MRLOCK_TRACE", &file).run();
+    assert!(outcome.segfaulted(), "{outcome:#?}");
+    let draw = |kind: &str| {
+        let output = scratch("crash").with_extension(kind);
+        let command = Program::new(mrlock()).arg("timeline").arg(&file);
+        command.arg("-o").arg(&output).run().succeeded("timeline");
+        fs::read_to_string(&output).expect("a file")
+    };
+    let svg = draw("svg");
+    let texts = texts(&svg);
+    let title = texts.iter().find(|text| text.contains("under way"));
+    let title = title.unwrap_or_else(|| panic!("{texts:?}"));
+    assert!(title.contains(" threads in the kernel at once"), "{title}");
+    let calls = svg.matches("class=\"under-way\"").count();
+    assert!(calls >= 2, "{svg}");
+    // For Perfetto: a closed array, with the same calls, names of threads, and the number inside.
+    let events: Value = serde_json::from_str(&draw("json")).expect("JSON");
+    let events = events.as_array().expect("an array");
+    let count = |is: &dyn Fn(&Value) -> bool| events.iter().filter(|event| is(event)).count();
+    assert_eq!(count(&|event| event["args"]["under_way"] == true), calls);
+    assert!(count(&|event| event["name"] == "thread_name") >= 2);
+    assert!(count(&|event| event["ph"] == "C") >= 2);
+}
+
+#[test]
+fn what_is_no_record_is_named_with_the_reason() {
+    let mut record = fs::read(made_record()).expect("a record");
+    let cut = record[..record.len() / 2].to_vec();
+    let garbage = b"no record at all, only text".to_vec();
+    let mut version = record.clone();
+    version[8] = 99;
+    record.clear();
+    for (bytes, why) in [
+        (cut, "bytes"),
+        (garbage, "no record of mrlock"),
+        (version, "version 99"),
+        (record, "no record of mrlock"),
+    ] {
+        let file = scratch("damaged");
+        fs::write(&file, bytes).expect("a scratch file");
+        let outcome = Program::new(mrlock()).arg("timeline").arg(&file).run();
+        assert_eq!(outcome.status.code(), Some(1), "{outcome:#?}");
+        let line = outcome.stderr;
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.contains(why) && line.contains("damaged"), "{line}");
+    }
+}
+
+/// A record that the library has written.
+fn made_record() -> PathBuf {
+    let file = scratch("made.rec");
+    let program = client("stress").args(["-t", "2", "-n", "4"]).preloaded();
+    let program = program.env("MRLOCK_TRACE", &file);
+    program.run().succeeded("a recorded program");
+    file
+}
+
+#[test]
+fn several_records_and_standard_input_are_drawn() {
+    let files = [made_record(), made_record()];
+    let output = scratch("two.svg").with_extension("svg");
+    let command = Program::new(mrlock()).arg("timeline");
+    let command = files.iter().fold(command, Program::arg);
+    command
+        .arg("-o")
+        .arg(&output)
+        .run()
+        .succeeded("two records");
+    let svg = fs::read_to_string(&output).expect("a picture");
+    assert_eq!(svg.matches("class=\"plot\"").count(), 2);
+    assert_eq!(svg.matches("never more than 1 inside").count(), 2);
+    let script = r#""$0" timeline - -o "$1" <"$2""#;
+    let command = Program::new("sh").args(["-c", script]).arg(mrlock());
+    let piped = command.arg(&output).arg(&files[0]);
+    piped.run().succeeded("standard input");
+    let svg = fs::read_to_string(&output).expect("a picture");
+    assert_eq!(svg.matches("class=\"plot\"").count(), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     axis::{Axis, CUT},
     overlap::{self, Step},
-    trace::{Process, Slice, Trace, What},
+    trace::{self, Process, Slice, Trace, What},
     units,
 };
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -33,7 +33,7 @@ svg{color-scheme:light dark;--page:#fff;--ink:#1d2129;--faint:#6b7280;--grid:#e6
 text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif;fill:var(--ink)}
 .page{fill:var(--page)}.faint{fill:var(--faint)}.name{font-size:16px;font-weight:600}.number{font-size:16px;font-weight:600;font-variant-numeric:tabular-nums}.tick{font-size:11px;fill:var(--faint);font-variant-numeric:tabular-nums}
 .right{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--grid);stroke-width:1}.cut{fill:var(--page)}
-.waiting{fill:var(--waiting)}.one{fill:var(--one)}.more{fill:var(--more)}.other{fill:var(--other)}
+.under-way{fill:none;stroke:var(--page);stroke-width:1.5}.waiting{fill:var(--waiting)}.one{fill:var(--one)}.more{fill:var(--more)}.other{fill:var(--other)}
 .d0{fill:var(--d0)}.d1{fill:var(--d1)}.d2{fill:var(--d2)}.d3{fill:var(--d3)}.d4{fill:var(--d4)}.d5{fill:var(--d5)}.d6{fill:var(--d6)}.d7{fill:var(--d7)}
 ";
 
@@ -49,14 +49,14 @@ pub fn draw(trace: &Trace) -> String {
 
     let mut content = Group::new();
     let mut y = MARGIN;
-    for (&id, process) in &trace.processes {
+    for (&key, process) in &trace.processes {
         let panel = Panel {
             process,
             axis: &axis,
             devices: &devices,
             one_by_one,
         };
-        y = panel.draw(&mut content, id, y) + MARGIN;
+        y = panel.draw(&mut content, trace::id(key), y) + MARGIN;
     }
     y = legend(&mut content, trace, &devices, y) + MARGIN;
 
@@ -128,7 +128,7 @@ impl Panel<'_> {
         let left_out = rows.len().saturating_sub(MOST_ROWS);
         rows.truncate(MOST_ROWS);
         let pitch = (360.0 / rows.len() as f64).clamp(5.0, 22.0);
-        let first = top + 60.0;
+        let first = top + 80.0;
         let curve = first + pitch * rows.len() as f64 + if left_out > 0 { 30.0 } else { 14.0 };
         let bottom = curve + CURVE_HEIGHT;
 
@@ -140,13 +140,13 @@ impl Panel<'_> {
         for (index, (thread, slices)) in rows.iter().enumerate() {
             let y = first + pitch * index as f64;
             if index % label_each == 0 {
-                let label = text(
-                    "tick right",
-                    LEFT - 10.0,
-                    y + pitch / 2.0 + 4.0,
-                    &thread.to_string(),
-                );
-                content.append(label);
+                let number = thread.to_string();
+                // A name of the kernel has at most 15 characters: more than the margin takes.
+                let name = self.process.names.get(thread).unwrap_or(&number);
+                let short: String = name.chars().take(13).collect();
+                let label = text("tick right", LEFT - 10.0, y + pitch / 2.0 + 4.0, &short);
+                let whole = format!("{name} ({number})");
+                content.append(label.add(Title::new(printable(&whole))));
             }
             let row = Group::new().set("data-thread", **thread);
             content.append(self.row(row, slices, y + pitch * 0.1, pitch * 0.8));
@@ -188,7 +188,24 @@ impl Panel<'_> {
             Some("observe") => "observed: mrlock serialized nothing",
             _ => "",
         };
+        let most = steps.iter().map(|step| step.inside).max().unwrap_or(0);
+        let at_once = match most {
+            0 => "none was inside".into(),
+            1 => "never more than 1 inside".into(),
+            most => format!("{most} threads in the kernel at once"),
+        };
         content.append(text("faint", MARGIN, top + 32.0, mode));
+        let mut notes = vec![at_once];
+        match self.process.under_way() {
+            0 => {}
+            1 => notes.push("it ends while 1 call is under way".into()),
+            calls => notes.push(format!("it ends while {calls} calls are under way")),
+        }
+        if self.process.overwritten > 0 {
+            let calls = units::count(self.process.overwritten as usize);
+            notes.push(format!("{calls} earlier calls were overwritten"));
+        }
+        content.append(text("", MARGIN, top + 54.0, &notes.join("; ")));
 
         let slices = || self.process.threads.values().flatten();
         let inside = || slices().filter(|slice| matches!(slice.what, What::Inside(_)));
@@ -199,7 +216,6 @@ impl Panel<'_> {
             .filter(|slice| matches!(slice.what, What::Waiting(_)))
             .map(|slice| slice.end - slice.start)
             .max();
-        let most = steps.iter().map(|step| step.inside).max().unwrap_or(0);
         let mut numbers = vec![
             ("calls", units::count(inside().count()), ""),
             (
@@ -251,6 +267,9 @@ impl Panel<'_> {
                 let (x, right) = (self.axis.x(slice.start), self.axis.x(slice.end));
                 let bar = rectangle(self.class(slice), x, y, (right - x).max(0.5), height);
                 row.append(bar.add(Title::new(describe(slice))));
+                if slice.is_under_way {
+                    row.append(hatch(x, right.max(x + 3.0), y, height));
+                }
             }
             return row;
         }
@@ -337,6 +356,23 @@ impl Panel<'_> {
     }
 }
 
+/// Slanted lines over the bar of a call that was under way, which has no end.
+fn hatch(x: f64, right: f64, y: f64, height: f64) -> Path {
+    let mut data = String::new();
+    let mut at = x;
+    while at < right {
+        let end = (at + height).min(right);
+        let _ = write!(
+            data,
+            "M{at:.1} {:.1}L{end:.1} {:.1}",
+            y + height,
+            y + height - (end - at)
+        );
+        at += 5.0;
+    }
+    Path::new().set("class", "under-way").set("d", data)
+}
+
 /// Adds the time from `x` to `right` to the pixels that it touches.
 fn share(part: &mut [f64], x: f64, right: f64) {
     for (pixel, part) in part.iter_mut().enumerate().skip(x.max(0.0) as usize) {
@@ -384,6 +420,14 @@ fn area(heights: &[usize], bottom: f64, unit: f64) -> String {
 /// The text for the pointer on a slice.
 fn describe(slice: &Slice) -> String {
     let time = units::time(slice.end - slice.start);
+    let text = described(slice, &time);
+    if slice.is_under_way {
+        return format!("{text}, under way");
+    }
+    text
+}
+
+fn described(slice: &Slice, time: &str) -> String {
     match &slice.what {
         What::Waiting(name) => format!("waited {time} for {}", printable(name)),
         What::Inside(call) => {

@@ -1,17 +1,13 @@
-//! Reads what MRLOCK_TRACE writes: a JSON array of Chrome trace events, one a line, that is never closed.
+//! What is drawn: the times in which the threads of some processes waited or were inside.
 
-use serde::Deserialize;
-use std::{
-    collections::BTreeMap,
-    io::{self, BufRead},
-};
+use std::collections::BTreeMap;
 
 /// The calls in a trace, by process.
 #[derive(Default)]
 pub struct Trace {
-    /// By process id.
+    /// By process id. (Of two processes with the same id, in two containers, the second has a number above all ids.)
     pub processes: BTreeMap<i64, Process>,
-    /// How many lines are no trace events. A last line that was cut short is not counted.
+    /// How many lines of a Chrome trace are no events. A last line that was cut short is not counted.
     pub damaged: usize,
 }
 
@@ -24,14 +20,20 @@ pub struct Process {
     pub mode: Option<String>,
     /// By thread id.
     pub threads: BTreeMap<i64, Vec<Slice>>,
+    /// The names of threads, if they are known.
+    pub names: BTreeMap<i64, String>,
+    /// How many earlier calls were written over by later ones.
+    pub overwritten: u64,
 }
 
 /// A time in which a thread waited, or was inside.
 pub struct Slice {
     /// Nanoseconds.
     pub start: u64,
-    /// Nanoseconds.
+    /// Nanoseconds. Of a call that is under way: when the record was last written.
     pub end: u64,
+    /// The call was under way when the record ended.
+    pub is_under_way: bool,
     /// What the thread did.
     pub what: What,
 }
@@ -58,103 +60,40 @@ pub struct Call {
     pub failed: bool,
 }
 
-#[derive(Deserialize)]
-struct Event {
-    name: String,
-    #[serde(default)]
-    cat: String,
-    ph: String,
-    #[serde(default)]
-    ts: f64,
-    #[serde(default)]
-    dur: f64,
-    pid: i64,
-    tid: i64,
-    #[serde(default)]
-    args: Arguments,
-}
-
-#[derive(Default, Deserialize)]
-struct Arguments {
-    name: Option<String>,
-    mrlock: Option<String>,
-    r#for: Option<String>,
-    device: Option<String>,
-    address: Option<String>,
-    length: Option<u64>,
-    #[serde(default)]
-    failed: bool,
-}
-
 impl Trace {
-    /// Reads a trace to its end, which may be in the middle of an event.
-    pub fn read(mut file: impl BufRead) -> io::Result<Self> {
-        let mut trace = Self::default();
-        let mut line = Vec::new();
-        while file.read_until(b'\n', &mut line)? > 0 {
-            let is_whole = line.ends_with(b"\n");
-            let text = String::from_utf8_lossy(&line);
-            let text = text
-                .trim()
-                .trim_start_matches('[')
-                .trim_end_matches([',', ']']);
-            if !text.is_empty() && trace.add(text).is_none() && is_whole {
-                trace.damaged += 1;
-            }
-            line.clear();
+    /// Adds a process with this id.
+    pub fn add_process(&mut self, id: i64, process: Process) {
+        let mut key = id;
+        while self.processes.contains_key(&key) {
+            key += ID_STEP;
         }
-        for process in trace.processes.values_mut() {
+        self.processes.insert(key, process);
+    }
+
+    /// Removes what has no calls, and puts the rest into its order.
+    pub fn arrange(&mut self) {
+        for process in self.processes.values_mut() {
             for slices in process.threads.values_mut() {
                 slices.sort_by_key(|slice| slice.start);
             }
         }
-        trace
-            .processes
+        self.processes
             .retain(|_, process| !process.threads.is_empty());
-        Ok(trace)
-    }
-
-    /// Adds one event. `None`: it is damaged. An event of another kind is left out.
-    fn add(&mut self, text: &str) -> Option<()> {
-        let Event {
-            name,
-            cat,
-            ph,
-            ts,
-            dur,
-            pid,
-            tid,
-            args,
-        } = serde_json::from_str(text).ok()?;
-        let process = self.processes.entry(pid).or_default();
-        let what = match (ph.as_str(), cat.as_str()) {
-            ("M", _) if name == "process_name" => {
-                process.name = args.name;
-                process.mode = args.mrlock;
-                return Some(());
-            }
-            ("X", "waiting") => What::Waiting(args.r#for.unwrap_or(name)),
-            ("X", "inside") => What::Inside(Call {
-                name,
-                device: args.device,
-                address: args.address,
-                length: args.length,
-                failed: args.failed,
-            }),
-            _ => return Some(()),
-        };
-        let start = nanoseconds(ts)?;
-        let end = start.checked_add(nanoseconds(dur)?)?;
-        let slices = process.threads.entry(tid).or_default();
-        slices.push(Slice { start, end, what });
-        Some(())
     }
 }
 
-/// Nanoseconds from microseconds. At most two centuries, so that no sum overflows.
-fn nanoseconds(microseconds: f64) -> Option<u64> {
-    let nanoseconds = (microseconds * 1000.0).round();
-    (0.0..=6e18)
-        .contains(&nanoseconds)
-        .then_some(nanoseconds as u64)
+/// Above all process ids.
+const ID_STEP: i64 = 1 << 32;
+
+/// The id of a process, from its key in `Trace::processes`.
+pub fn id(key: i64) -> i64 {
+    key % ID_STEP
+}
+
+impl Process {
+    /// How many calls were under way when the record ended.
+    pub fn under_way(&self) -> usize {
+        let slices = self.threads.values().flatten();
+        slices.filter(|slice| slice.is_under_way).count()
+    }
 }
