@@ -60,7 +60,7 @@ impl<'a> Call<'a> {
         Self::begin(place, operation, info, false, LET_THROUGH)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin(
         place: &'a Place,
         operation: &'static Operation,

@@ -54,6 +54,7 @@ const CLAIMED: u64 = 1;
 
 /// The entry with this name, which may be new; 0 if the table is full.
 #[cold]
+#[inline(never)]
 fn find(record: &Record, name: &device::Name) -> u64 {
     let words: [layout::Word; 8] = Default::default();
     write_text(&words, name.as_bytes());

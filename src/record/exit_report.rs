@@ -55,12 +55,16 @@ static NO_CALLS: Record = unsafe { mem::zeroed() };
 const LEAST_DESCRIPTOR: c_int = 100;
 
 /// Opens the file, if the report goes to one. Called when the record of a process begins: no other thread does so meanwhile.
+#[inline(never)]
 pub fn open() {
     let Report::File(name) = &settings::get().report else {
         return;
     };
-    let mut path = Path::new();
-    match file::open_to_append(name, &mut path) {
+    // It is in use only while a report is written: too late to open the file in advance.
+    let Some(mut buffers) = BUFFERS.try_lock() else {
+        return;
+    };
+    match file::open_to_append(name, &mut buffers.path) {
         Ok(opened) => keep(opened),
         // A forked child may have the file of its parent.
         Err(_) if is_open().is_some() => {}

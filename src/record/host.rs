@@ -4,11 +4,13 @@ use crate::base::sys::{self, Errno};
 use core::mem::MaybeUninit;
 
 /// The inode of the process's pid namespace, which distinguishes processes with the same id; 0 if it is not known.
+#[inline(never)]
 pub fn pid_namespace() -> u64 {
     sys::inode(c"/proc/self/ns/pid").unwrap_or(0)
 }
 
 /// The name of the host, as uname(2) gives it: in a container, the container's.
+#[inline(never)]
 pub fn with_name(body: impl FnOnce(&[u8])) {
     let mut names = MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: `names` is valid for writing.

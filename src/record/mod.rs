@@ -21,11 +21,11 @@ pub use call::{Call, Times};
 pub use place::Place;
 
 use crate::{
-    base::{log_sink, process::PreparedFor, settings, sys, text::Text},
+    base::{log_sink, process::PreparedFor, settings, sys},
     call::operation::{Kind, Operation},
 };
 use core::{
-    fmt::Write,
+    fmt::{self, Write},
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, Ordering},
 };
@@ -58,9 +58,11 @@ pub fn publish(operations: impl Iterator<Item = &'static Operation>, hooks: u64)
         row.is_serialized
             .store(is_serialized.into(), Ordering::Relaxed);
     }
-    let mut settings = Text::<{ 8 * 160 }>::new();
+    let mut settings = Words {
+        words: &record.settings,
+        length: 0,
+    };
     let _ = write!(settings, "{}", settings::get());
-    write_text(&record.settings, settings.as_bytes());
     let header = &record.header;
     header.hooks.store(hooks, Ordering::Relaxed);
     header.version.store(layout::VERSION, Ordering::Relaxed);
@@ -161,6 +163,7 @@ fn zero(word: &Word) {
 }
 
 /// What `publish` has said.
+#[inline(never)]
 fn copy_description(file: &Record) {
     let own = &own_record;
     copy_words(&own.settings, &file.settings);
@@ -183,6 +186,7 @@ fn copy_words(from: &[Word], to: &[Word]) {
     }
 }
 
+#[inline(never)]
 fn write_header(record: &Record) {
     let header = &record.header;
     for (word, value) in [
@@ -209,6 +213,29 @@ pub fn end() {
         let lost = log_sink::lost_lines();
         record.totals.lost_lines.store(lost, Ordering::Relaxed);
         record.header.state.store(layout::ENDED, Ordering::Relaxed);
+    }
+}
+
+/// A text that is written into words, in which there is none yet; what does not fit is left out.
+struct Words<'a> {
+    words: &'a [Word],
+    length: usize,
+}
+
+impl Write for Words<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            let Some(word) = self.words.get(self.length / size_of::<u64>()) else {
+                return Ok(());
+            };
+            let mut bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            if let Some(place) = bytes.get_mut(self.length % size_of::<u64>()) {
+                *place = byte;
+            }
+            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+            self.length += 1;
+        }
+        Ok(())
     }
 }
 

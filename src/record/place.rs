@@ -63,6 +63,7 @@ impl Place {
     }
 
     #[cold]
+    #[inline(never)]
     fn claim(&self, record: &'static Record, generation: u32) {
         let me = ThreadId::current();
         let free = record

@@ -112,8 +112,8 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
         "ioctl",
         "mrlock_active@@MRLOCK_0.1",
         "mrlock_lock@@MRLOCK_0.1",
+        "mrlock_record@@MRLOCK_0.1",
         "mrlock_stats@@MRLOCK_0.1",
-        "mrlock_status",
         "mrlock_unlock@@MRLOCK_0.1",
         "mrlock_version@@MRLOCK_0.1",
     ];

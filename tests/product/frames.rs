@@ -12,32 +12,31 @@ use std::{
 };
 
 /// For one function on the path of a call that the library only forwards.
-const LARGEST_FRAME: u64 = 256;
+/// (The one that reads the settings has the most: once, at start.)
+const LARGEST_FRAME: u64 = 576;
 
 /// For a registration, from the call of `ibv_reg_mr_iova2` on: while it waits, and while it asks whether the holder still runs.
-const REGISTRATION: u64 = 2048;
+const REGISTRATION: u64 = 3072;
 
 /// For a registration that has a line to write: the line is 1024 bytes of it.
-const REGISTRATION_WITH_A_LINE: u64 = 4608;
+const REGISTRATION_WITH_A_LINE: u64 = 5120;
 
-/// These are called only if there is something to do: a request of the table, a setting that is not understood, a report or a
-/// trace to write.
+/// These are called only if there is something to do: a request of the table, a setting that is not understood, a report to
+/// write.
 const SOMETHING_TO_DO: [&str; 5] = [
+    // A new process, or one whose memory is not wiped in a child.
+    "mrlock::base::process::find",
     "mrlock::hook::ioctl::uverbs",
     "mrlock::hook::ioctl::rm_free",
     COMPLAINT,
-    "mrlock::report::write_to",
-    WATCHED,
+    "mrlock::record::exit_report::write_to",
 ];
 
-/// It is called with MRLOCK_TRACE or MRLOCK=observe only, and takes up to 7 KiB more: two texts of a trace are 5 KiB.
-const WATCHED: &str = "mrlock::hook::serialize::watch";
-
 /// It writes a line.
-const COMPLAINT: &str = "mrlock::config::not_understood";
+const COMPLAINT: &str = "mrlock::base::settings::not_understood";
 
 /// The log facade calls it through a pointer.
-const SINK: &str = "<mrlock::logger::StandardError as log::Log>::log";
+const SINK: &str = "<mrlock::base::log_sink::StandardError as log::Log>::log";
 
 /// Formatting calls it, and it calls formatting again.
 const FORMAT: &str = "core::fmt::write";
@@ -287,7 +286,7 @@ impl Program {
         let Some(function) = self.functions.get(&address) else {
             return Path::default();
         };
-        if function.name == WATCHED || !line && function.name == COMPLAINT {
+        if !line && function.name == COMPLAINT {
             return Path::default();
         }
         if let Some(path) = known.get(&(address, formats)) {

@@ -495,6 +495,6 @@ fn the_manual_page_has_the_settings_of_the_readme() {
         }
         settings += 1;
     }
-    assert_eq!(settings, 8);
+    assert_eq!(settings, 9);
     assert_eq!(manual.matches(".It Ev ").count(), settings);
 }

@@ -37,6 +37,8 @@ struct Arguments {
     failed: bool,
     #[serde(default)]
     under_way: bool,
+    #[serde(default)]
+    alone_not_needed: bool,
 }
 
 impl Trace {
@@ -92,6 +94,7 @@ impl Trace {
                 address: args.address,
                 length: args.length,
                 failed: args.failed,
+                counts: !args.alone_not_needed,
             }),
             _ => return Some(()),
         };
@@ -147,6 +150,9 @@ fn event(pid: i64, tid: i64, slice: &Slice) -> Value {
         What::Waiting(call) => ("waiting", "waiting", json!({"for": call})),
         What::Inside(call) => {
             let mut arguments = json!({"failed": call.failed});
+            if !call.counts {
+                arguments["alone_not_needed"] = true.into();
+            }
             if let Some(device) = &call.device {
                 arguments["device"] = device.as_str().into();
             }

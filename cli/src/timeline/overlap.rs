@@ -16,7 +16,7 @@ pub fn steps(process: &Process) -> Vec<Step> {
     for slices in process.threads.values() {
         // A thread that is inside a call within a call is inside once.
         let mut until = 0;
-        for slice in inside(slices) {
+        for slice in inside(slices).filter(|slice| slice.counts()) {
             let start = slice.start.max(until);
             if start < slice.end {
                 changes.push((start, 1));

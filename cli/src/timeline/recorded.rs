@@ -1,7 +1,9 @@
 //! The calls in a record.
 
 use super::trace::{Call, Process, Slice, Trace, What};
-use crate::record::{Event, Record, Step};
+use crate::record::{Event, Kind, Record, State, Step};
+use rustix::time::{ClockId, clock_gettime};
+use std::{fs, os::unix::fs::MetadataExt};
 
 impl Trace {
     /// Adds what a record says.
@@ -32,7 +34,9 @@ impl Trace {
         let starts = calls
             .clone()
             .map(|(_, call)| call.since.saturating_add(1000));
-        let last = ends.chain(starts).max().unwrap_or(0);
+        // A process that still runs is inside until now. When another one ended is not known: its last sign of life is drawn.
+        let now = is_running(record).then(now);
+        let last = ends.chain(starts).chain(now).max().unwrap_or(0);
         for (thread, call) in calls {
             process.name_thread(thread.id, &thread.name);
             let name = record
@@ -42,6 +46,7 @@ impl Trace {
             let what = match call.step {
                 Step::Waiting => What::Waiting(name.into()),
                 Step::Inside | Step::LetThrough => What::Inside(Call {
+                    counts: call.step == Step::Inside && is_to_be_alone(record, call.operation),
                     name: name.into(),
                     device: call.device.as_deref().map(str::to_owned),
                     address: call.memory.map(|(address, _)| format!("{address:#x}")),
@@ -92,6 +97,7 @@ fn add_event(slices: &mut Vec<Slice>, record: &Record, event: &Event) {
         end: event.since.saturating_add(event.duration),
         is_under_way: false,
         what: What::Inside(Call {
+            counts: !event.was_let_through && is_to_be_alone(record, event.operation),
             name: name.into(),
             device: event.device.as_deref().map(str::to_owned),
             address: event.memory.map(|(address, _)| format!("{address:#x}")),
@@ -99,4 +105,25 @@ fn add_event(slices: &mut Vec<Slice>, record: &Record, event: &Event) {
             failed: event.has_failed,
         }),
     });
+}
+
+/// Whether such calls are to be inside alone.
+fn is_to_be_alone(record: &Record, operation: usize) -> bool {
+    let kind = record.operations.get(operation).map(|it| it.kind);
+    matches!(kind, Some(Kind::Registration | Kind::Deregistration))
+}
+
+/// Whether the process of a record runs on this host: its id is there, in the same pid namespace, and it has the library.
+fn is_running(record: &Record) -> bool {
+    let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |file| file.ino());
+    let maps = format!("/proc/{}/maps", record.process);
+    record.state == State::Running
+        && record.namespace == namespace
+        && fs::read(maps).is_ok_and(|maps| maps.windows(6).any(|text| text == b"mrlock"))
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -58,6 +58,8 @@ pub struct Call {
     pub length: Option<u64>,
     /// Whether it failed.
     pub failed: bool,
+    /// Whether it is one of the calls that are to be inside alone: not one that was let through, a free, or a section.
+    pub counts: bool,
 }
 
 impl Trace {
@@ -90,10 +92,19 @@ pub fn id(key: i64) -> i64 {
     key % ID_STEP
 }
 
+impl Slice {
+    /// Whether it is a call that counts for the number inside.
+    pub fn counts(&self) -> bool {
+        matches!(&self.what, What::Inside(call) if call.counts)
+    }
+}
+
 impl Process {
     /// How many calls were under way when the record ended.
     pub fn under_way(&self) -> usize {
         let slices = self.threads.values().flatten();
-        slices.filter(|slice| slice.is_under_way).count()
+        slices
+            .filter(|slice| slice.is_under_way && matches!(slice.what, What::Inside(_)))
+            .count()
     }
 }

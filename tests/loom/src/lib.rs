@@ -421,6 +421,85 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     });
 }
 
+/// What a thread does with the two locks of a process, as `hook/locks.rs` takes them.
+#[derive(Clone, Copy)]
+enum Takes {
+    /// A free: the second lock.
+    Second,
+    /// A call on memory that may be the GPU's: the first lock, then the second.
+    Both,
+    /// A call on host memory, or a section: the first lock.
+    First,
+    /// A section in which a call on memory that may be the GPU's is made.
+    FirstThenBoth,
+}
+
+/// Frees, calls and sections at once: a deadlock is what loom reports.
+fn two_locks(way: Way, threads: &'static [Takes]) {
+    WORLD.sees_old_values.store(false, Relaxed);
+    WORLD.time_step.store(0, Relaxed);
+    WORLD.sleeps_end.store(false, Relaxed);
+    WORLD.dying.store(0, Relaxed);
+    let lock = || match way {
+        Way::Sleeps => Lock::with_long_calls(),
+        _ => Lock::default(),
+    };
+    let guarded = Arc::new([lock(), lock()].map(|lock| Guarded {
+        lock,
+        calls: UnsafeCell::new(0),
+    }));
+    let work = |[first, second]: &[Guarded; 2], id: u64, takes: Takes| {
+        let [mine, other] = [id, id].map(ThreadState::of);
+        let both = || {
+            first.lock.lock(&mine, &CALL);
+            second.lock.lock(&other, &CALL);
+            first.count();
+            second.count();
+            second.lock.unlock(&other);
+            first.lock.unlock(&mine);
+        };
+        match takes {
+            Takes::Second => second.call(&other),
+            Takes::First => first.call(&mine),
+            Takes::Both => both(),
+            Takes::FirstThenBoth => {
+                first.lock.lock(&mine, &CALL);
+                both();
+                first.lock.unlock(&mine);
+            }
+        }
+    };
+    let [last, others @ ..] = threads else { return };
+    let others: Vec<_> = others
+        .iter()
+        .zip(1..)
+        .map(|(&takes, id)| {
+            let guarded = guarded.clone();
+            thread::spawn(move || work(&guarded, id, takes))
+        })
+        .collect();
+    work(&guarded, threads.len() as u64, *last);
+    others.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_free_meets_a_call_on_gpu_memory_and_one_on_host_memory() {
+    for way in [Way::Spins, Way::Sleeps] {
+        let threads = &[Takes::Second, Takes::Both, Takes::First];
+        check(Some(2), move || two_locks(way, threads));
+    }
+}
+
+#[test]
+fn a_free_meets_a_section_that_registers_gpu_memory() {
+    for way in [Way::Spins, Way::Sleeps] {
+        let threads = &[Takes::Second, Takes::FirstThenBoth];
+        check(Some(6), move || two_locks(way, threads));
+        let threads = &[Takes::Both, Takes::FirstThenBoth];
+        check(Some(6), move || two_locks(way, threads));
+    }
+}
+
 /// Runs `model` in every interleaving; with a bound, in those with at most so many preemptions. (`make model` takes the bound away
 /// from the models that end without it. Three threads that enter once, and two that enter twice and leave the lock to each
 /// other, did not end in nine minutes.)
