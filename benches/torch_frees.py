@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-ROUNDS, FREES = 9, 200
+ROUNDS, FREES = 25, 400
 HOST_BYTES = 64 << 20
 
 
