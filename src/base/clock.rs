@@ -3,7 +3,7 @@
 //! The kernel maps a small library into each process (vdso(7)) that reads its clocks without a system call. libc uses it, too, but
 //! another preloaded library may replace libc's clock_gettime(), and show another time to the host.
 
-use super::sys;
+use super::sys::{self, Errno};
 use core::{
     ffi::{CStr, c_int, c_void},
     mem::{self, MaybeUninit},
@@ -51,8 +51,9 @@ unsafe extern "C" fn system_call(clock: libc::clockid_t, time: *mut libc::timesp
 
 #[cold]
 fn look_up() -> *mut c_void {
+    // Where there is none, as under valgrind, it sets errno.
     // SAFETY: getauxval() has no preconditions. What it returns is null or the start of the vDSO's image.
-    let image = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as usize;
+    let image = Errno::preserve(|| unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) }) as usize;
     // SAFETY: the kernel maps the whole image, a well-formed ELF file, for the life of the process.
     let found = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(image))
         .and_then(|image| unsafe { symbol(image.as_ptr(), super::x86_64::VDSO_CLOCK_GETTIME) });

@@ -60,11 +60,7 @@ pub fn open() {
     let Report::File(name) = &settings::get().report else {
         return;
     };
-    // It is in use only while a report is written: too late to open the file in advance.
-    let Some(mut buffers) = BUFFERS.try_lock() else {
-        return;
-    };
-    match file::open_to_append(name, &mut buffers.path) {
+    match file::with_path(|path| file::open_to_append(name, path)) {
         Ok(opened) => keep(opened),
         // A forked child may have the file of its parent.
         Err(_) if is_open().is_some() => {}

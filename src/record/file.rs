@@ -6,6 +6,7 @@ use crate::base::{
 };
 use core::fmt::{self, Write};
 use libc::c_int;
+use spin::Mutex;
 
 /// Why a file cannot be opened.
 pub enum Failure {
@@ -25,6 +26,18 @@ impl fmt::Display for Failure {
             Self::Kernel(error) => write!(formatter, "{error}"),
         }
     }
+}
+
+/// A buffer for a name while a record begins. It is not on the stack, which may be small.
+static PATH: Mutex<Path> = Mutex::new(Path::new());
+
+/// Runs `body` with the buffer. Only for the beginning of a record, of which there is one at a time in a process.
+pub fn with_path<R>(body: impl FnOnce(&mut Path) -> R) -> R {
+    if PATH.is_locked() {
+        // SAFETY: no thread of this process is here. The holder is a thread of the parent, which was here during the fork.
+        unsafe { PATH.force_unlock() };
+    }
+    body(&mut PATH.lock())
 }
 
 /// Opens the file to append to it. Several processes may share it.

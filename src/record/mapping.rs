@@ -14,7 +14,6 @@ use core::{
 };
 use libc::c_int;
 use log::error;
-use spin::Mutex;
 
 /// Makes a new file for this process, maps it, and says how many events have room. If it cannot be made, logs an error once in
 /// this process and its children.
@@ -34,16 +33,14 @@ pub fn map(name: &FileName, events: u64) -> Option<&'static Record> {
     }
 }
 
-/// Not on the stack, which may be small. One thread of a process begins the record.
-static PATH: Mutex<Path> = Mutex::new(Path::new());
-
 fn create(name: &FileName, events: u64) -> Result<&'static Record, Failure> {
-    let Some(mut path) = PATH.try_lock() else {
-        return Err(Failure::Kernel(Errno::EAGAIN));
-    };
+    file::with_path(|path| create_at(name, events, path))
+}
+
+fn create_at(name: &FileName, events: u64, path: &mut Path) -> Result<&'static Record, Failure> {
     let events = events.min(MOST_EVENTS);
     let length = size_of::<Record>() + events as usize * size_of::<Event>();
-    let file = file::create(name, &mut path)?;
+    let file = file::create(name, path)?;
     let mapped = reserve(file, length).and_then(|()| map_file(file, length));
     sys::close(file);
     match mapped {
