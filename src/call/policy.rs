@@ -49,8 +49,11 @@ pub enum Way {
 pub fn way(kind: Kind, memory: Memory) -> Way {
     let settings = settings::get();
     let spares_host = settings.memory == MemoryKind::Device;
-    if matches!(memory, Memory::DmaBuf) {
-        return Way::LetThrough;
+    match memory {
+        Memory::DmaBuf => return Way::LetThrough,
+        // Noted in any case: its deregistration may come after the first free.
+        Memory::OnDemand(_) => host_memory::note_on_demand(),
+        _ => {}
     }
     // The question takes a microsecond, so it is asked only where the answer matters. (Before the first free, it does not: then
     // that free alone may wait for a call on host memory. CUDA frees while it is initialized, before there is GPU memory.)
@@ -74,10 +77,7 @@ pub fn note_free() {
 /// Whether it is known that the kernel does not call nvidia-peermem for this memory.
 fn is_host(kind: Kind, memory: Memory) -> bool {
     match memory {
-        Memory::OnDemand(_) => {
-            host_memory::note_on_demand();
-            true
-        }
+        Memory::OnDemand(_) => true,
         // The pages of an on-demand region may be missing when it is deregistered: the question would bring them in, or wait
         // for the thread that does.
         _ if kind == Kind::Deregistration && host_memory::is_any_on_demand() => false,

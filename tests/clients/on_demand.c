@@ -1,7 +1,7 @@
 /*
  * on_demand [pager]
  *
- * Registers and deregisters on demand a region of a sparse file: nothing is pinned. Prints how many
+ * Registers and deregisters on demand a region of a sparse file, and frees GPU memory in between: nothing is pinned. Prints how many
  * pages the file has got.
  *
  * With pager, a thread that is not there yet is to bring in missing pages (userfaultfd): an access
@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define LENGTH (64 << 20)
+#define NV_ESC_RM_FREE 0xC0104629
 
 static int has_pager(char *region)
 {
@@ -47,6 +48,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	struct ibv_mr *mr = ibv_reg_mr(pd, region, LENGTH, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
+	/* From the first free of GPU memory on, it matters which memory is the GPU's. */
+	ioctl(-1, NV_ESC_RM_FREE, NULL);
 	if (!mr || ibv_dereg_mr(mr) || fstat(file, &status))
 		return 1;
 	printf("%lld pages\n", (long long)status.st_blocks * 512 / 4096);

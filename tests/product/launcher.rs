@@ -1098,3 +1098,21 @@ fn a_running_server_of_tmux() {
     );
     tmux("kill-server");
 }
+
+/// The second record would get another name, and `mrlock timeline` would draw the first.
+#[test]
+fn the_record_of_an_earlier_run_is_not_taken_for_the_new_one() {
+    let file = scratch("trace");
+    let program = launcher().arg("--trace").arg(&file).arg("--");
+    let program = program.arg(fixtures().join("clients/stress"));
+    let program = program.libibverbs("lib");
+    program.run().succeeded("the first run");
+    let outcome = program.run();
+    assert_eq!(outcome.status.code(), Some(125), "{outcome:#?}");
+    let said = "it holds the record of an earlier run: remove it, or name another file";
+    assert!(outcome.stderr.contains(said), "{outcome:#?}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+    // A command within the recorded one inherits the variable.
+    let inner = launcher().env("MRLOCK_TRACE", &file).arg("true");
+    inner.run().succeeded("a run within a run");
+}

@@ -15,7 +15,7 @@ mod source;
 mod tests;
 
 pub use damage::Damage;
-pub use source::{Memory, Source};
+pub use source::{Memory, Source, open};
 
 use serde::Serialize;
 use std::{fs::File, path::Path, rc::Rc};

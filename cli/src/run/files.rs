@@ -1,6 +1,7 @@
 //! Whether the report and the trace can be written, before the command has run for hours. Nothing is made: a file of a process
 //! that never registers should not appear, and one of another process has another name.
 
+use crate::record::{self, Source as _, layout::MAGIC};
 use rustix::{
     fs::{Access, access},
     system::uname,
@@ -39,6 +40,13 @@ pub fn can_be_made(name: &Path) -> Result<(), String> {
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Whether the file holds a record: the command's would get another name, and this one would be taken for it.
+pub fn holds_a_record(name: &Path) -> bool {
+    let mut start = [0; size_of::<u64>()];
+    let file = record::open(&for_this_process(name));
+    file.is_ok_and(|file| file.copy_at(&mut start, 0).is_ok()) && u64::from_ne_bytes(start) == MAGIC
 }
 
 /// The name with the placeholders filled in. The command will have the id of this process.
