@@ -283,6 +283,11 @@ unsafe extern "C" {
     static mut environ: *const *const c_char;
 }
 
+/// Kubernetes gives such variables to the pods beside a service that is named mrlock.
+fn is_of_kubernetes(name: &[u8]) -> bool {
+    name.starts_with(b"MRLOCK_SERVICE_") || name.starts_with(b"MRLOCK_PORT")
+}
+
 impl Environment {
     #[inline(never)]
     fn scan() -> Self {
@@ -317,7 +322,7 @@ impl Environment {
             if let Some(slot) = self.values.get_mut(at) {
                 slot.get_or_insert(value);
             }
-        } else if name.starts_with(b"MRLOCK_") {
+        } else if name.starts_with(b"MRLOCK_") && !is_of_kubernetes(name) {
             let slot = self
                 .unknown
                 .iter_mut()

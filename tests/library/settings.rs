@@ -441,6 +441,12 @@ fn an_unknown_variable_is_named_once() {
         stderr(&[("MRLOCK_MODE", "off"), ("MRLOCK_LOG", "error")]),
         ""
     );
+    // A service of Kubernetes that is named mrlock.
+    let service = [
+        ("MRLOCK_SERVICE_HOST", "10.0.0.1"),
+        ("MRLOCK_PORT_80_TCP", "x"),
+    ];
+    assert_eq!(stderr(&service), "");
 }
 
 #[test]
