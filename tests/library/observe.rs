@@ -1,6 +1,6 @@
 //! `MRLOCK=observe`: nothing is serialized, and the calls that would have been serialized are counted.
 
-use crate::common::{Outcome, Program, Witness, client, same_with_and_without};
+use crate::common::{Outcome, Program, Witness, client, fixtures, library, same_with_and_without};
 
 fn observed(program: &Program) -> Program {
     program
@@ -193,5 +193,36 @@ fn a_forked_child_counts_its_own_calls() {
             })
             .collect();
         assert_eq!(calls, ["6", "6"], "{outcome:#?}");
+    }
+}
+
+/// They were inside one after the other, never at once.
+#[test]
+fn a_thread_that_ended_inside_is_not_counted_any_more() {
+    let program = client("ended_inside").counting();
+    program.run().succeeded("without the library");
+    let outcome = observed(&program).run().succeeded("observed");
+    assert_eq!(
+        last_line(&outcome),
+        "No two threads were ever inside at once.",
+        "{outcome:#?}"
+    );
+}
+
+/// What crashes with drivers before 560. The library behind frees and registers for a millisecond each.
+#[test]
+fn frees_that_meet_calls_on_gpu_memory_are_counted() {
+    let driver = fixtures().join("clients/slow_free.so");
+    let list = format!("{}:{}", library().display(), driver.display());
+    let met = "Frees of GPU memory met calls on GPU memory";
+    for (arguments, is_met) in [(&[][..], true), (&["-h"], false)] {
+        let program = client("frees_and_registrations").counting();
+        let program = arguments
+            .iter()
+            .fold(program, |program, it| program.arg(it));
+        let program = program.env("LD_PRELOAD", &list).env("MRLOCK", "observe");
+        let outcome = program.env("MRLOCK_REPORT", "stderr").run();
+        let report = outcome.succeeded("observed").stderr;
+        assert_eq!(report.contains(met), is_met, "{report}");
     }
 }

@@ -1,7 +1,7 @@
 //! `MRLOCK_TRACE`: the record in a file.
 
 use crate::common::{
-    Program, client,
+    Program, client, machine,
     record::{
         Recall, Recorded,
         layout::{ENDED, FAILED, INSIDE, RUNNING, WAITING, WAS_LET_THROUGH},
@@ -128,6 +128,28 @@ fn calls_of_other_layers() {
     assert!(!sections.is_empty(), "{record:#?}");
     assert!(sections.iter().all(|call| call.device.is_empty()));
     assert!(sections.iter().any(|call| call.waited > 0));
+}
+
+/// It could not open the files any more at its end: they are opened at its first call.
+#[test]
+fn a_daemon_that_gives_up_root_keeps_its_report_and_its_trace() {
+    needs!("a daemon that gives up root", machine::root());
+    let empty = scratch("root");
+    fs::create_dir(&empty).expect("a scratch directory");
+    for arguments in [&[][..], &[empty.to_str().expect("a name")]] {
+        let (directory, program) = (scratch("kept"), client("gives_up_root"));
+        fs::create_dir(&directory).expect("a scratch directory");
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&directory, private).expect("a mode");
+        let program = arguments.iter().fold(program, Program::arg);
+        let (trace, report) = (directory.join("trace"), directory.join("report"));
+        let program = traced(&program, &trace).env("MRLOCK_REPORT", &report);
+        let outcome = program.run().succeeded("a daemon");
+        assert_eq!(outcome.stderr, "");
+        assert_eq!(read(&trace).events.len(), 4);
+        let report = fs::read_to_string(report).expect("a report");
+        assert!(report.contains("ibv_reg_mr "), "{report}");
+    }
 }
 
 /// Each process, and each forked child, has a file of its own, also where the name says nothing of the process.
