@@ -152,6 +152,24 @@ fn a_daemon_that_gives_up_root_keeps_its_report_and_its_trace() {
     }
 }
 
+/// The file has room for so many calls; later ones take the place of the first.
+#[test]
+fn the_last_calls_are_kept() {
+    let file = scratch("trace");
+    let program = client("stress").args(["-t", "2", "-n", "20"]);
+    let program = traced(&program, &file).env("MRLOCK_EVENTS", "8");
+    program.run().succeeded("eight events");
+    let record = read(&file);
+    assert_eq!(record.events.len(), 8, "{record:#?}");
+    assert_eq!(record.capacity, 8);
+    let calls: u64 = record.operations.iter().map(|(_, calls)| calls).sum();
+    assert_eq!(record.written, calls);
+    assert_eq!(overlap(&record.events), 1, "{record:#?}");
+    // The two deregistrations at the end, at least, are among the last.
+    let is_last = |it: &Recall| it.operation == "ibv_dereg_mr";
+    assert!(record.events.iter().any(is_last), "{record:#?}");
+}
+
 /// Each process, and each forked child, has a file of its own, also where the name says nothing of the process.
 #[test]
 fn a_file_for_each_process() {
