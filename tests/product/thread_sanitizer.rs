@@ -83,9 +83,13 @@ fn what_one_call_has_done_is_seen_by_the_next() {
 
 #[test]
 fn handlers_that_register_race_with_nothing() {
-    assert_eq!(is_clean("signals", "verbs 4 500"), "");
-    assert_eq!(is_clean("signals", "ioctl 4 500"), "");
-    assert_eq!(is_clean("signals", "waiter"), "");
+    for arguments in ["verbs 4 500", "ioctl 4 500", "waiter"] {
+        let said = is_clean("signals", arguments);
+        // On a busy machine, a thread may lose its processor inside.
+        let is_slow = |line: &&str| line.contains(" has been inside for ");
+        let other: Vec<_> = said.lines().filter(|line| !is_slow(line)).collect();
+        assert!(other.is_empty(), "{other:#?}");
+    }
 }
 
 #[test]
