@@ -58,6 +58,8 @@ pub fn enter(thread: &Thread, call: &CallInfo, meets_frees: bool) -> (Taken, Opt
     } else {
         LOCK.lock(&thread.lock, call)
     };
+    // A signal handler's call, within the wait for `FREES` of another call: a handler that has interrupted a free may be inside.
+    let meets_frees = meets_frees || WAITS_FOR_FREES.load(Ordering::Relaxed) == thread.lock.id();
     if meets_frees {
         // Only the holder of `LOCK` changes it. A signal handler that interrupts its wait leaves it as it was.
         // Relaxed, all: see `enter_within_a_free`.

@@ -228,6 +228,6 @@ pub fn after_fork() {
         locks::after_fork(thread);
         record::take_along(&thread.place);
         // The section that the thread is in was counted in the parent.
-        thread.section.take();
+        thread.section.set(thread.section.get().untimed());
     });
 }

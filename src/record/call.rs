@@ -203,6 +203,16 @@ pub struct Times {
     is_timed: bool,
 }
 
+impl Times {
+    /// In a forked child: the section was counted in the parent.
+    pub fn untimed(self) -> Self {
+        Self {
+            is_timed: false,
+            ..self
+        }
+    }
+}
+
 /// A section, from `mrlock_lock` to `mrlock_unlock`: one call, of which the thread keeps the `Times` in between.
 impl<'a> Call<'a> {
     /// Counts the section, which is inside.

@@ -2,6 +2,7 @@
 
 use super::{
     layout::{self, Event, Record},
+    mapping,
     place::Contents,
 };
 use core::sync::atomic::Ordering;
@@ -15,13 +16,14 @@ pub fn write(
     duration: u64,
     failed: bool,
 ) {
-    let capacity = record.header.capacity.load(Ordering::Relaxed);
-    if capacity == 0 {
+    if record.header.capacity.load(Ordering::Relaxed) == 0 {
         return;
     }
+    // Not the word of the file, which another process may have changed.
+    let capacity = mapping::capacity();
     let number = record.header.events.fetch_add(1, Ordering::Relaxed);
     let first: *const Event = (&raw const *record).wrapping_add(1).cast();
-    // SAFETY: `mapping::map` has made a file with room for `capacity` events behind the record, and has written `capacity`.
+    // SAFETY: `mapping::map` has made a file with room for `capacity` events behind the record, which is the same in the whole life of this process.
     let event = unsafe { &*first.add((number % capacity) as usize) };
     let mut flags = 0;
     if failed {

@@ -245,7 +245,8 @@ fn duration(nanoseconds: &Word) -> Text<16> {
 }
 
 fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
-    if let Some(file) = is_open() {
+    // A forked child that has made no call has the file of its parent.
+    if let Some(file) = is_open().filter(|_| present().is_some()) {
         if let Err(error) = sys::write(file, text) {
             say_unwritable(name, &file::Failure::Kernel(error));
         }

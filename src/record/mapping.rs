@@ -5,7 +5,7 @@ use super::{
     layout::{Event, MOST_EVENTS, Record},
 };
 use crate::base::{
-    settings::{FileName, Path},
+    settings::{self, FileName, Path},
     sys::{self, Errno},
 };
 use core::{
@@ -19,9 +19,9 @@ use log::error;
 /// this process and its children.
 #[cold]
 #[inline(never)]
-pub fn map(name: &FileName, events: u64) -> Option<&'static Record> {
+pub fn map(name: &FileName) -> Option<&'static Record> {
     static HAS_FAILED: AtomicBool = AtomicBool::new(false);
-    match create(name, events) {
+    match create(name) {
         Ok(record) => Some(record),
         Err(failure) => {
             // Relaxed: the flag only keeps a line from being repeated.
@@ -33,12 +33,17 @@ pub fn map(name: &FileName, events: u64) -> Option<&'static Record> {
     }
 }
 
-fn create(name: &FileName, events: u64) -> Result<&'static Record, Failure> {
-    file::with_path(|path| create_at(name, events, path))
+/// How many events have room in a file.
+pub fn capacity() -> u64 {
+    settings::get().events.clamp(1, MOST_EVENTS)
 }
 
-fn create_at(name: &FileName, events: u64, path: &mut Path) -> Result<&'static Record, Failure> {
-    let events = events.min(MOST_EVENTS);
+fn create(name: &FileName) -> Result<&'static Record, Failure> {
+    file::with_path(|path| create_at(name, path))
+}
+
+fn create_at(name: &FileName, path: &mut Path) -> Result<&'static Record, Failure> {
+    let events = capacity();
     let length = size_of::<Record>() + events as usize * size_of::<Event>();
     let file = file::create(name, path)?;
     let mapped = reserve(file, length).and_then(|()| map_file(file, length));

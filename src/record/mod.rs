@@ -119,10 +119,7 @@ fn begin(place: &Place, generation: u32) {
     let under_way = place.contents();
     clear(&own_record);
     exit_report::open();
-    let file = settings::get()
-        .trace
-        .as_ref()
-        .and_then(|name| mapping::map(name, settings::get().events));
+    let file = settings::get().trace.as_ref().and_then(mapping::map);
     let address = file.map_or(ptr::null_mut(), |file| ptr::from_ref(file).cast_mut());
     if let Some(file) = file {
         copy_description(file);
