@@ -248,25 +248,17 @@ pub fn device_number(descriptor: c_int) -> u64 {
 
 /// The inode number of the file with this name, if there is one. Follows links.
 pub fn inode(path: &CStr) -> Option<u64> {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the path is NUL-terminated, and `status` is valid for writing.
-    let result = unsafe {
-        syscall!(
-            SYS_newfstatat,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            status.as_mut_ptr(),
-            0,
-        )
-    };
-    // SAFETY: as in `status`.
-    Errno::of(result)
-        .is_none()
-        .then(|| unsafe { status.assume_init() }.st_ino)
+    status_of_name(path.to_bytes_with_nul(), 0).map(|file| file.st_ino)
 }
 
 /// The owner of the symbolic link with the NUL-terminated name `path`; `None` if there is no such link.
 pub fn owner_of_link(path: &[u8]) -> Option<libc::uid_t> {
+    let status = status_of_name(path, libc::AT_SYMLINK_NOFOLLOW)?;
+    (status.st_mode & libc::S_IFMT == libc::S_IFLNK).then_some(status.st_uid)
+}
+
+/// The status of the file with the NUL-terminated name `path`, if there is one.
+fn status_of_name(path: &[u8], flags: c_int) -> Option<libc::stat> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the path is NUL-terminated, and `status` is valid for writing.
     let result = unsafe {
@@ -275,15 +267,14 @@ pub fn owner_of_link(path: &[u8]) -> Option<libc::uid_t> {
             libc::AT_FDCWD,
             path.as_ptr(),
             status.as_mut_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW,
+            flags,
         )
     };
     if Errno::of(result).is_some() {
         return None;
     }
     // SAFETY: as in `status`.
-    let status = unsafe { status.assume_init() };
-    (status.st_mode & libc::S_IFMT == libc::S_IFLNK).then_some(status.st_uid)
+    Some(unsafe { status.assume_init() })
 }
 
 /// The user whose permissions this process has.
