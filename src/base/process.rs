@@ -84,7 +84,7 @@ fn find() -> u32 {
         let page = PAGE.0.load(Ordering::Relaxed);
         match generation_of(page) {
             // Another thread is just making it.
-            0 if page != 0 && is_ours(page, 0) => sys::yield_now(),
+            0 if page != 0 && is_ours(page, 0) => sys::nap(),
             0 => begin(page),
             known => return known,
         }
@@ -276,7 +276,7 @@ impl PreparedFor {
                 }
                 // (In a child that was forked meanwhile, the thread that was preparing it does not exist.)
                 if before == BUSY | generation {
-                    sys::yield_now();
+                    sys::nap();
                     continue;
                 }
                 // Acquire: as above. Relaxed on failure: the value is not used.

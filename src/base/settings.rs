@@ -5,7 +5,6 @@ use core::{
     cell::UnsafeCell,
     ffi::{CStr, c_char},
     fmt::{self, Write},
-    mem::MaybeUninit,
     sync::atomic::{AtomicBool, Ordering},
 };
 use log::{LevelFilter, warn};
@@ -635,7 +634,7 @@ impl FileName {
                     after
                 }
                 [b'%', b'h', after @ ..] => {
-                    push_host_name(path);
+                    sys::with_host_name(|name| name.iter().for_each(|&byte| path.push(byte)));
                     after
                 }
                 [b'%', b'%', after @ ..] => {
@@ -651,18 +650,6 @@ impl FileName {
         path.push(0);
         path.is_complete()
     }
-}
-
-#[inline(never)]
-fn push_host_name(path: &mut Path) {
-    let mut names = MaybeUninit::<libc::utsname>::zeroed();
-    // SAFETY: the kernel writes a `utsname` there.
-    unsafe { syscall!(SYS_uname, names.as_mut_ptr()) };
-    // SAFETY: zero bytes are valid for its arrays of bytes, if the kernel has written nothing.
-    let names = unsafe { names.assume_init_ref() };
-    let name = names.nodename.iter().map(|&byte| byte as u8);
-    name.take_while(|&byte| byte != 0)
-        .for_each(|byte| path.push(byte));
 }
 
 impl fmt::Display for FileName {

@@ -45,8 +45,6 @@ impl Errno {
     pub const EFAULT: Self = Self(libc::EFAULT);
     /// "File exists".
     pub const EEXIST: Self = Self(libc::EEXIST);
-    /// "Is a directory".
-    pub const EISDIR: Self = Self(libc::EISDIR);
     /// "Operation not supported".
     pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
     /// "Function not implemented".
@@ -180,10 +178,36 @@ pub fn nanoseconds(time: libc::timespec) -> u64 {
 /// Nanoseconds in a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
 
-/// Lets other ready threads run on this processor.
-pub fn yield_now() {
-    // SAFETY: no preconditions; it cannot fail.
-    unsafe { syscall!(SYS_sched_yield) };
+/// Sleeps for some 50 us, or until a signal arrives. (sched_yield() would not let a thread of lower priority run.)
+pub fn nap() {
+    let never_changes = 0u32;
+    let time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 50_000,
+    };
+    // SAFETY: the word and the time are valid and aligned.
+    unsafe {
+        syscall!(
+            SYS_futex,
+            &raw const never_changes,
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            never_changes,
+            &raw const time,
+        )
+    };
+}
+
+/// Runs `body` with the name of the host, as uname(2) gives it: in a container, the container's.
+#[inline(never)]
+pub fn with_host_name(body: impl FnOnce(&[u8])) {
+    let mut names = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: `names` is valid for writing.
+    unsafe { syscall!(SYS_uname, names.as_mut_ptr()) };
+    // SAFETY: it was zeroed, and has only arrays of bytes: if the kernel has written nothing, the name is empty.
+    let names = unsafe { names.assume_init_ref() };
+    // SAFETY: the same bytes, as unsigned ones.
+    let name = unsafe { &*(&raw const names.nodename).cast::<[u8; 65]>() };
+    body(name.split(|&byte| byte == 0).next().unwrap_or_default());
 }
 
 /// The kernel's signal set: a bit for each of 64 signals.
@@ -249,6 +273,11 @@ pub fn device_number(descriptor: c_int) -> u64 {
 /// The inode number of the file with this name, if there is one. Follows links.
 pub fn inode(path: &CStr) -> Option<u64> {
     status_of_name(path.to_bytes_with_nul(), 0).map(|file| file.st_ino)
+}
+
+/// Whether the NUL-terminated name `path` is that of a directory, a device, a pipe or a socket. Follows links.
+pub fn is_special(path: &[u8]) -> bool {
+    status_of_name(path, 0).is_some_and(|file| file.st_mode & libc::S_IFMT != libc::S_IFREG)
 }
 
 /// The owner of the symbolic link with the NUL-terminated name `path`; `None` if there is no such link.

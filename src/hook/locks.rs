@@ -9,6 +9,7 @@ use crate::{
     lock::{Admission, CallInfo, Lock},
 };
 use core::sync::atomic::{AtomicU64, Ordering};
+use log::warn;
 
 /// Lets one thread register or deregister at a time, in all layers. Also taken by a section (`mrlock_lock`).
 pub static LOCK: Lock = Lock::new();
@@ -77,11 +78,15 @@ pub fn enter(thread: &Thread, call: &CallInfo, meets_frees: bool) -> (Taken, Opt
 }
 
 /// Takes `LOCK` in a signal handler that has interrupted a free. `None`: the holder of `LOCK` waits for `FREES`, and so stays
-/// outside until the free has ended: the call is alone without `LOCK`. (`None`, too, if the free itself has interrupted a wait for
-/// `LOCK`: then a call on host memory may be inside as well.)
+/// outside until the free has ended: the call is alone without `LOCK`. `None`, too, where the wait would not end: the free itself has
+/// interrupted a wait for `LOCK`; the holder of `LOCK` has ended; or it is in a section and waits for a mutex that libcuda holds
+/// while it frees. Then the call may be inside beside a call on host memory.
 #[cold]
 fn enter_within_a_free(thread: &Thread, call: &CallInfo) -> Option<Admission> {
-    while !thread.lock.is_waiting() {
+    if thread.lock.is_waiting() {
+        return None;
+    }
+    for _ in 0..NAPS {
         for _ in 0..LOOKS {
             let admission = LOCK.take_if_free(&thread.lock, call);
             if admission.is_some() {
@@ -95,13 +100,19 @@ fn enter_within_a_free(thread: &Thread, call: &CallInfo) -> Option<Admission> {
             }
             core::hint::spin_loop();
         }
-        sys::yield_now();
+        sys::nap();
     }
+    warn!(
+        "{call}: the thread that is inside does not leave, and may wait for this thread's free: not serialized"
+    );
     None
 }
 
 /// How often the handler looks before it gives its processor away: for long enough to see a lock that changes hands as free.
 const LOOKS: u32 = 1000;
+
+/// After how many naps the handler gives up: about two seconds.
+const NAPS: u32 = 20_000;
 
 /// Undoes `enter`.
 #[inline]

@@ -69,9 +69,10 @@ impl<'a> Call<'a> {
         state: u64,
     ) -> Self {
         let (record, generation) = begun(place);
-        let slot = place.slot(record, generation);
         let is_timed = counters::is_timed();
         let device = if settings::get().names_devices {
+            // The device's entry is remembered for the record that the slot is in.
+            place.slot(record, generation);
             place.device.entry(record, info.device)
         } else {
             info.device.bits() as u64
@@ -90,10 +91,8 @@ impl<'a> Call<'a> {
             length: info.length as u64,
             is_on_device: is_on_device.into(),
         };
-        let outer = place.contents();
-        if let Some(slot) = slot {
-            slot.write(&contents);
-        }
+        let outer = place.shown();
+        place.show(&contents, record, generation);
         Self {
             place,
             operation,
@@ -106,15 +105,12 @@ impl<'a> Call<'a> {
     /// The call is inside.
     #[inline]
     pub fn is_inside(&mut self, admission: &Option<Admission>) {
-        let (record, generation) = begun(self.place);
         self.contents.state = INSIDE;
         if let Some(waited) = admission.and_then(|admission| admission.waited) {
             self.contents.waited = waited;
             self.contents.since = clock::now();
         }
-        if let Some(slot) = self.place.slot(record, generation) {
-            slot.write(&self.contents);
-        }
+        self.show(&self.contents);
     }
 
     /// The thread had the lock before, so the section is part of what it is in: the record shows that again.
@@ -162,14 +158,7 @@ impl<'a> Call<'a> {
     #[inline]
     fn show(&self, contents: &Contents) {
         let (record, generation) = begun(self.place);
-        let Some(slot) = self.place.slot(record, generation) else {
-            return;
-        };
-        if contents.state == OUTSIDE {
-            slot.state.store(OUTSIDE, Ordering::SeqCst);
-        } else {
-            slot.write(contents);
-        }
+        self.place.show(contents, record, generation);
     }
 
     /// Adds the call to the events, if there is a file. No lock is held: no other thread waits for it.

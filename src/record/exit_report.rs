@@ -26,7 +26,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
 };
 use log::error;
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 
 /// Room for a report; what does not fit is cut. A pipe takes as much in one piece (PIPE_BUF).
 type Page = Text<4096>;
@@ -41,6 +41,9 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
     page: Page::new(),
     path: Path::new(),
 });
+
+/// The process that writes a report.
+static WRITER: AtomicI32 = AtomicI32::new(0);
 
 /// The file of the report, opened at the first call: later the process may have given up the right to open it, or have another
 /// root. 0: none; otherwise the descriptor, plus one. A host may close it, so `FILE_ID` says which file it was.
@@ -98,10 +101,19 @@ pub fn write(operations: impl Iterator<Item = &'static Operation> + Clone) {
     if matches!(to, Report::Off) || present().is_none() && !resolve::has_libibverbs() {
         return;
     }
-    // A handler that interrupts a report does not write another one.
-    if let Some(mut buffers) = BUFFERS.try_lock() {
+    if let Some(mut buffers) = buffers() {
         write_to(to, operations, &mut buffers);
     }
+}
+
+/// The buffers; `None` in a signal handler that has interrupted a report: it does not write another one.
+fn buffers() -> Option<MutexGuard<'static, Buffers>> {
+    let own = sys::process_id();
+    if WRITER.swap(own, Ordering::Relaxed) != own && BUFFERS.is_locked() {
+        // SAFETY: the holder is a thread of the parent, which was here during the fork. No thread of this process is here.
+        unsafe { BUFFERS.force_unlock() };
+    }
+    BUFFERS.try_lock()
 }
 
 #[inline(never)]
@@ -275,6 +287,16 @@ fn say_unwritable(name: &FileName, failure: &file::Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In the child, the thread that wrote the report does not exist.
+    #[test]
+    fn a_child_that_is_forked_during_a_report() {
+        let interrupted = buffers().expect("no report is written");
+        assert!(buffers().is_none());
+        WRITER.store(sys::process_id() + 1, Ordering::Relaxed);
+        assert!(buffers().is_some());
+        mem::forget(interrupted);
+    }
 
     #[test]
     fn durations_have_three_digits_and_a_unit() {

@@ -14,6 +14,8 @@ pub enum Failure {
     TooLong,
     /// It is a symbolic link of this other user.
     Link(libc::uid_t),
+    /// It is a directory, a device, a pipe or a socket.
+    Special,
     /// The kernel's error.
     Kernel(Errno),
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Failure {
         match self {
             Self::TooLong => formatter.write_str("longer than a file name may be"),
             Self::Link(owner) => write!(formatter, "a symbolic link of another user ({owner})"),
+            Self::Special => formatter.write_str("not a regular file"),
             Self::Kernel(error) => write!(formatter, "{error}"),
         }
     }
@@ -72,9 +75,9 @@ pub fn create(name: &FileName, path: &mut Path) -> Result<c_int, Failure> {
         // this one.
         match open(path.as_bytes(), libc::O_RDWR | libc::O_EXCL, 0o444) {
             Ok(file) => return Ok(file),
-            // Not a file beside it, such as /-2 for /.
-            Err(Errno::EEXIST) if number == 1 && is_directory(path.as_bytes()) => {
-                return Err(Failure::Kernel(Errno::EISDIR));
+            // Not a file beside it, such as /-2 for /, or /dev/null-2.
+            Err(Errno::EEXIST) if number == 1 && sys::is_special(path.as_bytes()) => {
+                return Err(Failure::Special);
             }
             Err(Errno::EEXIST) if number < MOST_OF_ONE_NAME => number += 1,
             Err(error) => return Err(Failure::Kernel(error)),
@@ -91,17 +94,6 @@ fn complete(name: &FileName, path: &mut Path) -> Result<(), Failure> {
     } else {
         Err(Failure::TooLong)
     }
-}
-
-fn is_directory(path: &[u8]) -> bool {
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: the path is NUL-terminated.
-    let directory = unsafe { syscall!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
-    if Errno::of(directory).is_some() {
-        return false;
-    }
-    sys::close(directory as c_int);
-    true
 }
 
 fn open(path: &[u8], flags: c_int, mode: libc::mode_t) -> Result<c_int, Errno> {

@@ -12,7 +12,6 @@ mod devices;
 mod events;
 pub mod exit_report;
 mod file;
-mod host;
 mod layout;
 mod mapping;
 mod place;
@@ -95,7 +94,7 @@ pub fn begun(place: &Place) -> (&'static Record, u32) {
 
 /// In a forked child, in the thread that forked: if it is in a call, that call is the first one of the child's record.
 pub fn take_along(place: &Place) {
-    if place.contents().state != layout::OUTSIDE {
+    if place.shown().state != layout::OUTSIDE {
         begun(place);
     }
 }
@@ -115,8 +114,6 @@ fn in_file() -> Option<&'static Record> {
 /// Begins the record of this process with zero, in the file that `MRLOCK_TRACE` names or in our own memory.
 #[cold]
 fn begin(place: &Place, generation: u32) {
-    // The thread may have forked in the middle of a call.
-    let under_way = place.contents();
     clear(&own_record);
     exit_report::open();
     let file = settings::get().trace.as_ref().and_then(mapping::map);
@@ -131,7 +128,8 @@ fn begin(place: &Place, generation: u32) {
     own_record.header.moved.store(moved, Ordering::Relaxed);
     // Release: see `in_file`.
     IN_FILE.store(address, Ordering::Release);
-    place.take_along(under_way, file.unwrap_or(&own_record), generation);
+    // The thread may have forked in the middle of a call.
+    place.take_along(file.unwrap_or(&own_record), generation);
 }
 
 fn clear(record: &Record) {
@@ -190,7 +188,10 @@ fn write_header(record: &Record) {
         (&header.version, layout::VERSION),
         (&header.size, size_of::<Record>() as u64),
         (&header.process, sys::process_id() as u64),
-        (&header.namespace, host::pid_namespace()),
+        (
+            &header.namespace,
+            sys::inode(c"/proc/self/ns/pid").unwrap_or(0),
+        ),
         (&header.realtime, sys::clock(libc::CLOCK_REALTIME)),
         (&header.monotonic, sys::now()),
     ] {
@@ -198,7 +199,7 @@ fn write_header(record: &Record) {
     }
     write_text(&header.library, env!("CARGO_PKG_VERSION").as_bytes());
     write_text(&header.program, sys::program_name().to_bytes());
-    host::with_name(|name| write_text(&header.host, name));
+    sys::with_host_name(|name| write_text(&header.host, name));
     header.state.store(layout::RUNNING, Ordering::Relaxed);
     // Release: as in `publish`.
     header.magic.store(layout::MAGIC, Ordering::Release);
@@ -219,31 +220,30 @@ struct Words<'a> {
     length: usize,
 }
 
-impl Write for Words<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            let Some(word) = self.words.get(self.length / size_of::<u64>()) else {
-                return Ok(());
-            };
-            let mut bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-            if let Some(place) = bytes.get_mut(self.length % size_of::<u64>()) {
-                *place = byte;
-            }
-            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+impl Words<'_> {
+    fn push(&mut self, byte: u8) {
+        if let Some(word) = self.words.get(self.length / size_of::<u64>()) {
+            let place = 8 * (self.length % size_of::<u64>());
+            let before = word.load(Ordering::Relaxed);
+            word.store(before | u64::from(byte) << place, Ordering::Relaxed);
             self.length += 1;
         }
+    }
+}
+
+impl Write for Words<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.push(byte));
         Ok(())
     }
 }
 
 /// Writes a text into words, padded with NUL, cut where it does not fit.
 fn write_text(to: &[Word], text: &[u8]) {
-    let mut pieces = text.chunks(size_of::<u64>());
-    for word in to {
-        let mut padded = [0; size_of::<u64>()];
-        for (to, from) in padded.iter_mut().zip(pieces.next().unwrap_or_default()) {
-            *to = *from;
-        }
-        word.store(u64::from_ne_bytes(padded), Ordering::Relaxed);
-    }
+    to.iter().for_each(zero);
+    let mut words = Words {
+        words: to,
+        length: 0,
+    };
+    text.iter().for_each(|&byte| words.push(byte));
 }

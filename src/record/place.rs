@@ -4,7 +4,7 @@
 use super::{
     counters::add_at_once,
     devices::LastDevice,
-    layout::{self, OUTSIDE, Record, Word},
+    layout::{self, OUTSIDE, Record},
     write_text,
 };
 use crate::{base::sys, lock::ThreadId};
@@ -16,6 +16,8 @@ pub struct Place {
     slot: Cell<*const layout::Thread>,
     /// The generation of the process whose record the slot is in.
     generation: Cell<u32>,
+    /// What the slot says. A forked child must not ask the slot: it may be in a file that parent and child have mapped.
+    shown: Cell<Contents>,
     /// The device that it has used last.
     pub device: LastDevice,
 }
@@ -88,21 +90,31 @@ impl Place {
         self.generation.set(generation);
     }
 
-    /// What the thread's slot says, in whichever record it is.
-    pub fn contents(&self) -> Contents {
-        // SAFETY: as in `slot`.
-        let slot = unsafe { self.slot.get().as_ref() };
-        slot.map_or(Contents::NONE, layout::Thread::read)
+    /// The call that the record shows of this thread.
+    pub fn shown(&self) -> Contents {
+        self.shown.get()
+    }
+
+    /// Makes the record show this call.
+    #[inline]
+    pub fn show(&self, contents: &Contents, record: &'static Record, generation: u32) {
+        self.shown.set(*contents);
+        let Some(slot) = self.slot(record, generation) else {
+            return;
+        };
+        if contents.state == OUTSIDE {
+            slot.state.store(OUTSIDE, Ordering::SeqCst);
+        } else {
+            slot.write(contents);
+        }
     }
 
     /// In a forked child, the call that the thread is in goes on: its slot in the new record says the same. (But for the device,
     /// whose entry is that of another record.)
-    pub fn take_along(&self, call: Contents, record: &'static Record, generation: u32) {
-        if call.state == OUTSIDE {
-            return;
-        }
-        if let Some(slot) = self.slot(record, generation) {
-            slot.write(&Contents { device: 0, ..call });
+    pub fn take_along(&self, record: &'static Record, generation: u32) {
+        let call = self.shown.get();
+        if call.state != OUTSIDE {
+            self.show(&Contents { device: 0, ..call }, record, generation);
         }
     }
 }
@@ -122,64 +134,27 @@ pub fn has_ended(slot: &layout::Thread) -> Option<u64> {
 }
 
 impl layout::Thread {
-    fn fields(&self) -> [&Word; 8] {
-        [
-            &self.state,
-            &self.since,
-            &self.waited,
-            &self.operation,
-            &self.device,
-            &self.address,
-            &self.length,
-            &self.is_on_device,
-        ]
-    }
-
     /// Makes the slot say this. Only its thread calls it, and signal handlers that interrupt it.
     #[inline]
-    pub fn write(&self, contents: &Contents) {
-        let values = [
-            contents.state,
-            contents.since,
-            contents.waited,
-            contents.operation,
-            contents.device,
-            contents.address,
-            contents.length,
-            contents.is_on_device,
+    fn write(&self, contents: &Contents) {
+        let fields = [
+            (&self.state, contents.state),
+            (&self.since, contents.since),
+            (&self.waited, contents.waited),
+            (&self.operation, contents.operation),
+            (&self.device, contents.device),
+            (&self.address, contents.address),
+            (&self.length, contents.length),
+            (&self.is_on_device, contents.is_on_device),
         ];
         let sequence = self.sequence.load(Ordering::Relaxed) | 1;
         self.sequence.store(sequence, Ordering::Relaxed);
-        for (field, value) in self.fields().into_iter().zip(values) {
+        for (field, value) in fields {
             // Release: a reader that sees one of these also sees that the sequence is odd.
             field.store(value, Ordering::Release);
         }
         // Release: a reader that sees this one sees all fields.
         self.sequence
             .store(sequence.wrapping_add(1), Ordering::Release);
-    }
-
-    /// What it says. For its own thread.
-    fn read(&self) -> Contents {
-        let [
-            state,
-            since,
-            waited,
-            operation,
-            device,
-            address,
-            length,
-            is_on_device,
-        ] = self.fields().map(|field| field.load(Ordering::Relaxed));
-        Contents {
-            state,
-            since,
-            waited,
-            operation,
-            device,
-            address,
-            length,
-            is_on_device,
-        }
     }
 }

@@ -189,6 +189,23 @@ fn a_file_for_each_process() {
     }
 }
 
+/// A child has its parent's mapping of the parent's file. What the parent's thread does there is not the child's call.
+#[test]
+fn a_child_has_no_call_of_its_parent() {
+    let directory = scratch("traces");
+    fs::create_dir(&directory).expect("a scratch directory");
+    traced(&client("forked_before"), &directory.join("trace"))
+        .run()
+        .succeeded("forked_before");
+    let mut records = records(&directory);
+    records.sort_by_key(|record| record.process);
+    let [parent, child] = &records[..] else {
+        panic!("two records were expected: {records:#?}")
+    };
+    assert_eq!((&parent.inside[..], &child.inside[..]), (&[][..], &[][..]));
+    assert_eq!((parent.events.len(), child.events.len()), (4, 2));
+}
+
 /// A process that is killed leaves the calls that it has completed, the one that is inside, and those that wait.
 #[test]
 fn a_process_that_is_killed() {
@@ -288,7 +305,11 @@ fn a_host_that_closes_and_opens_files() {
 /// The process goes on, its exit status is its own, and one line names the variable, the file and the reason.
 #[test]
 fn a_trace_that_cannot_be_written() {
-    for (path, why) in [("/nonexistent/trace", "No such file"), ("/", "directory")] {
+    for (path, why) in [
+        ("/nonexistent/trace", "No such file"),
+        ("/", "not a regular file"),
+        ("/dev/null", "not a regular file"),
+    ] {
         let outcome = traced(&client("outcomes"), Path::new(path))
             .run()
             .succeeded("a bad file");
