@@ -49,6 +49,7 @@ mod resolve;
 
 use base::settings;
 use call::{operation::Layer, policy};
+use core::ffi::c_void;
 
 ctor::declarative::ctor! {
     /// Reads the settings while the process is still single-threaded, so that a bad one is reported at start and not in
@@ -95,17 +96,22 @@ extern "C" fn after_fork() {
     hook::after_fork();
 }
 
-/// Writes the report at normal exit. A pointer in `.fini_array` needs no registration at run time, which could allocate.
-/// Nothing is torn down: a later call works as before.
+/// Runs at normal exit, among the destructors of all libraries; some of them may deregister regions. A pointer in `.fini_array`
+/// needs no registration at run time, which could allocate. Nothing is torn down: a later call works as before.
 #[used]
 #[unsafe(link_section = ".fini_array")]
-static REPORT_AT_EXIT: extern "C" fn() = {
-    extern "C" fn write_report() {
-        record::end();
-        record::exit_report::write(hook::operations());
+static AT_EXIT: extern "C" fn() = {
+    extern "C" fn at_exit() {
+        resolve::run_after_destructors(write_report);
     }
-    write_report
+    at_exit
 };
+
+/// Runs when all destructors have run.
+extern "C" fn write_report(_: *mut c_void) {
+    record::end();
+    record::exit_report::write(hook::operations());
+}
 
 /// No code of ours panics: `tests/product/artefact.rs` checks that the built library contains no such panic. If one is reached
 /// nevertheless, this thread sleeps for ever, and the process goes on. (If the thread holds the lock, a waiter logs a warning.)

@@ -1,6 +1,6 @@
 //! A process ends as without the library, wherever it calls exit(), also if there is a report to write.
 
-use crate::common::{Program, client};
+use crate::common::{Program, client, fixtures};
 
 const REQUEST: &str = "uverbs:MR_DESTROY";
 
@@ -43,4 +43,16 @@ fn in_a_handler_that_interrupts_malloc() {
 #[test]
 fn in_a_process_that_may_only_write() {
     exits("filtered", false);
+}
+
+/// The destructor of `registering_preload.so` runs after ours.
+#[test]
+fn a_report_has_the_calls_of_later_destructors() {
+    let last = fixtures().join("clients/registering_preload.so");
+    let program = client("outcomes").env("LD_PRELOAD", last).preloaded();
+    let report = program.env("MRLOCK_REPORT", "stderr").run();
+    let report = report.succeeded("registers in a destructor").stderr;
+    let sections = report.lines().find(|row| row.starts_with("mrlock_lock "));
+    let count = sections.and_then(|row| row.split_whitespace().nth(1));
+    assert_eq!(count, Some("2"), "{report}");
 }

@@ -232,6 +232,9 @@ impl Program {
                 (Mnemonic::Mov, Register::RBP) if instruction.op1_register() == Register::RSP => {
                     base = Some(depth)
                 }
+                (Mnemonic::Lea, Register::RSP) if instruction.memory_base() == Register::RSP => {
+                    depth = below(depth);
+                }
                 (Mnemonic::Lea, Register::RSP) if instruction.memory_base() == Register::RBP => {
                     depth = below(base.expect("rbp was set at the start"));
                 }
