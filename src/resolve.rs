@@ -10,7 +10,7 @@
 //! identify the copy. In Debian's build, the inner call of `ibv_reg_mr` is a jump that returns to NCCL, which has no libibverbs of
 //! its own. A call may also come through a pointer or a wrapper.)
 
-use crate::base::sys::Errno;
+use crate::base::{elf, sys::Errno};
 use core::{
     ffi::{CStr, c_char, c_void},
     fmt,
@@ -128,8 +128,10 @@ impl<const N: usize> Resolver<N> {
     /// Looks for the next definitions in the global scope. Our constructor calls this once, when there is no other thread and the
     /// program's own libraries are loaded. A definition that enters the scope later is found at the first call that needs it.
     pub fn find_in_global_scope(&self) {
-        self.set(&self.global, &self.symbols.map(next_in_global_scope));
-        forget_failures();
+        if elf::may_be_defined(self.symbols.map(|symbol| symbol.name)) {
+            self.set(&self.global, &self.symbols.map(next_in_global_scope));
+            forget_failures();
+        }
     }
 
     #[cold]

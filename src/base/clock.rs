@@ -3,9 +3,12 @@
 //! The kernel maps a small library into each process (vdso(7)) that reads its clocks without a system call. libc uses it, too, but
 //! another preloaded library may replace libc's clock_gettime(), and show another time to the host.
 
-use super::sys::{self, Errno};
+use super::{
+    elf,
+    sys::{self, Errno},
+};
 use core::{
-    ffi::{CStr, c_int, c_void},
+    ffi::{c_int, c_void},
     mem::{self, MaybeUninit},
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, Ordering},
@@ -55,58 +58,13 @@ fn look_up() -> *mut c_void {
     // SAFETY: getauxval() has no preconditions. What it returns is null or the start of the vDSO's image.
     let image = Errno::preserve(|| unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) }) as usize;
     // SAFETY: the kernel maps the whole image, a well-formed ELF file, for the life of the process.
-    let found = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(image))
-        .and_then(|image| unsafe { symbol(image.as_ptr(), super::x86_64::VDSO_CLOCK_GETTIME) });
+    let found =
+        NonNull::new(ptr::with_exposed_provenance_mut::<u8>(image)).and_then(|image| unsafe {
+            elf::symbol(image.as_ptr(), super::x86_64::VDSO_CLOCK_GETTIME)
+        });
     let function = found.unwrap_or(system_call as *mut c_void);
     FUNCTION.store(function, Ordering::Relaxed);
     function
-}
-
-/// The address of a function in the image of an ELF file.
-///
-/// # Safety
-///
-/// The image is complete and well-formed.
-unsafe fn symbol(image: *const u8, name: &CStr) -> Option<*mut c_void> {
-    const DT_HASH: i64 = 4;
-    const DT_STRTAB: i64 = 5;
-    const DT_SYMTAB: i64 = 6;
-    // SAFETY: the caller guarantees that headers and tables are where the format says.
-    unsafe {
-        let header = &*image.cast::<libc::Elf64_Ehdr>();
-        let segments: *const libc::Elf64_Phdr = image.add(header.e_phoff as usize).cast();
-        let segment = |kind| {
-            (0..usize::from(header.e_phnum))
-                .map(|index| &*segments.add(index))
-                .find(|segment| segment.p_type == kind)
-        };
-        // The image is one segment. Addresses in it are relative to where that one was linked to begin.
-        let load = segment(libc::PT_LOAD)?;
-        let bias = load.p_vaddr.wrapping_sub(load.p_offset) as usize;
-        let at = |address: u64| image.add((address as usize).wrapping_sub(bias));
-        let mut dynamic: *const [i64; 2] = at(segment(libc::PT_DYNAMIC)?.p_vaddr).cast();
-        let (mut hash, mut names, mut symbols) = (None, None, None);
-        loop {
-            let [tag, value] = dynamic.read();
-            match tag {
-                0 => break,
-                DT_HASH => hash = Some(at(value as u64).cast::<u32>()),
-                DT_STRTAB => names = Some(at(value as u64)),
-                DT_SYMTAB => symbols = Some(at(value as u64).cast::<libc::Elf64_Sym>()),
-                _ => {}
-            }
-            dynamic = dynamic.add(1);
-        }
-        // The second word of the hash table is the number of symbols. (Without this table, there is the system call.)
-        let (count, names, symbols) = (*hash?.add(1), names?, symbols?);
-        let symbol = (0..count as usize)
-            .map(|index| &*symbols.add(index))
-            .find(|symbol| {
-                symbol.st_shndx != 0
-                    && CStr::from_ptr(names.add(symbol.st_name as usize).cast()) == name
-            })?;
-        Some(at(symbol.st_value).cast_mut().cast())
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod x86_64;
 pub mod sys;
 
 pub mod clock;
+pub mod elf;
 pub mod log_sink;
 pub mod proc_stat;
 pub mod process;

@@ -6,7 +6,7 @@ use core::fmt::{self, Write};
 pub struct Text<const N: usize> {
     bytes: [u8; N],
     length: usize,
-    complete: bool,
+    is_cut: bool,
 }
 
 impl<const N: usize> Text<N> {
@@ -15,7 +15,7 @@ impl<const N: usize> Text<N> {
         Self {
             bytes: [0; N],
             length: 0,
-            complete: true,
+            is_cut: false,
         }
     }
 
@@ -29,7 +29,7 @@ impl<const N: usize> Text<N> {
     /// Removes all text.
     pub fn clear(&mut self) {
         self.length = 0;
-        self.complete = true;
+        self.is_cut = false;
     }
 
     /// Adds one byte.
@@ -39,7 +39,7 @@ impl<const N: usize> Text<N> {
                 *slot = byte;
                 self.length += 1;
             }
-            None => self.complete = false,
+            None => self.is_cut = true,
         }
     }
 
@@ -55,7 +55,7 @@ impl<const N: usize> Text<N> {
 
     /// Whether everything that was written has fitted.
     pub fn is_complete(&self) -> bool {
-        self.complete
+        !self.is_cut
     }
 
     /// Ends the text with a newline, which replaces the last byte if the buffer is full.

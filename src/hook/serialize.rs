@@ -1,14 +1,14 @@
 //! `serialize()`: the one path that every hooked call takes.
 
 use super::{
-    locks::{self, FREES, is_inside},
+    locks::{self, FREES, Taken, is_inside},
     thread::{self, Thread},
 };
 use crate::{
     base::process,
     call::{
         device::Device,
-        operation::{Memory, Operation},
+        operation::{Memory, Operation, Region},
         policy::{self, Way},
     },
     lock::{Admission, CallInfo},
@@ -52,12 +52,46 @@ pub fn serialize<R: Outcome>(
     call: impl FnOnce() -> R,
 ) -> R {
     thread::with(|thread| {
+        let way = TakenWay::enter(thread, operation, device, memory);
+        let result = call();
+        way.leave(thread, result.failed());
+        result
+    })
+}
+
+/// The way that a call has taken. (Its functions are not generic, so the library has one copy of each.)
+enum TakenWay<'a> {
+    /// It is part of another call, or such calls are not serialized.
+    Forwarded,
+    LetThrough {
+        /// `None`: it is part of another call, or let through under all settings.
+        recorded: Option<Call<'a>>,
+        /// The call that it is within.
+        outer: Region,
+    },
+    Observed(Call<'a>),
+    Serialized {
+        recorded: Call<'a>,
+        taken: Taken,
+        admission: Option<Admission>,
+        info: CallInfo,
+    },
+}
+
+impl<'a> TakenWay<'a> {
+    #[inline(never)]
+    fn enter(
+        thread: &'a Thread,
+        operation: &'static Operation,
+        device: Device,
+        memory: Memory,
+    ) -> Self {
         if is_inside(thread)
             || thread.observed.get()
             || was_let_through(thread, memory)
             || !policy::serializes(operation.kind, operation.layer)
         {
-            return call();
+            return Self::Forwarded;
         }
         let region = memory.region();
         let info = CallInfo {
@@ -67,38 +101,84 @@ pub fn serialize<R: Outcome>(
             length: region.length,
         };
         match policy::way(operation.kind, memory) {
-            Way::LetThrough => let_through(thread, operation, &info, memory, call),
+            Way::LetThrough => {
+                let depth = thread.let_through.get();
+                // A call within a call is part of it. A dma-buf is let through under all settings: that is not recorded.
+                let is_recorded = depth == 0 && !matches!(memory, Memory::DmaBuf);
+                let recorded =
+                    is_recorded.then(|| Call::let_through(&thread.place, operation, &info));
+                thread.let_through.set(depth + 1);
+                let outer = thread.let_through_region.replace(region);
+                Self::LetThrough { recorded, outer }
+            }
             Way::Serialized { meets_frees } if policy::observes() => {
-                observe(thread, operation, &info, meets_frees, call)
+                let recorded = Call::observed(&thread.place, operation, &info, meets_frees);
+                // A call from within it is part of it.
+                thread.observed.set(true);
+                Self::Observed(recorded)
             }
             Way::Serialized { meets_frees } => {
-                under_lock(thread, operation, &info, meets_frees, call)
+                let mut recorded = Call::waits(&thread.place, operation, &info, meets_frees);
+                let (taken, admission) = locks::enter(thread, &info, meets_frees);
+                recorded.is_inside(&admission);
+                // Only while the thread holds the locks: calls of a signal handler before and after are not part of this call.
+                thread.calls.set(thread.calls.get() + 1);
+                Self::Serialized {
+                    recorded,
+                    taken,
+                    admission,
+                    info,
+                }
             }
         }
-    })
+    }
+
+    #[inline(never)]
+    fn leave(self, thread: &Thread, failed: bool) {
+        match self {
+            Self::Forwarded => {}
+            Self::LetThrough { recorded, outer } => {
+                thread.let_through_region.set(outer);
+                thread.let_through.set(thread.let_through.get() - 1);
+                if let Some(recorded) = recorded {
+                    let ended = recorded.ends_let_through(failed);
+                    recorded.note(&ended);
+                }
+            }
+            Self::Observed(recorded) => {
+                thread.observed.set(false);
+                let ended = recorded.ends_observed(failed);
+                recorded.note(&ended);
+            }
+            Self::Serialized {
+                recorded,
+                taken,
+                admission,
+                info,
+            } => {
+                thread.calls.set(thread.calls.get() - 1);
+                let ended = recorded.ends(&admission, failed);
+                locks::leave(thread, &taken);
+                recorded.note(&ended);
+                log_call(&info, &admission, failed);
+            }
+        }
+    }
 }
 
-/// Makes a serialized call.
-#[inline(always)]
-fn under_lock<R: Outcome>(
-    thread: &Thread,
-    operation: &'static Operation,
-    info: &CallInfo,
-    meets_frees: bool,
-    call: impl FnOnce() -> R,
-) -> R {
-    let mut recorded = Call::waits(&thread.place, operation, info, meets_frees);
-    let (taken, admission) = locks::enter(thread, info, meets_frees);
-    recorded.is_inside(&admission);
-    // Only while the thread holds the locks: calls of a signal handler before and after are not part of this call.
-    thread.calls.set(thread.calls.get() + 1);
-    let result = call();
-    thread.calls.set(thread.calls.get() - 1);
-    let ended = recorded.ends(&admission, result.failed());
-    locks::leave(thread, &taken);
-    recorded.note(&ended);
-    log_call(info, &admission, &result);
-    result
+/// Whether the thread is in a call that was let through, and calls within it for the same memory, or with only a handle. (The
+/// same question of the kernel would have the same answer, and takes as long again. A signal handler's call for other memory is
+/// judged by itself.)
+#[inline]
+fn was_let_through(thread: &Thread, memory: Memory) -> bool {
+    thread.let_through.get() > 0
+        && match memory {
+            Memory::Unknown => true,
+            Memory::At(region) | Memory::OnDemand(region) => {
+                region == thread.let_through_region.get()
+            }
+            Memory::Moved(..) | Memory::DmaBuf => false,
+        }
 }
 
 /// Frees GPU memory while no other thread frees, and no registration or deregistration of GPU memory is under way. A call from
@@ -120,7 +200,11 @@ pub fn serialize_free<R: Outcome>(
             length: 0,
         };
         if policy::observes() {
-            return observe(thread, operation, &info, true, call);
+            let recorded = Call::observed(&thread.place, operation, &info, true);
+            thread.observed.set(true);
+            let result = call();
+            TakenWay::Observed(recorded).leave(thread, result.failed());
+            return result;
         }
         let mut recorded = Call::waits(&thread.place, operation, &info, true);
         let admission = FREES.lock(&thread.frees, &info);
@@ -129,73 +213,15 @@ pub fn serialize_free<R: Outcome>(
         let ended = recorded.ends(&admission, result.failed());
         FREES.unlock(&thread.frees);
         recorded.note(&ended);
-        log_call(&info, &admission, &result);
+        log_call(&info, &admission, result.failed());
         result
     })
 }
 
-/// Makes a call at once, without the lock. A call from within it is part of it.
-#[inline(never)]
-fn observe<R: Outcome>(
-    thread: &Thread,
-    operation: &'static Operation,
-    info: &CallInfo,
-    meets_frees: bool,
-    call: impl FnOnce() -> R,
-) -> R {
-    let recorded = Call::observed(&thread.place, operation, info, meets_frees);
-    thread.observed.set(true);
-    let result = call();
-    thread.observed.set(false);
-    let ended = recorded.ends_observed(result.failed());
-    recorded.note(&ended);
-    result
-}
-
-/// Whether the thread is in a call that was let through, and calls within it for the same memory, or with only a handle. (The
-/// same question of the kernel would have the same answer, and takes as long again. A signal handler's call for other memory is
-/// judged by itself.)
 #[inline]
-fn was_let_through(thread: &Thread, memory: Memory) -> bool {
-    thread.let_through.get() > 0
-        && match memory {
-            Memory::Unknown => true,
-            Memory::At(region) | Memory::OnDemand(region) => {
-                region == thread.let_through_region.get()
-            }
-            Memory::Moved(..) | Memory::DmaBuf => false,
-        }
-}
-
-/// Makes a call without the lock, and the calls within it for which `was_let_through` says so.
-#[inline(never)]
-fn let_through<R: Outcome>(
-    thread: &Thread,
-    operation: &'static Operation,
-    info: &CallInfo,
-    memory: Memory,
-    call: impl FnOnce() -> R,
-) -> R {
-    let depth = thread.let_through.get();
-    // A call within a call is part of it. A dma-buf is let through under all settings: that is not recorded.
-    let is_recorded = depth == 0 && !matches!(memory, Memory::DmaBuf);
-    let recorded = is_recorded.then(|| Call::let_through(&thread.place, operation, info));
-    thread.let_through.set(depth + 1);
-    let outer = thread.let_through_region.replace(memory.region());
-    let result = call();
-    thread.let_through_region.set(outer);
-    thread.let_through.set(depth);
-    if let Some(recorded) = recorded {
-        let ended = recorded.ends_let_through(result.failed());
-        recorded.note(&ended);
-    }
-    result
-}
-
-#[inline]
-fn log_call<R: Outcome>(info: &CallInfo, admission: &Option<Admission>, result: &R) {
+fn log_call(info: &CallInfo, admission: &Option<Admission>, failed: bool) {
     if log_enabled!(Level::Trace) {
-        say(info, admission, result.failed());
+        say(info, admission, failed);
     }
 }
 
