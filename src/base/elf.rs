@@ -148,3 +148,19 @@ unsafe fn is_in(table: *const u32, hash: u32) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_object_may_define_is_looked_up() {
+        assert!(may_be_defined([c"ibv_no_such_function", c"getpid"]));
+        // libgcc's.
+        assert!(may_be_defined([c"_Unwind_Backtrace"]));
+        assert!(!may_be_defined([
+            c"ibv_no_such_function",
+            c"mrlock_nor_this"
+        ]));
+    }
+}

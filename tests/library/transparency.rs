@@ -144,3 +144,10 @@ fn a_process_without_verbs() {
     assert_eq!(outcome.stdout, "0\ndone\n");
     assert_eq!(outcome.stderr, "");
 }
+
+/// Each failing look-up of the loader allocates.
+#[test]
+fn a_process_without_verbs_allocates_nothing_at_start() {
+    let outcome = same_with_and_without(&client("heap"));
+    assert_eq!(outcome.stdout, "0 bytes of heap\n");
+}
