@@ -17,7 +17,7 @@
 //!      |  |                                 ^  | or free and reserved
 //!      |  | no successor, queue empty       |  |
 //!      |  +------------------------> successor | spins; reserves the lock when it was bypassed for
-//!      | otherwise                     ^       | long enough; sleeps where a call takes too long
+//!      | otherwise                     ^       | long enough; sleeps for most of a call if it is long enough
 //!      v         woken, or a long sleep|
 //!   wait queue ------------------------+
 //! ```
@@ -267,11 +267,11 @@ impl Lock {
         }
     }
 
-    /// A free lock for the model.
+    /// A free lock for the model, where a call has taken so long.
     #[cfg(loom)]
-    pub fn with_long_calls() -> Self {
+    pub fn with_calls_of(hold: u64) -> Self {
         Self {
-            hold: UsualHold::long(),
+            hold: UsualHold::of(hold),
             ..Self::default()
         }
     }
@@ -625,17 +625,29 @@ impl Lock {
             }
             Move::Spin => pause(),
             Move::Sleep => {
-                // Invariant 4.
-                let count = self.successor.0.get();
-                if self.replace(state, state.with(ASLEEP)) {
-                    let error = self.successor.0.wait(count, waiter.watchdog.deadline());
-                    if error == Some(Errno::ETIMEDOUT) {
-                        waiter.watchdog.check(self, me);
+                if self.sleeps_too_long(state, waiter.watchdog.deadline()) {
+                    waiter.watchdog.check(self, me);
+                }
+            }
+            Move::Nap(end) => {
+                if self.sleeps_too_long(state, end) {
+                    // It is awake again. (If the word has changed meanwhile, there is one wake-up too many.)
+                    let state = self.state();
+                    if state.successor() == me.id() {
+                        self.replace(state, state.without(ASLEEP));
                     }
                 }
             }
         }
         false
+    }
+
+    /// The successor sleeps. Whether until the deadline.
+    fn sleeps_too_long(&self, state: State, deadline: u64) -> bool {
+        // Invariant 4.
+        let count = self.successor.0.get();
+        self.replace(state, state.with(ASLEEP))
+            && self.successor.0.wait(count, deadline) == Some(Errno::ETIMEDOUT)
     }
 
     /// `take` for a waiter. A thread that will not come back soon also wakes the next successor. (Where calls are long, it then

@@ -12,6 +12,13 @@ const MOST_BYPASS: u64 = 2_000_000;
 /// time until one call ends.
 const LONG: u64 = 300_000;
 
+/// Where a call takes long enough, the successor sleeps for most of it, and is awake for so long before its usual end. The kernel
+/// may wake an ordinary thread 50 us late, and then the thread needs some more to run.
+const AWAKE: u64 = 80_000;
+
+/// A shorter sleep is not worth its system call.
+const LEAST_NAP: u64 = 30_000;
+
 /// How many times the successor sees the lock free before it takes it without a reservation. A thread that has just unlocked,
 /// and locks again within a microsecond or two, can then do so, and no other thread has to be woken.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 4 };
@@ -29,8 +36,8 @@ impl UsualHold {
 
     /// For the model.
     #[cfg(loom)]
-    pub fn long() -> Self {
-        Self(HintWord::new(2 * LONG))
+    pub fn of(hold: u64) -> Self {
+        Self(HintWord::new(hold))
     }
 
     fn get(&self) -> u64 {
@@ -61,6 +68,8 @@ pub enum Move {
     Spin,
     /// Sleep until the thread inside leaves.
     Sleep,
+    /// The same, but wake up at this time, a little before it will probably leave.
+    Nap(u64),
 }
 
 /// What one waiter has seen since it became the successor.
@@ -113,6 +122,13 @@ impl Succession {
         let patience = (4 * hold.get()).clamp(LONG / 6, LONG);
         let sleeps =
             is_long || self.shares_processor || now.saturating_sub(self.turn_since) > patience;
-        if sleeps { Move::Sleep } else { Move::Spin }
+        let nap_end = (self.turn_since + hold.get()).saturating_sub(AWAKE);
+        if sleeps {
+            Move::Sleep
+        } else if nap_end > now + LEAST_NAP {
+            Move::Nap(nap_end)
+        } else {
+            Move::Spin
+        }
     }
 }

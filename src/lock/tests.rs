@@ -331,6 +331,22 @@ fn a_successor_learns_from_the_one_call_that_it_waits_for() {
     assert!(hold.is_long());
 }
 
+#[test]
+fn a_successor_sleeps_for_most_of_a_call() {
+    use successor::Move::*;
+    let (hold, inside, now) = (UsualHold::new(), State(0).taken_by(1), 1_000_000_000);
+    (0..40).for_each(|_| hold.learn(200_000));
+    let mut succession = Succession::begin(inside, now, false);
+    let Nap(end) = succession.next_move(inside, now, &hold) else {
+        panic!("a call of 200 us")
+    };
+    assert!((100_000..150_000).contains(&(end - now)));
+    assert_eq!(succession.next_move(inside, end, &hold), Spin);
+    // Shorter calls.
+    (0..40).for_each(|_| hold.learn(16_000));
+    assert_eq!(succession.next_move(inside, now, &hold), Spin);
+}
+
 /// The holder has lost the processor, perhaps to the successor.
 #[test]
 fn a_successor_that_sees_no_end_of_a_call_sleeps() {

@@ -352,6 +352,8 @@ enum Way {
     Spins,
     /// Asleep, and never reserves the lock.
     Sleeps,
+    /// Asleep for most of a call, and never reserves the lock.
+    Naps,
     /// Awake, and reserves the lock when it has been bypassed.
     Reserves,
     /// The same, but asleep.
@@ -361,6 +363,9 @@ enum Way {
     /// Asleep. Each thread wakes the next successor when it enters.
     LeavesAsleep,
 }
+
+/// Nanoseconds of a long call.
+const LONG: u64 = 600_000;
 
 /// What ends early in a model.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -378,7 +383,8 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     WORLD.sees_old_values.store(loads == Loads::Any, Relaxed);
     let (step, lock) = match way {
         Way::Spins | Way::LeavesToSuccessor => (0, Lock::default()),
-        Way::Sleeps | Way::LeavesAsleep => (0, Lock::with_long_calls()),
+        Way::Sleeps | Way::LeavesAsleep => (0, Lock::with_calls_of(LONG)),
+        Way::Naps => (0, Lock::with_calls_of(200_000)),
         Way::Reserves => (1, Lock::default()),
         Way::ReservesAsleep => (300_000_000, Lock::default()),
     };
@@ -441,7 +447,7 @@ fn two_locks(way: Way, threads: &'static [Takes]) {
     WORLD.sleeps_end.store(false, Relaxed);
     WORLD.dying.store(0, Relaxed);
     let lock = || match way {
-        Way::Sleeps => Lock::with_long_calls(),
+        Way::Sleeps => Lock::with_calls_of(LONG),
         _ => Lock::default(),
     };
     let guarded = Arc::new([lock(), lock()].map(|lock| Guarded {
@@ -523,6 +529,7 @@ macro_rules! models {
 models! {
     two_that_spin: 2 x 2, Spins, Nothing, Newest, None;
     two_that_sleep: 2 x 2, Sleeps, Nothing, Newest, Some(6);
+    two_that_nap: 2 x 2, Naps, Nothing, Newest, Some(6);
     two_that_reserve: 2 x 2, Reserves, Nothing, Newest, None;
     two_that_reserve_asleep: 2 x 2, ReservesAsleep, Nothing, Newest, Some(6);
     three_that_spin: 3 x 1, Spins, Nothing, Newest, Some(4);
@@ -544,6 +551,9 @@ models! {
     three_whose_sleeps_end: 3 x 1, Sleeps, Sleeps, Newest, Some(1);
     three_that_reserve_and_whose_sleeps_end: 3 x 1, Reserves, Sleeps, Newest, Some(1);
     three_that_leave_to_the_successor_and_whose_sleeps_end: 3 x 1, LeavesToSuccessor, Sleeps, Newest, Some(1);
+    two_whose_naps_end: 2 x 2, Naps, Sleeps, Newest, Some(4);
+    two_whose_naps_end_and_that_see_old_values: 2 x 1, Naps, Sleeps, Any, Some(5);
+    three_whose_naps_end: 3 x 1, Naps, Sleeps, Newest, Some(1);
     a_holder_that_has_ended_and_one: 2 x 1, ReservesAsleep, Holder, Any, None;
     a_holder_that_has_ended_and_two: 3 x 1, ReservesAsleep, Holder, Newest, Some(1);
 }
