@@ -51,7 +51,10 @@ impl Stream {
     /// it between the two system calls. O_NONBLOCK would exclude that, but it would also be set for the host.)
     pub fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
         // Relaxed: as in `remember`.
-        let file = [0, 1].map(|part: usize| self.file[part].load(Ordering::Relaxed));
+        let file = self
+            .file
+            .each_ref()
+            .map(|part| part.load(Ordering::Relaxed));
         if file == NONE || sys::file_id(self.descriptor) != Ok(file) {
             return Err(Errno::EBADF);
         }

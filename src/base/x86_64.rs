@@ -145,3 +145,15 @@ pub unsafe fn system_call(number: libc::c_long, arguments: [usize; 6]) -> isize 
     }
     result
 }
+
+// Says that the library works with a shadow stack, as no code here changes a return address. Without it, the loader switches the
+// process's shadow stack off. A note of our own, because a linker leaves the mark out if an object of the standard library does
+// not have it. The numbers: sizes of name and note, NT_GNU_PROPERTY_TYPE_0; GNU_PROPERTY_X86_FEATURE_1_AND, its size, SHSTK.
+core::arch::global_asm!(
+    ".pushsection .note.mrlock.property, \"a\", @note",
+    ".balign 8",
+    ".long 4, 16, 5",
+    ".asciz \"GNU\"",
+    ".long 0xc0000002, 4, 2, 0",
+    ".popsection",
+);

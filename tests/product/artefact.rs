@@ -172,6 +172,32 @@ fn is_never_unloaded() {
     }
 }
 
+/// The loader reads this note (NT_GNU_PROPERTY_TYPE_0: x86 feature: SHSTK) in a segment that is aligned to 8.
+#[test]
+fn leaves_a_shadow_stack_on() {
+    let note: Vec<u8> = [
+        4,
+        16,
+        5,
+        u32::from_le_bytes(*b"GNU\0"),
+        0xc000_0002,
+        4,
+        2,
+        0,
+    ]
+    .into_iter()
+    .flat_map(u32::to_le_bytes)
+    .collect();
+    for bytes in builds() {
+        let file = parse(&bytes);
+        let segments = file.segments().expect("program headers");
+        let mut notes = segments
+            .iter()
+            .filter(|it| it.p_type == abi::PT_NOTE && it.p_align == 8);
+        assert!(notes.any(|it| file.segment_data(&it).is_ok_and(|data| data == note)));
+    }
+}
+
 #[test]
 fn is_hardened() {
     builds().iter().for_each(|bytes| hardened(&parse(bytes)));
