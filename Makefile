@@ -30,7 +30,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics clean
+.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor clean
 
 # cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
@@ -125,6 +125,18 @@ ray: $(ray)
 # For the test of `mrlock status --openmetrics`.
 metrics: $(metrics)
 	@echo $<
+# gVisor, from Debian 13. For tests/machine/gvisor.rs.
+gvisor := $(TARGET)/gvisor
+trixie := $(TARGET)/debian-trixie
+gvisor: $(gvisor)
+	@echo $</usr/bin/runsc
+$(gvisor): apt = apt-get -qq $(addprefix -o ,Dir::State::lists=$@.new/lists Dir::State::status=/dev/null Dir::Cache=$@.new \
+		Dir::Etc::sourcelist=$(trixie)/etc/apt/sources.list Dir::Etc::sourceparts=- \
+		Dir::Etc::trustedparts=$(trixie)/etc/apt/trusted.gpg.d APT::Sandbox::User=root)
+$(gvisor): | $(trixie)
+	rm -rf $@.new && mkdir -p $@.new/lists/partial
+	$(apt) update && cd $@.new && $(apt) download runsc && dpkg -x runsc_*.deb .
+	mv $@.new $@
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:

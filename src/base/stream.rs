@@ -58,7 +58,7 @@ impl Stream {
         if file == NONE || sys::file_id(self.descriptor) != Ok(file) {
             return Err(Errno::EBADF);
         }
-        if !sys::can_write_now(self.descriptor) {
+        if !sys::can_write_now(self.descriptor, bytes.len()) {
             return Err(Errno::EAGAIN);
         }
         sys::write(self.descriptor, bytes)

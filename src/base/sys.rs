@@ -324,8 +324,8 @@ pub fn working_directory(buffer: &mut [u8]) -> usize {
     }
 }
 
-/// Whether `descriptor` would take some bytes at once: a page, if it is a pipe.
-pub fn can_write_now(descriptor: c_int) -> bool {
+/// Whether `descriptor` would take so many bytes at once; at most a page, if it is a pipe.
+pub fn can_write_now(descriptor: c_int, length: usize) -> bool {
     let mut poll = libc::pollfd {
         fd: descriptor,
         events: libc::POLLOUT,
@@ -334,7 +334,23 @@ pub fn can_write_now(descriptor: c_int) -> bool {
     let (one, at_once) = (1, 0);
     // SAFETY: `poll` is valid for reading and writing.
     let ready = unsafe { syscall!(SYS_poll, &raw mut poll, one, at_once) };
-    ready == 1 && poll.revents & libc::POLLOUT != 0
+    ready == 1
+        && poll.revents & libc::POLLOUT != 0
+        && room_of_pipe(descriptor).is_none_or(|room| room >= length)
+}
+
+/// How many bytes a pipe can take; `None` if it is none. (gVisor's poll() also says of a pipe that has less room than a page that it
+/// can be written to.)
+fn room_of_pipe(descriptor: c_int) -> Option<usize> {
+    // SAFETY: it changes nothing.
+    let size = unsafe { syscall!(SYS_fcntl, descriptor, libc::F_GETPIPE_SZ) };
+    if Errno::of(size).is_some() {
+        return None;
+    }
+    let mut used: c_int = 0;
+    // SAFETY: `used` is valid for writing.
+    unsafe { syscall!(SYS_ioctl, descriptor, libc::FIONREAD, &raw mut used) };
+    Some((size as usize).saturating_sub(used as usize))
 }
 
 /// Writes `bytes` to `descriptor` in one piece. The error is that of write(2), or ENOSPC if only a part was written.

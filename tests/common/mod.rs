@@ -290,15 +290,27 @@ impl Program {
         &self.command[0]
     }
 
-    /// Lets `command` run it, in its environment.
-    fn complete(&self, mut command: Command) -> Command {
-        command.arg("env");
+    /// The same program, run by `other`, which does not have its environment.
+    pub fn by(&self, mut other: Self) -> Self {
+        other.command.extend(self.words());
+        other
+    }
+
+    /// The command line that sets its environment and runs it.
+    fn words(&self) -> Vec<OsString> {
+        let mut words = vec![OsString::from("env")];
         for (name, value) in &self.environment {
             let mut setting = OsString::from(format!("{name}="));
             setting.push(value);
-            command.arg(setting);
+            words.push(setting);
         }
-        command.args(&self.command);
+        words.extend_from_slice(&self.command);
+        words
+    }
+
+    /// Lets `command` run it, in its environment.
+    fn complete(&self, mut command: Command) -> Command {
+        command.args(self.words());
         for (name, _) in env::vars_os() {
             if ["LD_", "MRLOCK", "FAKE_IBV"]
                 .iter()

@@ -574,13 +574,13 @@ static int pin(void *addr, size_t length, unsigned int access)
 
 	if (end < (uintptr_t)addr || to < end || to == from)
 		return EINVAL;
-	if (settings.can_populate) {
-		int advice = access & writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-		if (!madvise((void *)from, to - from, advice))
-			return 0;
+	int advice = access & writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+	/* Also where the kernel knows no such advice: a client may replace madvise(). */
+	if (!madvise((void *)from, to - from, advice))
+		return 0;
+	if (settings.can_populate)
 		return is_gpu(addr, length) ? 0 : EFAULT;
-	}
-	/* Older kernels: check at least that memory is mapped there. */
+	/* Older kernels, and gVisor: check at least that memory is mapped there. */
 	while (from < to) {
 		unsigned char resident[1024];
 		size_t part = sizeof resident * settings.page;

@@ -6,6 +6,7 @@
 mod common;
 
 mod clients_vm;
+mod gvisor;
 mod peermem;
 mod strangers;
 mod vm;
