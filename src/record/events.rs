@@ -5,6 +5,7 @@ use super::{
     mapping,
     place::Contents,
 };
+use crate::lock::ThreadId;
 use core::sync::atomic::Ordering;
 
 /// Writes the event of a call that has ended. Any thread, at any time: each takes a place of its own.
@@ -34,12 +35,16 @@ pub fn write(
     }
     // Relaxed: ordered before what follows by the Release there.
     event.sequence.store(0, Ordering::Relaxed);
-    if let Some(slot) = slot {
-        let thread = slot.thread.load(Ordering::Relaxed);
-        event.thread.store(thread, Ordering::Release);
-        for (to, from) in event.name.iter().zip(&slot.name) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Release);
-        }
+    // A thread without a slot is named by its id alone.
+    let thread = slot.map_or_else(
+        || ThreadId::current().bits,
+        |slot| slot.thread.load(Ordering::Relaxed),
+    );
+    event.thread.store(thread, Ordering::Release);
+    for (index, to) in event.name.iter().enumerate() {
+        let from = slot.and_then(|slot| slot.name.get(index));
+        let part = from.map_or(0, |from| from.load(Ordering::Relaxed));
+        to.store(part, Ordering::Release);
     }
     for (word, value) in [
         (&event.since, call.since),

@@ -10,7 +10,7 @@
 
 #define NV_ESC_RM_FREE 0xC0104629
 
-static struct caller holder, waiters[16];
+static struct caller holder, waiters[400];
 static _Atomic pid_t freeing;
 
 static void hold_until_end_of_input(void)
@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 	int count = argc > 1 ? atoi(argv[1]) : 0;
 	pthread_t frees;
 
-	if (!pd || count > 16)
+	if (!pd || count > 400)
 		return 1;
 	register_once(pd);
 	register_once(pd);

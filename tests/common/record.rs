@@ -4,7 +4,7 @@
 pub mod layout;
 
 use layout::{Event, MAGIC, OPERATIONS, Record, VERSION};
-use std::{fs, mem::offset_of, path::Path};
+use std::{collections::BTreeMap, fs, mem::offset_of, path::Path};
 
 /// The parts of a record that the tests look at.
 #[derive(Debug, PartialEq)]
@@ -18,8 +18,11 @@ pub struct Recorded {
     pub written: u64,
     pub let_through: u64,
     pub unlisted: u64,
+    pub most_at_once: u64,
     /// The name of each operation, and how many calls were counted.
     pub operations: Vec<(String, u64)>,
+    /// The number of waits that were counted for each operation, and their sum.
+    pub waits: BTreeMap<String, (u64, u64)>,
     /// The threads that are in a call.
     pub inside: Vec<Recall>,
     /// The events that are there, oldest first.
@@ -110,19 +113,37 @@ pub fn read(file: &Path) -> Recorded {
         written,
         let_through: header(offset_of!(Record, totals.let_through)),
         unlisted: header(offset_of!(Record, totals.unlisted)),
+        most_at_once: header(offset_of!(Record, totals.most_at_once)),
         operations: operations(&bytes),
+        waits: waits(&bytes),
         inside: inside(&bytes),
         events: events(&bytes, written, capacity),
     }
 }
 
-fn operations(bytes: &Bytes) -> Vec<(String, u64)> {
+/// The name of each operation, and where its row is.
+fn rows(bytes: &Bytes) -> impl Iterator<Item = (String, usize)> {
     let rows = (0..OPERATIONS).map(|index| {
         let row = offset_of!(Record, operations) + index * size_of::<layout::Operation>();
-        let calls = field!(bytes, row, layout::Operation, calls);
-        (bytes.operation(index as u64), calls)
+        (bytes.operation(index as u64), row)
     });
-    rows.filter(|(name, _)| !name.is_empty()).collect()
+    rows.filter(|(name, _)| !name.is_empty())
+}
+
+fn operations(bytes: &Bytes) -> Vec<(String, u64)> {
+    rows(bytes)
+        .map(|(name, row)| (name, field!(bytes, row, layout::Operation, calls)))
+        .collect()
+}
+
+fn waits(bytes: &Bytes) -> BTreeMap<String, (u64, u64)> {
+    rows(bytes)
+        .map(|(name, row)| {
+            let waits = field!(bytes, row, layout::Operation, waits);
+            let waiting = field!(bytes, row, layout::Operation, waiting);
+            (name, (waits, waiting))
+        })
+        .collect()
 }
 
 fn inside(bytes: &Bytes) -> Vec<Recall> {

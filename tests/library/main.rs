@@ -17,6 +17,7 @@ mod ordinary_programs;
 mod other_tools;
 mod serialization;
 mod settings;
+mod slots;
 mod status;
 mod streams;
 mod survival;

@@ -12,14 +12,14 @@ use std::{
 };
 
 /// A program that waits for the end of its input, inside a registration or elsewhere. Its descendants wait for the same input.
-struct Held {
-    process: Child,
-    input: Option<ChildStdin>,
+pub struct Held {
+    pub process: Child,
+    pub input: Option<ChildStdin>,
 }
 
 impl Held {
     /// Returns when so many processes have printed that they wait.
-    fn start(program: &Program, processes: usize) -> Self {
+    pub fn start(program: &Program, processes: usize) -> Self {
         // Not while the program waits: it gives up after a minute.
         mrlock();
         let mut command = program.command_alone();
@@ -37,7 +37,7 @@ impl Held {
     }
 
     /// The status of the program itself.
-    fn seen(&self) -> Value {
+    pub fn seen(&self) -> Value {
         self.status().remove(0)
     }
 }
@@ -50,7 +50,7 @@ impl Drop for Held {
     }
 }
 
-fn run(arguments: &[&str]) -> Outcome {
+pub fn run(arguments: &[&str]) -> Outcome {
     let program = Program::new(mrlock()).arg("status");
     arguments.iter().fold(program, Program::arg).run()
 }
@@ -72,7 +72,7 @@ fn operation<'a>(process: &'a Value, name: &str) -> &'a Value {
 }
 
 /// How often an operation was called. A process that made no call may not list its operations.
-fn calls(process: &Value, name: &str) -> u64 {
+pub fn calls(process: &Value, name: &str) -> u64 {
     match process["operations"].as_array() {
         Some(none) if none.is_empty() => 0,
         _ => operation(process, name)["calls"]
@@ -81,7 +81,7 @@ fn calls(process: &Value, name: &str) -> u64 {
     }
 }
 
-fn under_way(process: &Value) -> &Vec<Value> {
+pub fn under_way(process: &Value) -> &Vec<Value> {
     let calls = process["under_way"].as_array();
     calls.unwrap_or_else(|| panic!("no calls under way: {process:#}"))
 }

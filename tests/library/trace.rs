@@ -34,12 +34,12 @@ fn overlap(events: &[Recall]) -> i32 {
     counts.max().unwrap_or(0)
 }
 
-fn traced(program: &Program, file: &Path) -> Program {
+pub fn traced(program: &Program, file: &Path) -> Program {
     program.preloaded().env("MRLOCK_TRACE", file)
 }
 
 /// All records in this directory.
-fn records(directory: &Path) -> Vec<Recorded> {
+pub fn records(directory: &Path) -> Vec<Recorded> {
     let entries = fs::read_dir(directory).expect("the directory");
     entries
         .map(|entry| read(&entry.expect("an entry").path()))
