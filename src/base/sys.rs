@@ -353,17 +353,25 @@ fn room_of_pipe(descriptor: c_int) -> Option<usize> {
     Some((size as usize).saturating_sub(used as usize))
 }
 
-/// Writes `bytes` to `descriptor` in one piece. The error is that of write(2), or ENOSPC if only a part was written.
+/// Writes `bytes` to `descriptor`, in one piece if it takes as many. The error is that of write(2).
 pub fn write(descriptor: c_int, bytes: &[u8]) -> Result<(), Errno> {
-    // SAFETY: the bytes are valid for the length given.
-    let written = without_write_signals(|| unsafe {
-        syscall!(SYS_write, descriptor, bytes.as_ptr(), bytes.len())
-    });
-    match Errno::of(written) {
-        _ if usize::try_from(written) == Ok(bytes.len()) => Ok(()),
-        Some(error) => Err(error),
-        None => Err(Errno(libc::ENOSPC)),
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // SAFETY: the bytes are valid for the length given.
+        let written = without_write_signals(|| unsafe {
+            syscall!(SYS_write, descriptor, rest.as_ptr(), rest.len())
+        });
+        if let Some(error) = Errno::of(written) {
+            return Err(error);
+        }
+        // If a part was written, the next write succeeds, or says why not all was.
+        rest = usize::try_from(written)
+            .ok()
+            .filter(|&written| written > 0)
+            .and_then(|written| rest.get(written..))
+            .ok_or(Errno(libc::ENOSPC))?;
     }
+    Ok(())
 }
 
 /// Takes room for `length` bytes on the disk, for a file that is open for writing, and makes it as long.

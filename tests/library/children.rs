@@ -1,8 +1,13 @@
 //! Every way to make a child, in every state of the lock: threads of the child call, none waits for a thread that is not there,
 //! no two are inside at once, a thread that ends inside is noticed, and the counters are the child's own.
 
-use crate::common::{Outcome, Program, client, fixtures};
+use crate::{
+    common::{Outcome, Program, client, fixtures, record::Recorded, scratch},
+    trace::{records, traced},
+};
 use std::{
+    collections::BTreeSet,
+    fs,
     os::unix::process::ExitStatusExt,
     sync::{
         Mutex,
@@ -155,6 +160,59 @@ fn an_observed_child_counts_its_own_threads() {
             && rest.ends_with(&format!("calls right, at once {most}"))
             && outcome.stderr.is_empty();
         expect(&outcome, is_right)
+    });
+}
+
+/// A child without fork handlers has a file of its own, with its own calls alone, and its parent's file has its parent's alone.
+/// (Where the kernel only says that it wipes the page, calls of the child's main thread may be in the parent's file.)
+#[test]
+fn a_child_has_a_trace_of_its_own() {
+    let mut cases = Vec::new();
+    for wipe in ["works", "refused"] {
+        for way in ["_Fork", "clone"] {
+            for state in STATES {
+                let order = if state == "mine" { "main" } else { "alone" };
+                cases.push(["register", way, state, order, wipe]);
+            }
+        }
+    }
+    each(&cases, |case| {
+        let directory = scratch("traces");
+        fs::create_dir(&directory).expect("a scratch directory");
+        let program = traced(&program(case), &directory.join("trace"));
+        let outcome = program.run();
+        let (Some((child, _)), Some((parent, _))) =
+            (line(&outcome, "child"), line(&outcome, "parent"))
+        else {
+            return expect(&outcome, false);
+        };
+        let records = records(&directory);
+        let of = |process: &str| {
+            let mut records = records.iter();
+            records.find(|record| record.process.to_string() == process)
+        };
+        let (Some(child), Some(parent)) = (of(child), of(parent)) else {
+            return Err(format!("{outcome:?}: {records:#?}"));
+        };
+        let threads = |record: &Recorded| -> BTreeSet<_> {
+            let events = record.events.iter().map(|call| call.thread);
+            let inside = record.inside.iter().map(|call| call.thread);
+            events.chain(inside).collect()
+        };
+        let is_whole = |record: &Recorded| {
+            let calls: u64 = record.operations.iter().map(|(_, calls)| calls).sum();
+            record.written == calls && calls > 0
+        };
+        let is_right = records.len() == 2
+            && threads(child).is_disjoint(&threads(parent))
+            && threads(child).contains(&child.process)
+            && threads(parent).contains(&parent.process)
+            && is_whole(child)
+            && is_whole(parent);
+        match outcome.status.success() && is_right {
+            true => Ok(()),
+            false => Err(format!("{outcome:?}: {records:#?}")),
+        }
     });
 }
 

@@ -1,9 +1,10 @@
 //! The MRLOCK_* variables: their effects, and the line about a value that is not understood.
 
-use crate::common::{Program, client, fixtures, listed, machine, scratch};
+use crate::common::{Program, client, compile, fixtures, library, listed, machine, scratch};
 use std::{
     fs,
-    os::unix::fs::{lchown, symlink},
+    os::unix::fs::{PermissionsExt, chown, lchown, symlink},
+    path::Path,
 };
 
 fn quiet_program() -> Program {
@@ -202,6 +203,29 @@ fn the_report_counts_failures_and_an_inner_call_once() {
     assert!(outcome.stderr.contains("No two threads"), "{outcome:#?}");
 }
 
+/// Otherwise it would look as if the library were not there. Nothing is said of a process without libibverbs.
+#[test]
+fn a_report_of_a_process_that_made_no_call() {
+    let libibverbs = fixtures().join("lib/libibverbs.so.1");
+    let reported = |program: &Program, value: &str| {
+        let without = program.run().succeeded("without the library");
+        assert_eq!(without.stderr, "");
+        let program = program.preloaded().env("MRLOCK_REPORT", value);
+        let outcome = program.run().succeeded("no call");
+        assert_eq!(outcome.stdout, without.stdout);
+        outcome.stderr
+    };
+    let linked = Program::new("true").env("LD_PRELOAD", libibverbs);
+    let line = reported(&linked, "stderr");
+    let version = env!("CARGO_PKG_VERSION");
+    let is_right = line.starts_with(&format!("mrlock {version}: process "))
+        && line.ends_with(" (true): no call was made.\n")
+        && line.lines().count() == 1;
+    assert!(is_right, "{line:?}");
+    assert_eq!(reported(&linked, "off"), "");
+    assert_eq!(reported(&Program::new("true"), "stderr"), "");
+}
+
 #[test]
 fn a_report_names_what_is_not_serialized() {
     let program = quiet_program()
@@ -288,6 +312,21 @@ fn a_report_that_cannot_be_written() {
     }
 }
 
+/// The kernel sends SIGXFSZ, which would end the process; its exit status stays its own.
+#[test]
+fn a_report_beyond_the_size_limit() {
+    let report = scratch("report");
+    for limit in ["--fsize=0", "--fsize=100"] {
+        let outcomes = fixtures().join("clients/outcomes");
+        let program = Program::new("prlimit").arg(limit).arg(outcomes);
+        let program = program.libibverbs("lib").preloaded();
+        let outcome = program.env("MRLOCK_REPORT", &report).run();
+        let outcome = outcome.succeeded(limit);
+        assert!(outcome.stderr.contains("File too large"), "{outcome:#?}");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:#?}");
+    }
+}
+
 #[test]
 fn a_report_in_a_file_behind_a_symbolic_link() {
     let (link, behind) = (scratch("link"), scratch("behind"));
@@ -328,6 +367,59 @@ fn a_report_to_a_stream_by_its_file_name() {
     for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         assert_eq!(report(name), [true, false], "{name}");
     }
+}
+
+/// The user who starts such a program must not choose a file that it writes. One line for each variable says so.
+#[test]
+fn a_set_uid_program_writes_no_file() {
+    const NOBODY: u32 = 65534;
+    needs!("a set-uid program", machine::root());
+    // Nobody can read what is in this directory, and may write to it.
+    let directory = std::env::temp_dir().join(scratch("set-uid").file_name().expect("a name"));
+    fs::create_dir(&directory).expect("a directory");
+    let everything = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(&directory, everything).expect("ours to set");
+    let libraries = [library(), &fixtures().join("lib/libibverbs.so.1")];
+    for (library, name) in libraries.iter().zip(["libmrlock.so.0", "libibverbs.so.1"]) {
+        fs::copy(library, directory.join(name)).expect("a copy");
+    }
+    let [own, theirs] = ["libmrlock.so.0", "libibverbs.so.1"].map(|it| directory.join(it));
+    let path = format!("-Wl,--no-as-needed,-rpath,{}", directory.display());
+    let flags = ["-std=gnu11", "-Itests/fake_libibverbs", &path];
+    let sources = ["tests/clients/outcomes.c"].map(Path::new);
+    let rest = sources.iter().copied().chain([&*own, &*theirs]);
+    let rest: Vec<_> = rest.map(|it| it.to_str().expect("text")).collect();
+    let compiled = compile("cc", &flags, &rest);
+    let program = directory.join("program");
+    fs::copy(compiled.name(), &program).expect("a copy");
+    chown(&program, Some(NOBODY), None).expect("root may do this");
+
+    let [trace, report] = ["trace", "report"].map(|it| directory.join(it));
+    let run = |mode| {
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).expect("ours to set");
+        let program = Program::new(&program).env("MRLOCK_TRACE", &trace);
+        let outcome = program.env("MRLOCK_REPORT", &report).run();
+        outcome.succeeded("outcomes")
+    };
+    let plain = run(0o755);
+    assert_eq!(plain.stderr, "");
+    for file in [&trace, &report] {
+        fs::remove_file(file).expect("a program that is not set-uid writes it");
+    }
+    let set_uid = run(0o4755);
+    assert_eq!(set_uid.stdout, plain.stdout);
+    let names = ["MRLOCK_TRACE", "MRLOCK_REPORT"];
+    for line in set_uid.stderr.lines() {
+        let is_named = names.iter().any(|name| line.contains(name));
+        assert!(is_named && line.contains("set-uid"), "{line}");
+    }
+    assert_eq!(set_uid.stderr.lines().count(), 2, "{set_uid:#?}");
+    assert_eq!(
+        listed(&directory, true).len(),
+        3,
+        "two libraries, a program"
+    );
+    fs::remove_dir_all(directory).expect("ours to remove");
 }
 
 /// docker compose and helm write YAML's words for on and off. None of them is a file name.

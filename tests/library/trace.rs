@@ -1,7 +1,7 @@
 //! `MRLOCK_TRACE`: the record in a file.
 
 use crate::common::{
-    Program, client, machine,
+    Program, client, fixtures, library, machine, mrlock,
     record::{
         Recall, Recorded,
         layout::{ENDED, FAILED, INSIDE, RUNNING, WAITING, WAS_LET_THROUGH},
@@ -9,8 +9,9 @@ use crate::common::{
     },
     scratch,
 };
+use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
@@ -206,6 +207,114 @@ fn a_child_has_no_call_of_its_parent() {
     assert_eq!((parent.events.len(), child.events.len()), (4, 2));
 }
 
+/// Neither with fork handlers nor without: before its first call, the child has no file, and nothing of it is in its parent's.
+#[test]
+fn a_forked_child_without_a_call() {
+    for (way, forks) in [("fork", "os.fork()"), ("without handlers", "libc.fork()")] {
+        for (call, files) in [("pass", 1), ("section()", 2)] {
+            let directory = scratch("traces");
+            fs::create_dir(&directory).expect("a scratch directory");
+            let file = directory.join("trace");
+            // _Fork() runs no fork handlers.
+            let script = format!(
+                "import ctypes, os\n\
+                 libc = ctypes.CDLL(None)\n\
+                 libc.fork = libc._Fork\n\
+                 mrlock = ctypes.CDLL('{}')\n\
+                 def section(): mrlock.mrlock_lock(); mrlock.mrlock_unlock()\n\
+                 def record(): return open('{}', 'rb').read()\n\
+                 section()\n\
+                 before = record()\n\
+                 child = {forks}\n\
+                 if not child:\n    {call}\n    os._exit(0)\n\
+                 assert os.waitpid(child, 0) == (child, 0)\n\
+                 assert record() == before\n",
+                library().display(),
+                file.display(),
+            );
+            let program = Program::new("/usr/bin/python3").arg("-c").arg(script);
+            traced(&program, &file).run().succeeded(way);
+            let records = records(&directory);
+            assert_eq!(records.len(), files, "{way}, {call}");
+            assert!(records.iter().all(|record| record.events.len() == 1));
+        }
+    }
+}
+
+/// They have nothing in common but the name in their environment, and may make their files at the same moment.
+#[test]
+fn unrelated_processes_with_one_name() {
+    let directory = scratch("traces");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let program = client("stress").args(["-t", "2", "-n", "4"]);
+    let program = traced(&program, &directory.join("trace"));
+    let start = |_| {
+        let mut command = program.command_alone();
+        command.stdout(Stdio::null()).spawn().expect("it starts")
+    };
+    let mut processes: Vec<_> = (0..8).map(start).collect();
+    for process in &mut processes {
+        assert!(process.wait().expect("it ends").success());
+    }
+    let mut started: Vec<_> = processes.iter().map(|it| u64::from(it.id())).collect();
+    started.sort_unstable();
+    let records = records(&directory);
+    let mut recorded: Vec<_> = records.iter().map(|record| record.process).collect();
+    recorded.sort_unstable();
+    assert_eq!(recorded, started);
+    for record in &records {
+        assert_eq!(record.state, ENDED);
+        assert_eq!(overlap(&record.events), 1, "{record:#?}");
+        let calls: u64 = record.operations.iter().map(|(_, calls)| calls).sum();
+        assert_eq!((record.written, record.unlisted), (calls, 0));
+        // Its main thread makes no call.
+        let threads: BTreeSet<_> = record.events.iter().map(|it| it.thread).collect();
+        assert_eq!(threads.len(), 2, "{record:#?}");
+    }
+}
+
+/// Each thread waits, is inside, and only then waits again; a wait ends where its call begins. In the picture, too.
+#[test]
+fn a_wait_ends_where_its_call_begins() {
+    let file = scratch("trace");
+    let program = client("stress").args(["-t", "8", "-n", "8"]);
+    traced(&program, &file).run().succeeded("eight threads");
+    let record = read(&file);
+    let mut waits = BTreeMap::<_, (u64, u64)>::new();
+    let mut end_of_last = BTreeMap::new();
+    for call in &record.events {
+        let last = end_of_last.insert(call.thread, call.since + call.duration);
+        let began = call.since - call.waited;
+        assert!(last.is_none_or(|last| last <= began), "{last:?}: {call:?}");
+        let (count, sum) = waits.entry(call.operation.clone()).or_default();
+        *count += u64::from(call.waited > 0);
+        *sum += call.waited;
+    }
+    let counted = record.waits.into_iter();
+    let counted: BTreeMap<_, _> = counted.filter(|(_, (count, _))| *count > 0).collect();
+    waits.retain(|_, (count, _)| *count > 0);
+    assert!(!waits.is_empty(), "eight threads did not meet");
+    assert_eq!(waits, counted, "left: events; right: counters");
+
+    let timeline = Program::new(mrlock()).arg("timeline").arg(&file);
+    let picture = scratch("trace").with_extension("json");
+    timeline.arg("-o").arg(&picture).run().succeeded("timeline");
+    let text = fs::read_to_string(picture).expect("a trace");
+    let drawn: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    let ends_at = |slice: &Value| {
+        let time = ["ts", "dur"].map(|key| slice[key].as_f64().expect("a number"));
+        ((time[0] + time[1]) * 1e3).round() as u64
+    };
+    let drawn_waits: BTreeSet<_> = drawn
+        .iter()
+        .filter(|slice| slice["cat"] == "waiting")
+        .map(|slice| (slice["tid"].as_u64(), ends_at(slice)))
+        .collect();
+    let waited = record.events.iter().filter(|call| call.waited > 0);
+    let starts: BTreeSet<_> = waited.map(|call| (Some(call.thread), call.since)).collect();
+    assert_eq!(drawn_waits, starts);
+}
+
 /// A process that is killed leaves the calls that it has completed, the one that is inside, and those that wait.
 #[test]
 fn a_process_that_is_killed() {
@@ -290,7 +399,7 @@ fn calls_that_are_let_through() {
 fn a_host_that_closes_and_opens_files() {
     let (file, own) = (scratch("trace"), scratch("own"));
     let program = Program::new("/usr/bin/python3").arg("tests/clients/closes_files.py");
-    let program = program.arg(crate::common::library()).arg(&own);
+    let program = program.arg(library()).arg(&own);
     traced(&program, &file)
         .run()
         .succeeded("sections in Python");
@@ -323,6 +432,43 @@ fn a_trace_that_cannot_be_written() {
     }
 }
 
+/// A write into a mapping for which the disk has no room would end the process by SIGBUS, and one beyond its size limit by
+/// SIGXFSZ. It goes on, no part of the file is left, and one line names the variable, the file and the reason.
+#[test]
+fn a_trace_for_which_there_is_no_room() {
+    let directory = scratch("full");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let (file, outcomes) = (directory.join("trace"), fixtures().join("clients/outcomes"));
+    let limited = Program::new("prlimit").arg("--fsize=100000");
+    let beyond = limited.args(["fallocate", "--length=1M"]).arg(&file).run();
+    assert!(beyond.ended_by(libc::SIGXFSZ), "{beyond:#?}");
+    fs::remove_file(&file).expect("it was made");
+
+    let without = client("outcomes").run().succeeded("without the library");
+    let (limit, no_limit) = ("100000", "unlimited");
+    let (full, too_large) = ("No space left", "File too large");
+    for (system, limit, why) in [
+        ("tmpfs", no_limit, full),
+        ("tmpfs", limit, too_large),
+        // It takes no room in advance: the library has to write it.
+        ("ramfs", limit, too_large),
+    ] {
+        let script = format!(
+            "mount -t {system} -o size=1M none {0} && prlimit --fsize={limit} {1} && ls {0}",
+            directory.display(),
+            outcomes.display()
+        );
+        let program = Program::new("unshare").args(["--user", "--map-root-user", "--mount"]);
+        let program = program.args(["sh", "-c", &script]).libibverbs("lib");
+        let outcome = traced(&program, &file).run().succeeded(system);
+        assert_eq!(outcome.stdout, without.stdout, "{system}, {limit}");
+        let line = format!("MRLOCK_TRACE={}: no record is kept", file.display());
+        let is_right = |it: &str| it.contains(&line) && it.contains(why);
+        let lines: Vec<_> = outcome.stderr.lines().collect();
+        assert!(lines.len() == 1 && is_right(lines[0]), "{outcome:#?}");
+    }
+}
+
 #[test]
 fn no_call_makes_no_file() {
     let file = scratch("trace");
@@ -350,7 +496,7 @@ fn a_relative_name_is_relative_to_where_the_process_was_loaded() {
          lib = ctypes.CDLL('{}')\n\
          lib.mrlock_lock(); lib.mrlock_unlock()\n",
         other.display(),
-        crate::common::library().display()
+        library().display()
     );
     let program = Program::new("/usr/bin/python3").arg("-c").arg(script);
     let program = traced(&program, Path::new("trace"));
