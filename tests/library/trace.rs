@@ -277,9 +277,10 @@ fn unrelated_processes_with_one_name() {
 #[test]
 fn a_wait_ends_where_its_call_begins() {
     let file = scratch("trace");
-    let program = client("stress").args(["-t", "8", "-n", "8"]);
+    let program = client("stress").args(["-t", "8", "-n", "40"]);
     traced(&program, &file).run().succeeded("eight threads");
     let record = read(&file);
+    assert_eq!(overlap(&record.events), 1);
     let mut waits = BTreeMap::<_, (u64, u64)>::new();
     let mut end_of_last = BTreeMap::new();
     for call in &record.events {
