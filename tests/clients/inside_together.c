@@ -22,10 +22,10 @@ static void meet(void)
 
 int main(int argc, char **argv)
 {
-	static struct caller callers[64];
+	static struct caller callers[400];
 	int threads = argc > 1 ? atoi(argv[1]) : 0, status = 0;
 
-	if (threads < 1 || threads > 64) {
+	if (threads < 1 || threads > 400) {
 		fprintf(stderr, "usage: inside_together THREADS [forks]\n");
 		return 2;
 	}

@@ -57,6 +57,22 @@ fn as_many_are_inside_as_without_the_library() {
     }
 }
 
+/// Those that have no room in the record are not counted. The report says how many they are.
+#[test]
+fn more_threads_than_are_counted() {
+    let program = client("inside_together").arg("300").counting();
+    let outcome = observed(&program).run().succeeded("300 threads");
+    assert_eq!(outcome.witness.registrations.peak, 300);
+    let expected = [
+        "More may have been inside: 44 threads or devices had no room in the record.",
+        "Up to 256 threads were inside at once.",
+    ];
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    assert!(lines.ends_with(&expected), "{outcome:#?}");
+    assert_eq!(calls(&outcome, "ibv_reg_mr"), Some(300));
+    assert_eq!(calls(&outcome, "ibv_dereg_mr"), Some(300));
+}
+
 /// A process that dies of the race still dies of it.
 #[test]
 fn it_does_not_serialize() {
