@@ -25,8 +25,8 @@ impl LastDevice {
         self.identity.set(Identity::NONE);
     }
 
-    /// The index of the device of a call, plus one; 0 if it is not known, or the table is full. Before the call: afterwards, its
-    /// object may no longer exist.
+    /// The index of the device of a call, plus one; 0 if it is not known. Before the call: afterwards, its object may no longer
+    /// exist.
     pub fn entry(&self, record: &Record, device: Device) -> u64 {
         let identity = device.identity();
         if identity == Identity::NONE {
@@ -52,37 +52,43 @@ pub fn count(record: &Record, entry: u64) {
 /// The first word of a name that is just being written.
 const CLAIMED: u64 = 1;
 
-/// The entry with this name, which may be new; 0 if the table is full.
+/// The entry with this name, which may be new; the last one, if all before it have other names.
 #[cold]
 #[inline(never)]
 fn find(record: &Record, name: &device::Name) -> u64 {
+    let wanted = words(name.as_bytes());
+    let [before @ .., last] = &record.devices;
+    let found = before.iter().position(|device| is_named(device, &wanted));
+    let index = found.unwrap_or_else(|| {
+        is_named(last, &words(layout::OTHERS));
+        before.len()
+    });
+    index as u64 + 1
+}
+
+fn words(name: &[u8]) -> [u64; 8] {
     let words: [layout::Word; 8] = Default::default();
-    write_text(&words, name.as_bytes());
-    let wanted = words.each_ref().map(|word| word.load(Ordering::Relaxed));
-    for (index, device) in record.devices.iter().enumerate() {
-        let [first, rest @ ..] = &device.name;
-        // Relaxed: claiming publishes nothing.
-        let claimed = first.compare_exchange(0, CLAIMED, Ordering::Relaxed, Ordering::Relaxed);
-        if claimed.is_ok() {
-            for (word, value) in rest.iter().zip(wanted.iter().skip(1)) {
-                word.store(*value, Ordering::Relaxed);
-            }
-            // Release pairs with the Acquire below: the rest of the name is there.
-            first.store(wanted[0], Ordering::Release);
-            return index as u64 + 1;
+    write_text(&words, name);
+    words.each_ref().map(|word| word.load(Ordering::Relaxed))
+}
+
+/// Whether the device has this name. If it has none, it gets this one.
+fn is_named(device: &layout::Device, wanted: &[u64; 8]) -> bool {
+    let [first, rest @ ..] = &device.name;
+    let rest = || rest.iter().zip(wanted.iter().skip(1));
+    // Relaxed: claiming publishes nothing.
+    let claimed = first.compare_exchange(0, CLAIMED, Ordering::Relaxed, Ordering::Relaxed);
+    if claimed.is_ok() {
+        for (word, value) in rest() {
+            word.store(*value, Ordering::Relaxed);
         }
-        // An entry that another thread is just naming is passed over, so two entries may get the same name.
-        let is_same = first.load(Ordering::Acquire) == wanted[0]
-            && rest
-                .iter()
-                .zip(wanted.iter().skip(1))
-                .all(|(word, value)| word.load(Ordering::Relaxed) == *value);
-        if is_same {
-            return index as u64 + 1;
-        }
+        // Release pairs with the Acquire below: the rest of the name is there.
+        first.store(wanted[0], Ordering::Release);
+        return true;
     }
-    add_at_once(&record.totals.unlisted, 1);
-    0
+    // An entry that another thread is just naming is passed over, so two entries may get the same name.
+    first.load(Ordering::Acquire) == wanted[0]
+        && rest().all(|(word, value)| word.load(Ordering::Relaxed) == *value)
 }
 
 /// Ends the line with the devices that were seen, and how many calls each had.

@@ -218,15 +218,12 @@ fn fill(
                 "Frees of GPU memory met calls on GPU memory {met} times: before driver 560, this can crash."
             )?,
         }
-        // Where there are many devices, one may have had no room although all threads had.
-        let last = record.threads.last();
-        let all_taken = last.is_some_and(|slot| number(&slot.thread) != 0);
-        let unlisted = number(&totals.unlisted);
-        if all_taken && unlisted > 0 {
-            writeln!(
+        match number(&totals.unlisted) {
+            0 => {}
+            threads => writeln!(
                 page,
-                "More may have been inside: {unlisted} threads or devices had no room in the record."
-            )?;
+                "More may have been inside: {threads} threads had no room in the record."
+            )?,
         }
         return match most {
             0 => writeln!(page, "No registration or deregistration was observed."),

@@ -18,11 +18,13 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"mrlock\0\0");
 /// The version of this layout.
 pub const VERSION: u64 = 2;
 
-/// How many operations, devices and threads have room. What does not fit is counted in `Totals::unlisted`.
+/// How many operations have room.
 pub const OPERATIONS: usize = 24;
-/// See `OPERATIONS`.
+/// How many devices have room. If there are more, the last entry is that of all others, `OTHERS`.
 pub const DEVICES: usize = 32;
-/// See `OPERATIONS`.
+/// See `DEVICES`.
+pub const OTHERS: &[u8] = b"(others)";
+/// How many threads have room. Others are counted in `Totals::unlisted`.
 pub const THREADS: usize = 256;
 
 /// No file has room for more events. A reader takes a larger `Header::capacity` for damage.
@@ -103,7 +105,7 @@ pub struct Totals {
     /// While calls are observed: how often a free of GPU memory and a call on memory that is not known to be the host's were
     /// inside at once.
     pub frees_met: Word,
-    /// Threads and devices that had no room.
+    /// Threads that had no room.
     pub unlisted: Word,
     /// Lines that could not be written to standard error.
     pub lost_lines: Word,

@@ -1,6 +1,9 @@
 //! `MRLOCK=observe`: nothing is serialized, and the calls that would have been serialized are counted.
 
-use crate::common::{Outcome, Program, Witness, client, fixtures, library, same_with_and_without};
+use crate::common::{
+    Outcome, Program, Witness, client, fixtures, library, record::read, same_with_and_without,
+    scratch,
+};
 
 fn observed(program: &Program) -> Program {
     program
@@ -64,13 +67,40 @@ fn more_threads_than_are_counted() {
     let outcome = observed(&program).run().succeeded("300 threads");
     assert_eq!(outcome.witness.registrations.peak, 300);
     let expected = [
-        "More may have been inside: 44 threads or devices had no room in the record.",
+        "More may have been inside: 44 threads had no room in the record.",
         "Up to 256 threads were inside at once.",
     ];
     let lines: Vec<_> = outcome.stderr.lines().collect();
     assert!(lines.ends_with(&expected), "{outcome:#?}");
     assert_eq!(calls(&outcome, "ibv_reg_mr"), Some(300));
     assert_eq!(calls(&outcome, "ibv_dereg_mr"), Some(300));
+}
+
+/// The record has room for 31 of them; the others have an entry together.
+#[test]
+fn more_devices_than_are_named() {
+    let file = scratch("trace");
+    let program = client("inside_together").arg("40").counting();
+    let program = observed(&program.env("FAKE_IBV_DEVICES", "40"));
+    let outcome = program.env("MRLOCK_TRACE", &file).run();
+    let outcome = outcome.succeeded("40 devices");
+    let start = "Nothing was serialized. Calls of each device: ";
+    let mut lines = outcome.stderr.lines();
+    let line = lines.find_map(|line| line.strip_prefix(start));
+    let devices: Vec<_> = line.expect("a line").split(", ").collect();
+    let [named @ .., others] = &devices[..] else {
+        panic!("{outcome:#?}")
+    };
+    assert_eq!((named.len(), *others), (31, "(others) 18"), "{outcome:#?}");
+    let of_one = |it: &&str| it.starts_with("mlx5_") && it.ends_with(" 2");
+    assert!(named.iter().all(of_one), "{outcome:#?}");
+    assert_eq!(last_line(&outcome), "Up to 40 threads were inside at once.");
+
+    let record = read(&file);
+    assert_eq!((record.unlisted, record.events.len()), (0, 80));
+    let events = record.events.iter();
+    let of_others = events.filter(|call| call.device == "(others)");
+    assert_eq!(of_others.count(), 18);
 }
 
 /// A process that dies of the race still dies of it.

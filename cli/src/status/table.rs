@@ -77,7 +77,7 @@ fn write_covered(text: &mut String, covered: &Covered) {
         let count = covered.threads_not_shown;
         line(
             text,
-            &format!("          {count} more threads or devices had no room in the record"),
+            &format!("          {count} more threads had no room in the record"),
         );
     }
     if !covered.other_copies.is_empty() {
