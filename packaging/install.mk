@@ -60,7 +60,8 @@ fill_in    = @sed -e 's|@VERSION@|$(VERSION)|' -e 's|@PREFIX@|$(PC_PREFIX)|' \
 .PHONY: install uninstall
 
 # Other processes may preload the library at any moment: the rename replaces it at once, so it is never absent or incomplete.
-# The command finds the library one directory up from its own file, whatever BINDIR and LIBDIR are.
+# The command finds the library one directory up from its own file, and the script for bpftrace beside it, whatever BINDIR and
+# LIBDIR are.
 install: $(LIBRARY) $(COMMAND) $(PAGES)
 	install -d $(bindir) $(libdir)/mrlock $(libdir)/pkgconfig $(libdir)/cmake/mrlock $(includedir) \
 		$(mandir)/man1 $(mandir)/man7 $(bash_completions) $(fish_completions) $(zsh_completions)
@@ -70,6 +71,7 @@ install: $(LIBRARY) $(COMMAND) $(PAGES)
 	ln -sf libmrlock.so.0 $(libdir)/libmrlock.so
 	install -m 755 $(COMMAND) $(libdir)/mrlock/mrlock.new
 	mv -f $(libdir)/mrlock/mrlock.new $(libdir)/mrlock/mrlock
+	install -m 644 packaging/mrlock-overlap.bt $(libdir)/mrlock
 	ln -sf $(call relative,$(BINDIR),$(LIBDIR)/mrlock/mrlock) $(bindir)/mrlock
 	ln -sf mrlock $(bindir)/mrlock-run
 	install -m 644 include/mrlock.h $(includedir)

@@ -7,13 +7,13 @@ mod peers;
 mod rules;
 mod version;
 
-use crate::{arguments, failure::Failure};
+use crate::{arguments, failure::Failure, installed};
 use anstyle::{AnsiColor, Style};
 use host::{Host, Limit};
 use kernel_log::KernelLog;
 use rules::{About, Rule, Verdict};
 use serde_json::{Value, json};
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 /// Prints the answer. The exit status is 0 if mrlock is not needed, 1 if it helps, 2 on an error, 3 if the files do not tell.
 pub fn examine(arguments: arguments::Doctor) -> Result<ExitCode, Failure> {
@@ -80,11 +80,13 @@ fn as_json(host: &Host, verdict: Verdict) -> Value {
             "read": branch.read,
         })),
         "notes": rules::rows(host, NOTE).map(rule).collect::<Vec<_>>(),
+        "overlap_script": overlap_script(),
         "host": host,
     })
 }
 
-/// Three lines, what is known of the driver, what the kernel's log says, the notes, and the facts.
+/// Three lines, what is known of the driver, what the kernel's log says, what counts the threads of a running server, the notes,
+/// and the facts.
 fn as_text(host: &Host, verdict: Verdict) -> String {
     let (colour, word) = match verdict {
         Verdict::NotNeeded => (AnsiColor::Green, "not needed"),
@@ -113,6 +115,13 @@ fn as_text(host: &Host, verdict: Verdict) -> String {
     for line in log_lines(&host.kernel_log) {
         text += &format!("{:<10}{line}\n", "log:");
     }
+    if let Some(script) = overlap_script() {
+        text += &format!(
+            "{:<10}bpftrace {} counts, as root and without a restart, how many threads of each process are inside at once\n",
+            "running:",
+            script.display()
+        );
+    }
     for rule in rules::rows(host, NOTE) {
         text += &format!("{:<10}{}\n", "note:", says(rule, host));
     }
@@ -121,6 +130,11 @@ fn as_text(host: &Host, verdict: Verdict) -> String {
         text += &format!("{faint}{name:<16}{value}{faint:#}\n");
     }
     text
+}
+
+/// The script for bpftrace, unless this program is where cargo built it.
+fn overlap_script() -> Option<PathBuf> {
+    installed::near(&installed::program().ok()?, &["mrlock-overlap.bt"])
 }
 
 /// What the kernel's log says: a line for each sign.

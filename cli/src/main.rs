@@ -13,6 +13,7 @@ mod arguments;
 mod doctor;
 mod elf_file;
 mod failure;
+mod installed;
 mod record;
 mod run;
 mod status;

@@ -72,6 +72,7 @@ const LIBRARY_AND_COMMAND: &[&str] = &[
     "usr/lib/x86_64-linux-gnu/libmrlock.so.0 -> libmrlock.so.VERSION",
     "usr/lib/x86_64-linux-gnu/libmrlock.so.VERSION 644",
     "usr/lib/x86_64-linux-gnu/mrlock/mrlock 755",
+    "usr/lib/x86_64-linux-gnu/mrlock/mrlock-overlap.bt 644",
     "usr/share/bash-completion/completions/mrlock 644",
     "usr/share/doc/mrlock/CHANGELOG.md 644",
     "usr/share/doc/mrlock/README.md 644",

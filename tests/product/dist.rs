@@ -26,6 +26,7 @@ fn what_is_in_the_package() {
         "lib/cmake/mrlock/mrlock-config-version.cmake 644".into(),
         "lib/cmake/mrlock/mrlock-config.cmake 644".into(),
         "lib/mrlock/mrlock 755".into(),
+        "lib/mrlock/mrlock-overlap.bt 644".into(),
         format!("lib/libmrlock.so.{VERSION} 755"),
         format!("lib/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
         "lib/libmrlock.so -> libmrlock.so.0".into(),

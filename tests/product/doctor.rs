@@ -925,6 +925,29 @@ fn the_answer_is_five_lines_and_no_colours() {
     assert_eq!(outcome.stderr, "");
 }
 
+/// As `make install` leaves the two. (What cargo built has no script beside it.)
+#[test]
+fn it_names_the_script_for_bpftrace() {
+    let prefix = scratch("prefix");
+    install(&prefix);
+    let script = prefix.join("lib/mrlock/mrlock-overlap.bt");
+    let host = Host::new();
+    let doctor = || {
+        Program::new(prefix.join("bin/mrlock"))
+            .args(["doctor", "--root"])
+            .arg(&host.0)
+    };
+    let text = doctor().run();
+    let line = format!("running:  bpftrace {} counts", script.display());
+    assert!(text.stdout.contains(&line), "{text:#?}");
+    let json: Value = serde_json::from_str(&doctor().arg("--json").run().stdout).expect("JSON");
+    assert_eq!(json["overlap_script"].as_str(), script.to_str());
+
+    fs::remove_file(script).expect("a file of the installation");
+    let text = doctor().run();
+    assert!(!text.stdout.contains("bpftrace"), "{text:#?}");
+}
+
 #[test]
 fn four_exit_codes_are_documented_and_kept() {
     let documented = "Exit status: 0 if mrlock is not needed, 1 if it helps, 2 on an error, 3 if the host does not tell.";

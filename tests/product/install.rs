@@ -37,6 +37,7 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
         "usr/lib/arch/cmake/mrlock/mrlock-config-version.cmake 644".into(),
         "usr/lib/arch/cmake/mrlock/mrlock-config.cmake 644".into(),
         "usr/lib/arch/mrlock/mrlock 755".into(),
+        "usr/lib/arch/mrlock/mrlock-overlap.bt 644".into(),
         format!("usr/lib/arch/libmrlock.so.{VERSION} 755"),
         format!("usr/lib/arch/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
         "usr/lib/arch/libmrlock.so -> libmrlock.so.0".into(),

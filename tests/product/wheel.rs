@@ -25,6 +25,7 @@ fn what_pip_installs_and_uninstalls() {
         "bin/mrlock-run 755",
         "include/mrlock.h 644",
         "lib/libmrlock.so.0 755",
+        "lib/mrlock-overlap.bt 644",
         "share/bash-completion/completions/mrlock 644",
         "share/fish/vendor_completions.d/mrlock.fish 644",
         "share/man/man1/mrlock-doctor.1 644",
@@ -71,6 +72,16 @@ fn a_program_finishes_under_the_installed_command() {
         let program = program.arg(environment().join("bin")).arg(&stress);
         program.libibverbs("lib").run().succeeded(command);
     }
+}
+
+#[test]
+fn the_installed_command_finds_the_script_for_bpftrace() {
+    needs!("tests/product/wheel.rs", machine::make_dist());
+    let doctor = Program::new(environment().join("bin/mrlock")).arg("doctor");
+    let outcome = doctor.run();
+    let script = environment().join("lib/mrlock-overlap.bt");
+    let named = format!("bpftrace {} counts", script.display());
+    assert!(outcome.stdout.contains(&named), "{outcome:#?}");
 }
 
 #[test]

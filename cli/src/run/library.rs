@@ -1,7 +1,7 @@
 //! The library to preload.
 
 use super::refused;
-use crate::failure::Failure;
+use crate::{failure::Failure, installed};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::{param::linux_execfn, process::geteuid};
 use std::{
@@ -19,14 +19,13 @@ use std::{
     ptr,
 };
 
-/// Beside this program; one directory up, where `make install` puts it; or in `lib` there, where pip puts it.
+/// cargo gives what it builds no version.
+const NAMES: [&str; 2] = ["libmrlock.so.0", "libmrlock.so"];
+
 pub fn find() -> Result<PathBuf, Failure> {
-    // Without /proc, the kernel's own record of what it was asked to run.
-    let here = fs::canonicalize("/proc/self/exe")
-        .or_else(|_| fs::canonicalize(OsStr::from_bytes(linux_execfn().to_bytes())))
-        .map_err(|error| refused(format!("/proc/self/exe: {error}")))?;
-    near(&here).ok_or_else(|| {
-        let [beside, above, lib] = places(&here);
+    let here = installed::program().map_err(|error| refused(format!("/proc/self/exe: {error}")))?;
+    installed::near(&here, &NAMES).ok_or_else(|| {
+        let [beside, above, lib] = installed::places(&here);
         refused(format!(
             "no libmrlock.so.0 in {}, {} or {}: install it there",
             beside.display(),
@@ -34,22 +33,6 @@ pub fn find() -> Result<PathBuf, Failure> {
             lib.display()
         ))
     })
-}
-
-fn places(program: &Path) -> [PathBuf; 3] {
-    let beside = program.parent().unwrap_or(Path::new("/"));
-    let above = beside.parent().unwrap_or(beside);
-    [beside.into(), above.into(), above.join("lib")]
-}
-
-fn near(program: &Path) -> Option<PathBuf> {
-    // cargo gives what it builds no version.
-    let names = ["libmrlock.so.0", "libmrlock.so"];
-    let places = places(program);
-    let mut files = places
-        .iter()
-        .flat_map(|directory| names.map(|name| directory.join(name)));
-    files.find(|file| file.exists())
 }
 
 /// A name of the library that LD_PRELOAD can hold. If its path cannot be held, then that by which this program was called, or
@@ -60,9 +43,11 @@ pub fn name_for_preload(library: PathBuf) -> Result<PathBuf, Failure> {
         return Ok(library);
     }
     let called = path::absolute(OsStr::from_bytes(linux_execfn().to_bytes())).ok();
-    let by_that_name = called.and_then(|called| near(&called)).filter(|name| {
-        fits(name) && fs::canonicalize(name).ok() == fs::canonicalize(&library).ok()
-    });
+    let by_that_name = called
+        .and_then(|called| installed::near(&called, &NAMES))
+        .filter(|name| {
+            fits(name) && fs::canonicalize(name).ok() == fs::canonicalize(&library).ok()
+        });
     if let Some(name) = by_that_name {
         return Ok(name);
     }
