@@ -34,48 +34,44 @@ fn mooncake_under_the_wheels_command_registers_one_at_a_time() {
 #[test]
 fn the_script_for_bpftrace_counts_the_threads_of_each_process() {
     needs!(VM, virtual_machine());
-    let run = run("overlap", "both");
+    let run = run("overlap", "without_and_with");
     assert_eq!(run.read("bare"), run.read("preloaded"));
     let counted = run.read("stdout");
     // "@at_once[170, bare]: 4"
-    let number = |map: &str, process: &str| {
-        let (prefix, middle) = (format!("@{map}["), format!(", {process}]: "));
-        let mut rows = counted.lines().filter_map(|line| {
-            let (_, number) = line.strip_prefix(&prefix)?.split_once(&middle)?;
-            number.parse::<usize>().ok()
+    let number = |map: &str, process: &str| -> usize {
+        let (before, after) = (format!("@{map}["), format!(", {process}]: "));
+        let rows = counted.lines().filter_map(|line| {
+            let (_, number) = line.strip_prefix(&before)?.split_once(&after)?;
+            number.parse().ok()
         });
-        let row = (rows.next(), rows.next());
-        run.expects(
-            row.0.is_some() && row.1.is_none(),
-            &format!("one row of {process}"),
-            &counted,
-        );
-        row.0
+        let rows: Vec<usize> = rows.collect();
+        let expected = format!("one row {before}...{after}");
+        run.expects(rows.len() == 1, &expected, &counted);
+        rows[0]
     };
     for process in ["bare", "preloaded"] {
         let witness = run.witness_of(process);
         let calls = witness.registrations + witness.deregistrations;
         run.expects(
-            number("calls", process) == Some(calls),
+            number("calls", process) == calls,
             &format!("{calls} calls of {process}"),
             &counted,
         );
     }
-    let alone = number("at_once", "bare");
+    let (alone, together) = (number("at_once", "bare"), number("at_once", "preloaded"));
     run.expects(
-        alone >= Some(2),
+        alone >= 2,
         "two threads inside at once without the library, or the run is inconclusive",
         alone,
     );
-    let seen = run.witness_of("bare").overlap;
-    let together = number("at_once", "preloaded");
     run.expects(
-        together == Some(1),
+        together == 1,
         "one thread at a time with the library",
         together,
     );
     println!(
-        "overlap: bpftrace saw {alone:?} at once without and {together:?} with, the kernel's own probes {seen} without"
+        "overlap: {alone} at once without ({} by the kernel's own probes), {together} with",
+        run.witness_of("bare").overlap
     );
 }
 
