@@ -6,11 +6,7 @@ use super::{
     write_text,
 };
 use crate::call::device::{self, Device, Identity};
-use core::{
-    cell::Cell,
-    fmt::{self, Write},
-    sync::atomic::Ordering,
-};
+use core::{cell::Cell, sync::atomic::Ordering};
 
 /// The device that a thread has used last, and its entry: most threads use one device. All zero: none.
 #[repr(C)]
@@ -91,24 +87,15 @@ fn is_named(device: &layout::Device, wanted: &[u64; 8]) -> bool {
         && rest().all(|(word, value)| word.load(Ordering::Relaxed) == *value)
 }
 
-/// Ends the line with the devices that were seen, and how many calls each had.
-pub fn write(to: &mut impl Write, record: &Record) -> fmt::Result {
-    let mut before = " Calls of each device: ";
-    for device in &record.devices {
-        let calls = device.calls.load(Ordering::Relaxed);
-        if calls == 0 {
-            continue;
-        }
-        let mut name = device::Name::new();
-        for word in &device.name {
-            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-            bytes
-                .iter()
-                .filter(|&&byte| byte != 0)
-                .for_each(|&byte| name.push(byte));
-        }
-        write!(to, "{before}{name} {calls}")?;
-        before = ", ";
+/// The name of a device, and how many calls it had.
+pub fn name_and_calls(device: &layout::Device) -> (device::Name, u64) {
+    let mut name = device::Name::new();
+    for word in &device.name {
+        let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+        bytes
+            .iter()
+            .filter(|&&byte| byte != 0)
+            .for_each(|&byte| name.push(byte));
     }
-    to.write_char('\n')
+    (name, device.calls.load(Ordering::Relaxed))
 }

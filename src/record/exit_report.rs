@@ -1,4 +1,4 @@
-//! The summary at exit.
+//! The report at exit: where the summary is written.
 
 use crate::{
     base::{
@@ -9,13 +9,14 @@ use crate::{
         text::Text,
     },
     call::{
-        operation::{Kind, Layer, Operation},
+        operation::{Kind, Operation},
         policy,
     },
     record::{
         devices, file,
         layout::{Record, Word},
         present,
+        summary::{self, Row, Totals},
     },
     resolve,
 };
@@ -141,126 +142,58 @@ fn fill(
     page: &mut Page,
     operations: impl Iterator<Item = &'static Operation> + Clone,
 ) -> fmt::Result {
-    write!(
-        page,
-        "mrlock {}: process {} ({})",
-        env!("CARGO_PKG_VERSION"),
-        sys::process_id(),
-        sys::program_name().to_bytes().escape_ascii()
-    )?;
+    let program = sys::program_name();
+    let program = program.to_bytes().escape_ascii();
+    let version = env!("CARGO_PKG_VERSION");
+    summary::write_heading(page, version, sys::process_id(), program)?;
     let record = present().unwrap_or(&NO_CALLS);
-    let all = || operations.clone();
-    let is_forwarded = |it: &Operation| !policy::serializes(it.kind, it.layer);
-    // Of calls that are only forwarded, nothing is known.
-    if present().is_none() && !all().any(is_forwarded) {
-        return writeln!(page, ": no call was made.");
+    let rows = || operations.clone().filter_map(|it| row(it, record));
+    if summary::is_no_call(present().is_some(), rows()) {
+        return page.write_str(summary::NO_CALL);
     }
-    writeln!(
-        page,
-        "\n{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
-        "", "calls", "failed", "waited", "total wait", "longest", "total inside", "longest"
-    )?;
-    let mut free = None;
-    for operation in all() {
-        let Some(row) = record.operations.get(operation.index) else {
-            continue;
-        };
-        let calls = number(&row.calls);
-        // The verbs rows are always shown; the other rows only if they counted a call.
-        if operation.layer != Layer::Verbs && calls == 0 {
-            continue;
-        }
-        if is_forwarded(operation) {
-            writeln!(page, "{:<22}forwarded, not serialized", operation.name)?;
-            continue;
-        }
-        writeln!(
-            page,
-            "{:<22}{:>9}{:>8}{:>9}{:>12}{:>10}{:>14}{:>10}",
-            operation.name,
-            calls,
-            number(&row.failures),
-            number(&row.waits),
-            duration(&row.waiting),
-            duration(&row.longest_wait),
-            duration(&row.inside),
-            duration(&row.longest_inside),
-        )?;
-        if operation.kind == Kind::Free {
-            free = Some(row).filter(|row| number(&row.waits) > 0);
-        }
-    }
-    if let Some(row) = free {
-        let longest = duration(&row.longest_wait);
-        writeln!(
-            page,
-            "Frees of GPU memory waited for calls on GPU memory, {longest} at most; other CUDA calls may have waited behind them."
-        )?;
-    }
-    let totals = &record.totals;
-    match number(&totals.let_through) {
-        0 => {}
-        1 => writeln!(page, "One call on host memory was let through.")?,
-        calls => writeln!(page, "{calls} calls on host memory were let through.")?,
-    }
-    let lost = log_sink::lost_lines();
-    if lost > 0 {
-        writeln!(page, "Lines that could not be written to stderr: {lost}.")?;
-    }
-    let most = number(&totals.most_at_once);
-    if policy::observes() {
-        page.write_str("Nothing was serialized.")?;
-        devices::write(page, record)?;
-        match number(&totals.frees_met) {
-            0 => {}
-            met => writeln!(
-                page,
-                "Frees of GPU memory met calls on GPU memory {met} times: before driver 560, this can crash."
-            )?,
-        }
-        match number(&totals.unlisted) {
-            0 => {}
-            threads => writeln!(
-                page,
-                "More may have been inside: {threads} threads had no room in the record."
-            )?,
-        }
-        return match most {
-            0 => writeln!(page, "No registration or deregistration was observed."),
-            1 => writeln!(page, "No two threads were ever inside at once."),
-            most => writeln!(page, "Up to {most} threads were inside at once."),
-        };
-    }
-    match most {
-        0 => writeln!(page, "No call was serialized."),
-        1 => writeln!(page, "No two threads were ever inside or waiting at once."),
-        most => writeln!(
-            page,
-            "Up to {most} threads were inside or waiting at once: without mrlock, up to {most} inside."
-        ),
-    }
+    page.write_char('\n')?;
+    let totals = Totals {
+        is_observed: policy::observes(),
+        most_at_once: number(&record.totals.most_at_once),
+        let_through: number(&record.totals.let_through),
+        frees_met: number(&record.totals.frees_met),
+        lost_lines: log_sink::lost_lines(),
+        whose: "",
+    };
+    let devices = record.devices.iter().map(devices::name_and_calls);
+    summary::write(page, rows(), &totals, devices)
+}
+
+fn row(operation: &Operation, record: &Record) -> Option<Row<'static>> {
+    let [
+        calls,
+        failures,
+        waits,
+        wait_ns,
+        longest_wait_ns,
+        inside_ns,
+        longest_inside_ns,
+    ] = record
+        .operations
+        .get(operation.index)?
+        .counters()
+        .map(number);
+    Some(Row {
+        name: operation.name,
+        is_free: operation.kind == Kind::Free,
+        is_serialized: policy::serializes(operation.kind, operation.layer),
+        calls,
+        failures,
+        waits,
+        wait_ns,
+        longest_wait_ns,
+        inside_ns,
+        longest_inside_ns,
+    })
 }
 
 fn number(word: &Word) -> u64 {
     word.load(Ordering::Relaxed)
-}
-
-/// The time with three digits and a suitable unit.
-fn duration(nanoseconds: &Word) -> Text<16> {
-    let ns = number(nanoseconds);
-    let (unit, name) = match ns {
-        0 => return Text::from(format_args!("0")),
-        1..1_000 => return Text::from(format_args!("{ns} ns")),
-        1_000..1_000_000 => (1_000, "us"),
-        1_000_000..1_000_000_000 => (1_000_000, "ms"),
-        _ => (1_000_000_000, "s"),
-    };
-    let (whole, thousandths) = (ns / unit, ns % unit / (unit / 1000));
-    match whole {
-        0..10 => Text::from(format_args!("{whole}.{:02} {name}", thousandths / 10)),
-        10..100 => Text::from(format_args!("{whole}.{:01} {name}", thousandths / 100)),
-        _ => Text::from(format_args!("{whole} {name}")),
-    }
 }
 
 fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
@@ -303,22 +236,5 @@ mod tests {
         WRITER.store(sys::process_id() + 1, Ordering::Relaxed);
         assert!(buffers().is_some());
         mem::forget(interrupted);
-    }
-
-    #[test]
-    fn durations_have_three_digits_and_a_unit() {
-        for (nanoseconds, text) in [
-            (0, "0"),
-            (999, "999 ns"),
-            (1_000, "1.00 us"),
-            (16_449, "16.4 us"),
-            (999_999, "999 us"),
-            (2_345_678, "2.34 ms"),
-            (59_000_000_000, "59.0 s"),
-            (u64::MAX, "18446744073 s"),
-        ] {
-            let word = Word::new(nanoseconds);
-            assert_eq!(duration(&word).to_string(), text);
-        }
     }
 }

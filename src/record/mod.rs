@@ -15,12 +15,13 @@ mod file;
 mod layout;
 mod mapping;
 mod place;
+mod summary;
 
 pub use call::{Call, Times};
 pub use place::Place;
 
 use crate::{
-    base::{log_sink, process::PreparedFor, settings, sys},
+    base::{log_sink, process::PreparedFor, settings, sys, text},
     call::operation::{Kind, Operation},
 };
 use core::{
