@@ -4,6 +4,7 @@ mod absent;
 mod check;
 mod denied;
 mod device;
+mod found;
 mod host;
 mod image;
 mod library;

@@ -3,6 +3,7 @@
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     io::Errno,
+    time::{ClockId, clock_gettime},
 };
 use std::{
     ffi::OsString,
@@ -44,6 +45,12 @@ pub fn processes() -> io::Result<impl Iterator<Item = i32>> {
 pub fn process_of(thread: i32) -> Option<i32> {
     let directory = Directory::open(thread).ok()?;
     directory.status("Tgid", "status")?.parse().ok()
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// The names in a directory that are numbers.

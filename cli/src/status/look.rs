@@ -1,19 +1,14 @@
 //! One look: the processes, whether each has the library, and what the library does there.
 
 use super::{
-    absent, denied,
+    found::{Found, found},
     host::{self, Directory, Stat},
-    library::{self, Unread},
-    maps,
+    library, maps,
     seen::{Coverage, Covered, Process},
     under_way,
 };
 use crate::failure::Failure;
-use rustix::time::{ClockId, clock_gettime};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, ErrorKind},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen.
 #[derive(Default)]
@@ -95,9 +90,7 @@ fn with_descendants(roots: &[i32], stats: &BTreeMap<i32, Stat>) -> Vec<Process> 
 /// `None` if it has ended meanwhile.
 fn process(stat: &Stat, depth: usize) -> Option<Process> {
     let directory = Directory::open(stat.pid).ok()?;
-    let coverage = coverage(&directory).unwrap_or_else(|error| Coverage::Unknown {
-        reason: denied::why(stat.pid, &error),
-    });
+    let coverage = coverage(&directory);
     directory.is_alive().then(|| Process {
         pid: stat.pid,
         parent: stat.parent,
@@ -107,53 +100,20 @@ fn process(stat: &Stat, depth: usize) -> Option<Process> {
     })
 }
 
-/// An error if the process cannot be looked at.
-fn coverage(process: &Directory) -> io::Result<Coverage> {
-    let copies = library::copies(&maps::read(process)?);
-    if copies.is_empty() {
-        return Ok(Coverage::NotCovered {
-            reason: absent::reason(process)?,
-        });
-    }
-    let unreadable = |error: &io::Error| Coverage::Unreadable {
-        reason: match error.kind() {
-            ErrorKind::PermissionDenied => denied::why(process.pid, error),
-            _ => format!("its memory cannot be read ({error})"),
-        },
+fn coverage(process: &Directory) -> Coverage {
+    let Found {
+        record,
+        file,
+        other_copies,
+    } = match found(process) {
+        Ok(found) => found,
+        Err(coverage) => return coverage,
     };
-    let memory = match process.file("mem") {
-        Ok(memory) => memory,
-        Err(error) => return Ok(unreadable(&error)),
-    };
-    let mut read = Vec::new();
-    let mut failed = None;
-    for (index, copy) in copies.iter().enumerate() {
-        match library::record(process, &memory, copy) {
-            Ok(record) => read.push((index, record)),
-            Err(Unread::Denied(error)) => failed = Some(unreadable(&error)),
-            Err(Unread::Damaged(reason)) => failed = Some(Coverage::Unreadable { reason }),
-        }
-    }
-    let calls = |record: &crate::record::Record| -> u64 {
-        let calls = record.operations.iter().map(|operation| operation.calls);
-        calls.fold(0, u64::saturating_add)
-    };
-    // The copy that the program reaches, if there are several.
-    let Some((index, record)) = read.into_iter().max_by_key(|(_, record)| calls(record)) else {
-        return Ok(failed.unwrap_or(Coverage::Unreadable {
-            reason: "the library has no record".into(),
-        }));
-    };
-    let now = clock_gettime(ClockId::Monotonic);
-    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
-    let other = copies
-        .iter()
-        .enumerate()
-        .filter(|(other, _)| *other != index);
-    Ok(Coverage::Covered(Box::new(Covered {
-        file: copies[index].file.clone(),
-        other_copies: other.map(|(_, copy)| copy.file.clone()).collect(),
-        under_way: under_way::calls(process, &record, now),
+    let now = host::now();
+    Coverage::Covered(Box::new(Covered {
+        file,
+        other_copies,
+        under_way: under_way::calls(Some(process), &record, now),
         version: record.library,
         settings: record.settings,
         hooks: record.hooks,
@@ -164,5 +124,5 @@ fn coverage(process: &Directory) -> io::Result<Coverage> {
         devices: record.devices,
         threads_not_shown: record.totals.unlisted.saturating_add(record.unread),
         now,
-    })))
+    }))
 }

@@ -71,7 +71,8 @@ fn write_covered(text: &mut String, covered: &Covered) {
         ),
     );
     for call in &covered.under_way {
-        line(text, &format!("          {}", sentence(call)));
+        let time = format!("for {}", seconds(call.for_ns));
+        line(text, &format!("          {}", sentence(call, &time)));
     }
     if covered.threads_not_shown > 0 {
         let count = covered.threads_not_shown;
@@ -93,8 +94,8 @@ fn write_covered(text: &mut String, covered: &Covered) {
     }
 }
 
-/// "thread 78 (pin-3) inside ibv_reg_mr for 4.0 s: mlx5_0, 4096 bytes at 0x7000"
-fn sentence(call: &UnderWay) -> String {
+/// "thread 78 (pin-3) inside ibv_reg_mr for 4.0 s: mlx5_0, 4096 bytes at 0x7000", where `time` is "for 4.0 s".
+pub fn sentence(call: &UnderWay, time: &str) -> String {
     let mut text = format!("thread {} ({}) ", call.thread, call.name);
     if call.has_ended {
         text += "has ended, ";
@@ -104,7 +105,7 @@ fn sentence(call: &UnderWay) -> String {
         Step::Waiting => write!(text, "waits to enter {}", call.operation),
         Step::LetThrough => write!(text, "let through, inside {}", call.operation),
     };
-    let _ = write!(text, " for {}", seconds(call.for_ns));
+    let _ = write!(text, " {time}");
     if let Some(other) = call.waits_for {
         let _ = write!(text, ", behind thread {other}");
     }
@@ -122,13 +123,13 @@ fn sentence(call: &UnderWay) -> String {
     text
 }
 
-/// A text from another process is printed without the characters that a terminal would take for commands.
 fn line(text: &mut String, line: &str) {
     text.push_str(&printable(line));
     text.push('\n');
 }
 
-fn printable(text: &str) -> String {
+/// A text from another process, without the characters that a terminal would take for commands.
+pub fn printable(text: &str) -> String {
     text.replace(char::is_control, "?")
 }
 

@@ -1,10 +1,11 @@
 //! The calls that are under way in a process, from its record.
 
 use super::{host::Directory, seen::UnderWay};
-use crate::record::{Call, Kind, Record, Step};
+use crate::record::{Call, Kind, Record, Step, Thread};
 
-/// Those inside, then those that wait, in order of waiting, then those that were let through. `now` is on CLOCK_MONOTONIC.
-pub fn calls(process: &Directory, record: &Record, now: u64) -> Vec<UnderWay> {
+/// Those inside, then those that wait, in order of waiting, then those that were let through. `now` is on CLOCK_MONOTONIC. Without
+/// a process, which may have ended, there is only what the record says of its threads.
+pub fn calls(process: Option<&Directory>, record: &Record, now: u64) -> Vec<UnderWay> {
     let in_call: Vec<_> = record
         .threads
         .iter()
@@ -13,37 +14,52 @@ pub fn calls(process: &Directory, record: &Record, now: u64) -> Vec<UnderWay> {
     if in_call.is_empty() {
         return Vec::new();
     }
-    let ids = ids(process);
-    let started = process.stat("stat").map_or(0, |stat| stat.started);
-    let mut calls: Vec<_> = in_call
-        .into_iter()
-        .map(|(thread, call)| {
-            let id = ids.iter().find(|(own, _)| *own == thread.id);
-            // In the record is a moment at which the thread was alive: a thread that was started later has only its id. (If the
-            // process, too, was started later, it was restored from a checkpoint.)
-            let there = id.filter(|(_, id)| {
-                let stat = process.stat(&format!("task/{id}/stat"));
-                stat.is_some_and(|stat| stat.started <= thread.alive_at.max(started))
-            });
-            let name = there.and_then(|(_, id)| process.read(&format!("task/{id}/comm")).ok());
-            let name = name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
-            UnderWay {
-                thread: there.map_or(thread.id, |(_, id)| *id),
-                name: name.unwrap_or_else(|| thread.name.clone()),
-                ..of(call, record, now, there.is_none())
-            }
-        })
-        .collect();
+    let mut calls: Vec<_> = match process {
+        Some(process) => living(process, record, now, &in_call),
+        None => in_call
+            .iter()
+            .map(|(thread, call)| of(thread, call, record, now))
+            .collect(),
+    };
     calls.sort_by_key(|call| (call.step, std::cmp::Reverse(call.for_ns)));
     find_what_they_wait_for(&mut calls);
     calls
 }
 
-fn of(call: &Call, record: &Record, now: u64, has_ended: bool) -> UnderWay {
+/// The calls, with the ids and the names that the threads have now.
+fn living(
+    process: &Directory,
+    record: &Record,
+    now: u64,
+    in_call: &[(&Thread, &Call)],
+) -> Vec<UnderWay> {
+    let ids = ids(process);
+    let started = process.stat("stat").map_or(0, |stat| stat.started);
+    let calls = in_call.iter().map(|(thread, call)| {
+        let id = ids.iter().find(|(own, _)| *own == thread.id);
+        // In the record is a moment at which the thread was alive: a thread that was started later has only its id. (If the
+        // process, too, was started later, it was restored from a checkpoint.)
+        let there = id.filter(|(_, id)| {
+            let stat = process.stat(&format!("task/{id}/stat"));
+            stat.is_some_and(|stat| stat.started <= thread.alive_at.max(started))
+        });
+        let name = there.and_then(|(_, id)| process.read(&format!("task/{id}/comm")).ok());
+        let name = name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
+        UnderWay {
+            thread: there.map_or(thread.id, |(_, id)| *id),
+            name: name.unwrap_or_else(|| thread.name.clone()),
+            has_ended: there.is_none(),
+            ..of(thread, call, record, now)
+        }
+    });
+    calls.collect()
+}
+
+fn of(thread: &Thread, call: &Call, record: &Record, now: u64) -> UnderWay {
     let operation = record.operations.get(call.operation);
     UnderWay {
-        thread: 0,
-        name: String::new(),
+        thread: thread.id,
+        name: thread.name.clone(),
         step: call.step,
         operation: operation.map_or(String::new(), |operation| operation.name.clone()),
         is_free: operation.is_some_and(|operation| operation.kind == Kind::Free),
@@ -54,7 +70,7 @@ fn of(call: &Call, record: &Record, now: u64, has_ended: bool) -> UnderWay {
         for_ns: now.saturating_sub(call.since),
         waited_ns: call.waited,
         waits_for: None,
-        has_ended,
+        has_ended: false,
     }
 }
 
@@ -119,7 +135,7 @@ mod tests {
         }
         let record = Record::in_bytes(&bytes).expect("a record");
         let own = Directory::open(std::process::id() as i32).expect("/proc");
-        let seen = calls(&own, &record, 2000);
+        let seen = calls(Some(&own), &record, 2000);
         let seen: Vec<_> = seen
             .iter()
             .map(|call| (call.for_ns, call.waits_for))
@@ -130,6 +146,16 @@ mod tests {
             [(1000, None), (1300, waits), (1200, waits), (1100, waits)]
         );
         // This process has no such threads.
-        assert!(calls(&own, &record, 2000).iter().all(|call| call.has_ended));
+        assert!(
+            calls(Some(&own), &record, 2000)
+                .iter()
+                .all(|call| call.has_ended)
+        );
+        // Of a process that has ended, this says nothing.
+        assert!(
+            calls(None, &record, 2000)
+                .iter()
+                .all(|call| !call.has_ended)
+        );
     }
 }
