@@ -24,6 +24,9 @@ fn main() -> std::io::Result<()> {
         .mut_subcommand("status", |status| {
             status.after_long_help(include_str!("status.txt"))
         })
+        .mut_subcommand("report", |report| {
+            report.after_long_help(include_str!("report.txt"))
+        })
         .mut_subcommand("doctor", |doctor| doctor.after_long_help(about_drivers()));
     clap_mangen::generate_to(described, &directory)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {

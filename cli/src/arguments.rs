@@ -24,6 +24,8 @@ pub enum Command {
     Run(Run),
     /// Show what the library does in running processes
     Status(Status),
+    /// Sum up what happened in processes, also in one that was killed
+    Report(Report),
     /// Say whether this host needs mrlock, and which setting
     Doctor(Doctor),
     /// Register memory from many threads at once, to provoke the race
@@ -49,7 +51,7 @@ pub struct Run {
     /// At exit, say on stderr or in FILE what happened
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "stderr")]
     pub report: Option<PathBuf>,
-    /// Keep the calls in FILE, for `mrlock timeline`
+    /// Keep the calls in FILE, for `mrlock report` and `timeline`
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// What to serialize
@@ -103,6 +105,18 @@ pub struct Status {
     /// With --check: how long a call may be inside
     #[arg(long, value_name = "SECONDS", requires = "check", value_parser = time)]
     pub held: Option<Duration>,
+}
+
+/// Arguments of `mrlock report`.
+#[derive(Args)]
+#[command(
+    after_help = "A number is a process id; a file with such a name is ./123.\n\
+        Exit status: 0; 1 if one of them is no record that can be read."
+)]
+pub struct Report {
+    /// A file of MRLOCK_TRACE, or the id of a running process
+    #[arg(value_name = "FILE|PID", required = true)]
+    pub records: Vec<PathBuf>,
 }
 
 /// Arguments of `mrlock doctor`.

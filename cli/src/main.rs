@@ -15,6 +15,7 @@ mod elf_file;
 mod failure;
 mod installed;
 mod record;
+mod report;
 mod run;
 mod status;
 mod stress;
@@ -35,6 +36,7 @@ extern "C" fn main() -> c_int {
     let outcome = parse().and_then(|command| match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Status(arguments) => status::show(arguments),
+        Command::Report(arguments) => report::show(arguments),
         Command::Doctor(arguments) => doctor::examine(arguments),
         Command::Stress(arguments) => stress::provoke(arguments),
         Command::Timeline(arguments) => timeline::draw(arguments),

@@ -56,6 +56,8 @@ pub struct Record {
     pub threads: Vec<Thread>,
     /// The last events, in order.
     pub events: Vec<Event>,
+    /// How many events have room in the file; 0 if there is no file.
+    pub capacity: u64,
     /// How many events were written in all.
     pub events_written: u64,
     /// How many threads or events could not be read, because they were being written, or do not make sense.
@@ -231,8 +233,51 @@ impl Record {
         read::record(memory, device)
     }
 
+    /// How many events were written over by later ones.
+    pub fn overwritten(&self) -> u64 {
+        self.events_written.saturating_sub(self.capacity)
+    }
+
+    /// The largest number of threads that were inside or waiting at once; while calls are observed, of threads inside.
+    pub fn most_at_once(&self) -> u64 {
+        let counted = self.totals.most_at_once;
+        if mode(&self.settings) == Some("observe") {
+            return counted;
+        }
+        // Threads are counted when they are inside: those that wait now are not yet. (Frees have a lock of their own. A thread that
+        // ended inside may still be shown beside the one that is inside.)
+        let calls = self.threads.iter().filter_map(|it| it.call.as_ref());
+        let calls = calls.filter(|call| {
+            let kind = self.operations.get(call.operation).map(|it| it.kind);
+            kind != Some(Kind::Free)
+        });
+        let of = |step| calls.clone().filter(|call| call.step == step).count() as u64;
+        counted.max(of(Step::Inside).min(1) + of(Step::Waiting))
+    }
+
+    /// When something was last written of a call, on CLOCK_MONOTONIC; `None` if there is no call.
+    pub fn last_written(&self) -> Option<u64> {
+        let ends = self.events.iter();
+        let ends = ends.map(|event| event.since.saturating_add(event.duration));
+        let calls = self.threads.iter().filter_map(|it| it.call.as_ref());
+        ends.chain(calls.map(|call| call.since)).max()
+    }
+
+    /// A moment of CLOCK_MONOTONIC, in nanoseconds since 1970.
+    pub fn date(&self, monotonic: u64) -> u64 {
+        let later = monotonic.saturating_sub(self.monotonic);
+        let earlier = self.monotonic.saturating_sub(monotonic);
+        self.realtime.saturating_add(later).saturating_sub(earlier)
+    }
+
     /// How many events were written over by later ones, or could not be read.
     pub fn events_lost(&self) -> u64 {
         self.events_written.saturating_sub(self.events.len() as u64)
     }
+}
+
+/// The value of `MRLOCK` in `Record::settings`.
+pub fn mode(settings: &str) -> Option<&str> {
+    let mut settings = settings.split(' ');
+    settings.find_map(|setting| setting.strip_prefix("MRLOCK="))
 }

@@ -59,11 +59,12 @@ pub fn record<S: Source + ?Sized>(source: &S, device_name: DeviceName) -> Result
         devices: devices(all),
         threads: Vec::new(),
         events: Vec::new(),
+        capacity: word!(header, layout::Header, capacity),
         events_written: word!(header, layout::Header, events),
         unread: 0,
     };
     // In a file, or in what a process has mapped of one, and while calls are observed.
-    let has_table = word!(header, layout::Header, capacity) > 0 || !record.devices.is_empty();
+    let has_table = record.capacity > 0 || !record.devices.is_empty();
     threads(source, all, &mut record, has_table, device_name)?;
     events(source, capacity, &mut record)?;
     Ok(record)

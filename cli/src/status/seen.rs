@@ -1,6 +1,6 @@
 //! What was seen of a process: plain data, also for JSON.
 
-use crate::record::{Device, Operation, Step};
+use crate::record::{Device, Operation, Step, mode};
 use serde::Serialize;
 use std::rc::Rc;
 
@@ -112,11 +112,7 @@ pub struct UnderWay {
 impl Covered {
     /// The value of `MRLOCK`.
     pub fn mode(&self) -> &str {
-        let mode = self
-            .settings
-            .split(' ')
-            .find_map(|setting| setting.strip_prefix("MRLOCK="));
-        mode.unwrap_or("?")
+        mode(&self.settings).unwrap_or("?")
     }
 
     /// All calls.

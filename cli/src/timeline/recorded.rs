@@ -1,7 +1,7 @@
 //! The calls in a record.
 
 use super::trace::{Call, Process, Slice, Trace, What};
-use crate::record::{Event, Kind, Record, State, Step};
+use crate::record::{Event, Kind, Record, State, Step, mode};
 use rustix::time::{ClockId, clock_gettime};
 use std::{fs, os::unix::fs::MetadataExt};
 
@@ -10,11 +10,7 @@ impl Trace {
     pub fn add_record(&mut self, record: &Record) {
         let mut process = Process {
             name: Some(record.program.clone()),
-            mode: record
-                .settings
-                .split(' ')
-                .find_map(|setting| setting.strip_prefix("MRLOCK="))
-                .map(str::to_owned),
+            mode: mode(&record.settings).map(str::to_owned),
             overwritten: record.events_lost(),
             ..Process::default()
         };
