@@ -10,7 +10,7 @@ mod text;
 use crate::{
     arguments,
     failure::Failure,
-    record::{self, Record},
+    record::Record,
     status::{
         found::found,
         host::{self, Directory},
@@ -23,7 +23,6 @@ use crate::{
 use render::{End, Process};
 use std::{
     io::{self, Write},
-    os::unix::fs::MetadataExt,
     path::Path,
     process::ExitCode,
 };
@@ -35,13 +34,17 @@ pub fn show(arguments: arguments::Report) -> Result<ExitCode, Failure> {
     for given in &arguments.records {
         let name = printable(&given.to_string_lossy());
         match read(given, &name) {
-            Ok(process) => match processes.iter().find(|it| is_same(it, &process)) {
-                Some(first) => eprintln!(
-                    "mrlock: report: {name}: the same process as {}: it is shown once",
-                    first.from
-                ),
-                None => processes.push(process),
-            },
+            Ok(process) => {
+                let mut before = processes.iter();
+                match before.find(|it| it.record.is_same_process(&process.record)) {
+                    Some(Process { from, .. }) => {
+                        eprintln!(
+                            "mrlock: report: {name}: the same process as {from}: it is shown once"
+                        );
+                    }
+                    None => processes.push(process),
+                }
+            }
             Err(reason) => {
                 eprintln!("mrlock: report: {name}: {}", printable(&reason));
                 code = ExitCode::FAILURE;
@@ -54,16 +57,6 @@ pub fn show(arguments: arguments::Report) -> Result<ExitCode, Failure> {
         .and_then(|()| output.flush())
         .map_err(|error| Failure::new(format!("report: standard output: {error}")))?;
     Ok(code)
-}
-
-/// Whether it is one process, named by its id and by its file.
-fn is_same(one: &Process, other: &Process) -> bool {
-    let identity = |it: &Process| {
-        let record = &it.record;
-        let (process, host) = (record.process, record.host.clone());
-        (process, record.namespace, host, record.realtime)
-    };
-    identity(one) == identity(other)
 }
 
 /// A file's record, or that of a process's memory; otherwise, the reason.
@@ -95,12 +88,8 @@ fn of_process(id: &str) -> Result<Process, String> {
 }
 
 fn of_file(path: &Path, name: &str) -> Result<Process, String> {
-    let read = || {
-        let file = record::open(path)?;
-        Ok((Record::of(&file)?, file.metadata()?.ino()))
-    };
-    let (record, inode) = read().map_err(|damage: record::Damage| damage.to_string())?;
-    Ok(match life(&record, inode) {
+    let record = Record::in_file(path).map_err(|damage| damage.to_string())?;
+    Ok(match life(&record) {
         Life::Runs(directory) => process(name, record, End::Runs, Some(&directory)),
         Life::HasEnded => process(name, record, End::Normal, None),
         Life::WasEnded => process(name, record, End::Sudden, None),

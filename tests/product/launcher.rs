@@ -421,6 +421,7 @@ fn it_explains_itself() {
         (&["status"], 2, "mrlock status --help"),
         (&["doctor", "--bogus"], 2, "mrlock doctor --help"),
         (&["stress", "--size", "12Q"], 2, "mrlock stress --help"),
+        (&["report"], 2, "mrlock report --help"),
         (&["timeline"], 2, "mrlock timeline --help"),
         (&["bogus"], 2, "mrlock --help"),
         (&["--bogus", "run"], 2, "mrlock --help"),

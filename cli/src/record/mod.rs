@@ -263,6 +263,12 @@ impl Record {
         ends.chain(calls.map(|call| call.since)).max()
     }
 
+    /// Whether both are records of the same process.
+    pub fn is_same_process(&self, other: &Self) -> bool {
+        let identity = |it: &Self| (it.process, it.namespace, it.realtime, it.host.clone());
+        identity(self) == identity(other)
+    }
+
     /// A moment of CLOCK_MONOTONIC, in nanoseconds since 1970.
     pub fn date(&self, monotonic: u64) -> u64 {
         let later = monotonic.saturating_sub(self.monotonic);

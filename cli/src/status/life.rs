@@ -1,6 +1,10 @@
-//! Whether the process that writes a record into a file still runs.
+//! Whether the process of a record in a file still runs.
 
-use super::{host::Directory, maps};
+use super::{
+    found::{Found, found},
+    host::Directory,
+    seen::Coverage,
+};
 use crate::record::{Record, State};
 use rustix::system::uname;
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt};
@@ -17,24 +21,26 @@ pub enum Life {
     Unknown,
 }
 
-/// Of the process that this record is of. `inode`: of the record's file.
-pub fn life(record: &Record, inode: u64) -> Life {
+/// Of the process that this record is of.
+pub fn life(record: &Record) -> Life {
     if record.state == State::Ended {
         return Life::HasEnded;
     }
-    let process = i32::try_from(record.process).unwrap_or(0);
-    let process = Directory::open(process).and_then(|it| Ok((maps::read(&it)?, it)));
-    // Only the inode is compared: on an overlay, or on btrfs, the mapping has the number of another device.
-    let has_file = |(mappings, _): &(Vec<Option<maps::Mapping>>, _)| {
-        let mut mappings = mappings.iter().flatten();
-        mappings.any(|mapping| mapping.file.1.parse() == Ok(inode))
+    if !was_here(record) {
+        return Life::Unknown;
+    }
+    let process = match Directory::open(i32::try_from(record.process).unwrap_or(0)) {
+        Ok(process) => process,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Life::WasEnded,
+        Err(_) => return Life::Unknown,
     };
-    match process {
-        Ok(found) if has_file(&found) => Life::Runs(found.1),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Life::Unknown,
-        // Another process has its id, or none.
-        _ if was_here(record) => Life::WasEnded,
-        _ => Life::Unknown,
+    match found(&process) {
+        Ok(Found { record: own, .. }) if own.is_same_process(record) => Life::Runs(process),
+        // Another process has got its id.
+        Ok(_) | Err(Coverage::NotCovered { .. }) => Life::WasEnded,
+        // It may have ended meanwhile.
+        Err(_) if !process.is_alive() => Life::WasEnded,
+        Err(_) => Life::Unknown,
     }
 }
 
@@ -44,4 +50,38 @@ fn was_here(record: &Record) -> bool {
     // The first pid namespace has the same inode on each host.
     namespace.is_ok_and(|own| own == record.namespace)
         && uname().nodename().to_string_lossy() == record.host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{layout as l, sample};
+    use std::mem::offset_of;
+
+    /// This process is none of the record's, and no process has the id 0.
+    #[test]
+    fn a_process_that_does_not_run() {
+        let namespace = fs::metadata("/proc/self/ns/pid").expect("/proc").ino();
+        let host = uname().nodename().to_str().expect("a name").to_owned();
+        let life_of = |process: u32, host: &str, state: u64| {
+            let mut bytes = sample::sample();
+            let b = &mut bytes;
+            sample::put(b, offset_of!(l::Record, header.process), process.into());
+            sample::put(b, offset_of!(l::Record, header.namespace), namespace);
+            sample::put(b, offset_of!(l::Record, header.state), state);
+            sample::write(b, offset_of!(l::Record, header.host), host);
+            life(&Record::in_bytes(b).expect("a record"))
+        };
+        let own = std::process::id();
+        assert!(matches!(life_of(0, &host, l::RUNNING), Life::WasEnded));
+        assert!(matches!(life_of(own, &host, l::RUNNING), Life::WasEnded));
+        assert!(matches!(
+            life_of(own, "elsewhere", l::RUNNING),
+            Life::Unknown
+        ));
+        assert!(matches!(
+            life_of(own, "elsewhere", l::ENDED),
+            Life::HasEnded
+        ));
+    }
 }

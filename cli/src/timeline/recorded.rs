@@ -1,9 +1,13 @@
 //! The calls in a record.
 
 use super::trace::{Call, Process, Slice, Trace, What};
-use crate::record::{Event, Kind, Record, State, Step, mode};
-use rustix::time::{ClockId, clock_gettime};
-use std::{fs, os::unix::fs::MetadataExt};
+use crate::{
+    record::{Event, Kind, Record, Step, mode},
+    status::{
+        host::now,
+        life::{Life, life},
+    },
+};
 
 impl Trace {
     /// Adds what a record says.
@@ -31,7 +35,7 @@ impl Trace {
             .clone()
             .map(|(_, call)| call.since.saturating_add(1000));
         // A process that still runs is inside until now. When another one ended is not known: its last sign of life is drawn.
-        let now = is_running(record).then(now);
+        let now = matches!(life(record), Life::Runs(_)).then(now);
         let last = ends.chain(starts).chain(now).max().unwrap_or(0);
         for (thread, call) in calls {
             process.name_thread(thread.id, &thread.name);
@@ -107,19 +111,4 @@ fn add_event(slices: &mut Vec<Slice>, record: &Record, event: &Event) {
 fn is_to_be_alone(record: &Record, operation: usize) -> bool {
     let kind = record.operations.get(operation).map(|it| it.kind);
     matches!(kind, Some(Kind::Registration | Kind::Deregistration))
-}
-
-/// Whether the process of a record runs on this host: its id is there, in the same pid namespace, and it has the library.
-fn is_running(record: &Record) -> bool {
-    let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |file| file.ino());
-    let maps = format!("/proc/{}/maps", record.process);
-    record.state == State::Running
-        && record.namespace == namespace
-        && fs::read(maps).is_ok_and(|maps| maps.windows(6).any(|text| text == b"mrlock"))
-}
-
-/// Nanoseconds of CLOCK_MONOTONIC.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
