@@ -15,6 +15,7 @@ mod linked;
 mod observe;
 mod ordinary_programs;
 mod other_tools;
+mod report;
 mod serialization;
 mod settings;
 mod slots;

@@ -290,3 +290,184 @@ pub fn date(nanoseconds: u64) -> String {
 fn printable(text: &str) -> String {
     text.replace(char::is_control, "?")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{
+        layout as l,
+        sample::{put, sample, write},
+    };
+    use std::mem::offset_of;
+
+    const OPERATION: usize = offset_of!(l::Record, operations);
+
+    /// Of the sample, after `change`.
+    fn process(end: End, change: impl Fn(&mut [u8])) -> Process {
+        let mut bytes = sample();
+        put(&mut bytes, offset_of!(l::Record, header.realtime), 1 << 60);
+        write(&mut bytes, offset_of!(l::Record, header.library), "0.3.0");
+        write(&mut bytes, offset_of!(l::Record, header.host), "node");
+        let is_serialized = OPERATION + offset_of!(l::Operation, is_serialized);
+        put(&mut bytes, is_serialized, 1);
+        change(&mut bytes);
+        Process {
+            from: "trace".into(),
+            record: Record::in_bytes(&bytes).expect("a record"),
+            end,
+            under_way: vec!["thread 78".into()],
+        }
+    }
+
+    fn row(name: &str, calls: u64) -> String {
+        let zeros = "       0        0           0         0             0         0";
+        format!("{name:<22}{calls:>9}{zeros}\n")
+    }
+
+    const HEAD: &str = "                          calls  failed   waited  total wait   longest  total inside   longest\n";
+
+    #[test]
+    fn one_process() {
+        let text = text(&[process(End::Sudden, |_| {})]);
+        let expected = format!(
+            "mrlock 0.3.0: process 77 (server)\n\
+             trace: on node, in pid namespace 0; began 2006-07-14T23:58:24Z, last wrote 2006-07-14T23:58:24Z, \
+             was killed or crashed, or ended by _exit or execve\n\
+             MRLOCK=on\n\
+             {HEAD}{}\
+             9 calls on host memory were let through.\n\
+             No two threads were ever inside or waiting at once.\n\
+             The process ended while 1 call was under way:\n  thread 78\n\
+             \nThe times of 2 earlier calls, which are counted above, were overwritten by those of later ones: \
+             MRLOCK_EVENTS sets how many are kept.\n",
+            row("ibv_reg_mr", 5)
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn how_it_ended() {
+        for (end, how, under_way) in [
+            (End::Runs, "still runs", "1 call is under way:"),
+            (
+                End::Normal,
+                "ended normally",
+                "The process ended while 1 call was under way:",
+            ),
+            (
+                End::Unknown,
+                "not known here",
+                "1 call was under way when it last wrote:",
+            ),
+        ] {
+            let text = text(&[process(end, |_| {})]);
+            assert!(text.contains(&format!("{how}\n")), "{text}");
+            assert!(
+                text.contains(&format!("\n{under_way}\n  thread 78\n")),
+                "{text}"
+            );
+        }
+    }
+
+    /// A process that made no call has its operations and settings.
+    #[test]
+    fn no_call() {
+        let mut process = process(End::Runs, |bytes| {
+            put(bytes, offset_of!(l::Record, header.state), l::LOADED);
+        });
+        process.under_way.clear();
+        let text = text(&[process]);
+        assert!(text.starts_with("mrlock 0.3.0: process 77 (server): no call was made.\ntrace: "));
+        assert!(!text.contains("calls  failed"), "{text}");
+    }
+
+    /// Sums and maxima; what is called differently, or observed, is not added.
+    #[test]
+    fn a_node() {
+        let counters = |name: &'static str, calls, longest| {
+            move |bytes: &mut [u8]| {
+                write(bytes, OPERATION, &format!("{name}\0"));
+                put(bytes, OPERATION + offset_of!(l::Operation, calls), calls);
+                let longest_wait = offset_of!(l::Operation, longest_wait);
+                put(bytes, OPERATION + longest_wait, longest);
+                put(bytes, offset_of!(l::Record, totals.most_at_once), longest);
+            }
+        };
+        let ones = process(End::Normal, counters("ibv_reg_mr", 5, 7));
+        let others = process(End::Runs, counters("ibv_reg_mr", u64::MAX - 1, 3));
+        let named = process(End::Normal, counters("ibv_one", 2, 0));
+        let text_of = text(&[ones, others, named]);
+        let (_, total) = text_of.split_once("In total: ").expect("a total");
+        assert!(total.starts_with("3 processes on node\n"), "{total}");
+        let sum = format!(
+            "\n{:<22}{}{:>8}{:>9}{:>12}{:>10}",
+            "ibv_reg_mr",
+            u64::MAX,
+            0,
+            0,
+            0,
+            "7 ns"
+        );
+        assert!(total.contains(&sum), "{sum:?} in {total}");
+        assert!(
+            total.contains("\nibv_one                       2"),
+            "{total}"
+        );
+        assert!(total.contains("27 calls on host memory were let through.\n"));
+        let at_once = "Up to 7 threads of one process were inside or waiting at once";
+        assert!(total.contains(at_once), "{total}");
+        // Said once.
+        assert_eq!(text_of.matches("The times of 6 earlier calls").count(), 1);
+
+        let observed = process(End::Normal, |bytes| {
+            write(bytes, offset_of!(l::Record, settings), "MRLOCK=observe");
+        });
+        let mixed = text(&[process(End::Normal, |_| {}), observed]);
+        for expected in [
+            "\nIn total: 1 process on node, not observed\n",
+            "\nIn total: 1 process on node, observed\n",
+        ] {
+            assert!(mixed.contains(expected), "{mixed}");
+        }
+    }
+
+    /// A thread that waits now was not counted yet.
+    #[test]
+    fn threads_that_wait_are_at_once() {
+        let waits = process(End::Sudden, |bytes| {
+            for slot in 0..2 {
+                let thread = crate::record::sample::thread(slot);
+                put(bytes, thread + offset_of!(l::Thread, thread), 80);
+                put(bytes, thread + offset_of!(l::Thread, state), l::WAITING);
+            }
+        });
+        let text = text(&[waits]);
+        assert!(
+            text.contains("Up to 3 threads were inside or waiting at once"),
+            "{text}"
+        );
+    }
+
+    /// Nothing in a record is a command for a terminal, or a line of its own.
+    #[test]
+    fn texts_of_another_process() {
+        let strange = process(End::Runs, |bytes| {
+            for offset in [
+                offset_of!(l::Record, settings),
+                offset_of!(l::Record, header.library),
+                offset_of!(l::Record, header.program),
+                offset_of!(l::Record, header.host),
+                offset_of!(l::Record, devices),
+                OPERATION,
+            ] {
+                write(bytes, offset, "\x1b[2J\nmrlock: x\0");
+            }
+        });
+        let text = text(&[strange]);
+        assert!(
+            !text.contains(|it: char| it.is_control() && it != '\n'),
+            "{text:?}"
+        );
+        assert!(!text.contains("\nmrlock: x"), "{text}");
+    }
+}
