@@ -35,6 +35,7 @@ mod environment;
 pub mod image;
 mod patches;
 pub mod record;
+mod report;
 pub mod report_name;
 pub mod settings;
 pub mod uverbs;

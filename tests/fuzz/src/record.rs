@@ -1,11 +1,15 @@
 //! The input changes a record.
 
+// The report's names for what it reads.
+pub use crate::record_reader::{Device, Kind, Operation, Record, State, mode};
+
 use crate::{
     patches,
-    record_reader::{Record, sample::sample},
+    record_reader::sample::sample,
+    report::render::{self, End, Process},
 };
 
-/// The reader says what is wrong in one line of plain text, or gives a record that makes sense.
+/// The reader says what is wrong in one line of plain text, or gives a record that makes sense and can be reported.
 pub fn check(input: &[u8]) {
     let mut bytes = sample();
     patches::apply(input, &mut bytes);
@@ -32,4 +36,16 @@ pub fn check(input: &[u8]) {
         numbers.iter().all(|&number| number < written),
         "{numbers:?} of {written}"
     );
+
+    // Twice: sums must not overflow.
+    let again = Record::in_bytes(&bytes).expect("the same");
+    let processes = [record, again].map(|record| Process {
+        from: "trace".into(),
+        record,
+        end: End::Sudden,
+        under_way: Vec::new(),
+    });
+    let text = render::text(&processes);
+    let is_command = |it: char| it.is_control() && it != '\n';
+    assert!(!text.contains(is_command), "{text:?}");
 }
