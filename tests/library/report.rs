@@ -169,10 +169,14 @@ fn a_process_that_is_killed() {
     assert!(running.contains(", still runs\n"), "{running}");
     assert!(running.contains("\n4 calls are under way:\n"), "{running}");
     is_of_held(&running);
-    // A copy of the file is of the same process.
-    let copy = scratch("copy");
-    fs::copy(&file, &copy).expect("a copy");
+    // A copy of the file is of the same process; an older one is of a process that had the same id.
+    let (copy, older) = (scratch("copy"), scratch("older"));
+    let mut bytes = fs::read(&file).expect("a record");
+    fs::write(&copy, &bytes).expect("a copy");
+    bytes[offset_of!(record::layout::Header, realtime)] ^= 1;
+    fs::write(&older, &bytes).expect("a copy");
     assert!(shown(&[&copy]).contains(", still runs\n"));
+    assert!(shown(&[&older]).contains(", was killed or crashed, "));
 
     held.kill();
     assert_eq!(fs::read(at_exit).expect("it was opened"), b"");
