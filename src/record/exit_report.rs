@@ -157,6 +157,7 @@ fn fill(
         most_at_once: number(&record.totals.most_at_once),
         let_through: number(&record.totals.let_through),
         frees_met: number(&record.totals.frees_met),
+        unlisted: number(&record.totals.unlisted),
         lost_lines: log_sink::lost_lines(),
         whose: "",
     };

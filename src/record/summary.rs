@@ -27,6 +27,7 @@ pub struct Totals {
     pub most_at_once: u64,
     pub let_through: u64,
     pub frees_met: u64,
+    pub unlisted: u64,
     pub lost_lines: u64,
     /// Whose threads: nothing, or " of one process".
     pub whose: &'static str,
@@ -130,6 +131,13 @@ pub fn write<'a>(
         met => writeln!(
             to,
             "Frees of GPU memory met calls on GPU memory {met} times: before driver 560, this can crash."
+        )?,
+    }
+    match totals.unlisted {
+        0 => {}
+        threads => writeln!(
+            to,
+            "More may have been inside: {threads} threads had no room in the record."
         )?,
     }
     match most {

@@ -131,7 +131,7 @@ fn write_under_way(to: &mut String, process: &Process) -> fmt::Result {
         0 => {}
         unlisted => writeln!(
             to,
-            "{unlisted} threads or devices had no room in the record: their calls are counted, but not shown."
+            "{unlisted} threads had no room in the record: their calls are counted, but not shown."
         )?,
     }
     match process.record.unread {
@@ -187,6 +187,7 @@ impl Counted {
                 most_at_once: 0,
                 let_through: 0,
                 frees_met: 0,
+                unlisted: 0,
                 lost_lines: 0,
                 whose: "",
             },
@@ -243,6 +244,7 @@ impl Counted {
         raise_to(&mut totals.most_at_once, record.most_at_once());
         add(&mut totals.let_through, of.let_through);
         add(&mut totals.frees_met, of.frees_met);
+        add(&mut totals.unlisted, of.unlisted);
         add(&mut totals.lost_lines, of.lost_lines);
     }
 
