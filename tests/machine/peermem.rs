@@ -90,24 +90,24 @@ fn where_nothing_is_freed_by_another_thread_it_never_does_and_the_caller_gets_th
 
 /// Prints the table, too. The numbers vary from run to run, but not which of them are 0.
 #[test]
-fn the_table_of_the_readme_is_what_was_seen() {
+fn the_table_of_the_documents_is_what_was_seen() {
     needs!(VM, nvidia_sources());
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(readme).expect("README.md");
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/drivers.md");
+    let document = fs::read_to_string(document).expect("docs/drivers.md");
     let rows = RELEASES.map(|release| (release, row_of(release)));
     for (release, row) in rows {
         println!("| {release} | {} |", row.map(|n| n.to_string()).join(" | "));
     }
     for (release, row) in rows {
         let start = format!("| {release} | ");
-        let shown = readme.lines().find_map(|line| line.strip_prefix(&start));
-        let shown = shown.unwrap_or_else(|| panic!("README.md has no row for {release}"));
+        let shown = document.lines().find_map(|line| line.strip_prefix(&start));
+        let shown = shown.unwrap_or_else(|| panic!("docs/drivers.md has no row for {release}"));
         let shown = shown.trim_end_matches(" |").split(" | ");
         let are_zero: Vec<_> = shown.map(|cell| cell.trim_matches('*') == "0").collect();
         assert_eq!(
             are_zero,
             row.map(|n| n == 0),
-            "which cells of {release} in README.md are 0; seen: {row:?}"
+            "which cells of {release} in docs/drivers.md are 0; seen: {row:?}"
         );
     }
 }

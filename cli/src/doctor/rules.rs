@@ -64,7 +64,7 @@ const CVE: &str = "CVE-2026-53133: fixed in Linux 6.6.143, 6.12.94, 6.18.36, 7.0
 const NV_PEER_MEM: &str = "NVIDIA GPUDirect RDMA User Manual 1.8: Installing GPUDirect RDMA";
 const DMA_BUF: &str =
     "https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-operator-rdma.html";
-const LOCK: &str = "mrlock's README: Settings";
+const LOCK: &str = "man 7 mrlock: MRLOCK_CALLS";
 
 const EFA: &str = "amzn-drivers, EFA 3.1.0, kernel/linux/efa/src/efa_p2p.c: the ticket that the callback looks for is listed only after \
     the pages were asked for";
