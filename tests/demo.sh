@@ -4,7 +4,7 @@
 # `mrlock stress` four times, on a libibverbs in software: alone, where it dies when two
 # threads register memory at once, twice, the second time recorded; observed, where the library counts and serializes nothing;
 # and serialized. Exit status 0: the first two died of SIGSEGV, with two calls inside, in the third several were inside
-# at once, and the fourth finished. Pictures of the last three are left in TARGET.
+# at once, and the fourth finished. Pictures of the crash, and of the last two, are left in TARGET.
 set -u
 target=$1
 wrong=0
@@ -17,7 +17,8 @@ export LD_LIBRARY_PATH="$target/fixtures/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH
 export FAKE_IBV_HOLD_US=1000
 PATH=$target/x86_64-unknown-linux-gnu/release:$PATH
 crash=$target/demo-crash observed=$target/demo-observed serialized=$target/demo-serialized
-rm -f "$crash".* "$observed".* "$serialized".*
+beside=$target/demo-before-and-after
+rm -f "$crash".* "$observed".* "$serialized".* "$beside".*
 
 # judge MEANING COMMAND...: prints whether the command succeeded.
 judge() {
@@ -49,7 +50,7 @@ echo "2. The same crash, recorded: the calls that were under way are in the file
 show mrlock run --observe --trace "$crash.rec" mrlock stress
 judge "killed by SIGSEGV" [ $? -eq 139 ]
 show mrlock timeline "$crash.rec" -o "$crash.svg"
-judge "two calls or more were inside when it died" grep -q "it ends while [0-9]* calls are under way" "$crash.svg"
+judge "two calls or more were inside when it died" grep -q "the trace ends while [0-9]* calls are under way" "$crash.svg"
 echo
 echo "3. Observed: mrlock counts, and serializes nothing (here, the fake library counts too, and kills nothing)"
 export FAKE_IBV_RACE=count FAKE_IBV_WITNESS="$observed.witness"
@@ -68,11 +69,10 @@ show mrlock run --report="$serialized.txt" --trace "$serialized.rec" mrlock stre
 judge "one inside at a time; finished" [ $? -eq 0 ]
 cat "$serialized.txt"
 echo
-echo "5. Pictures of 3 and 4"
-for run in "$observed" "$serialized"; do
-    show mrlock timeline "$run.rec" -o "$run.svg"
-    judge "$run.svg" [ -s "$run.svg" ]
-done
+echo "5. One picture of 3 and 4"
+show mrlock timeline --beside "$observed.rec" "$serialized.rec" -o "$beside.svg"
+judge "several threads in the kernel at once" grep -q "^[0-9]* threads in the kernel at once" "$beside.svg"
+judge "then never more than 1" grep -q "^never more than 1 thread in the kernel at once" "$beside.svg"
 echo
 if [ "$wrong" -eq 0 ]; then
     echo "demo: passed: it dies alone, overlaps when observed, and finishes with mrlock"

@@ -171,6 +171,9 @@ pub struct Timeline {
     /// Files of MRLOCK_TRACE, of one process each; - is standard input
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// Put all on one time scale, to compare runs: BEFORE AFTER
+    #[arg(long)]
+    pub beside: bool,
     /// Where to draw: a name that ends in .svg or .html; .json for Perfetto
     #[arg(short, long, value_name = "OUT", default_value = "timeline.svg")]
     pub output: PathBuf,

@@ -4,22 +4,20 @@ mod axis;
 mod chrome;
 mod overlap;
 mod picture;
+mod process;
 mod recorded;
-mod trace;
+#[cfg(test)]
+mod tests;
 mod units;
 
-use crate::{
-    arguments,
-    failure::Failure,
-    record::{Record, Source as _, layout::MAGIC},
-};
+use crate::{arguments, failure::Failure, record::Record};
+use process::Process;
 use std::{
-    fs::{self, File},
-    io::{self, BufReader, Read as _},
+    fs,
+    io::{self, Read as _},
     path::Path,
     process::ExitCode,
 };
-use trace::Trace;
 
 /// What the name of the output asks for.
 enum Format {
@@ -45,27 +43,28 @@ pub fn draw(arguments: arguments::Timeline) -> Result<ExitCode, Failure> {
             });
         }
     };
-    let mut trace = Trace::default();
+    let mut processes = Vec::new();
+    let mut without_calls = Vec::new();
     for file in &arguments.files {
         let name = file.display();
-        add(&mut trace, file).map_err(|why| Failure::new(format!("timeline: {name}: {why}")))?;
+        let record = read(file).map_err(|why| Failure::new(format!("timeline: {name}: {why}")))?;
+        match Process::recorded(&record) {
+            Some(process) => processes.push(process),
+            None => without_calls.push(format!(
+                "timeline: {name}: no call in it: `mrlock run --trace FILE COMMAND` makes a trace"
+            )),
+        }
     }
-    if trace.processes.is_empty() {
-        let name = arguments.files[0].display();
-        return Err(Failure::new(format!(
-            "timeline: {name}: no call in it: `mrlock run --trace FILE COMMAND` makes a trace"
-        )));
+    if processes.is_empty() {
+        return Err(Failure::new(without_calls.swap_remove(0)));
     }
-    if trace.damaged > 0 {
-        eprintln!(
-            "mrlock: timeline: left out {} lines that are no trace events",
-            trace.damaged
-        );
+    for line in without_calls {
+        eprintln!("mrlock: {line}");
     }
     let text = match format {
-        Format::Svg => picture::draw(&trace),
-        Format::Page => picture::page(&picture::draw(&trace)),
-        Format::Chrome => chrome::written(&trace),
+        Format::Svg => picture::draw(&processes, arguments.beside),
+        Format::Page => picture::page(&picture::draw(&processes, arguments.beside)),
+        Format::Chrome => chrome::written(&processes, arguments.beside),
     };
     fs::write(&arguments.output, text).map_err(|error| {
         Failure::new(format!(
@@ -75,35 +74,13 @@ pub fn draw(arguments: arguments::Timeline) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds a record, or a Chrome trace; `-` is standard input. The error says why that cannot be done.
-fn add(trace: &mut Trace, file: &Path) -> Result<(), String> {
-    if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        let read = io::stdin().read_to_end(&mut bytes);
-        read.map_err(|error| error.to_string())?;
-        if bytes.first() == Some(&b'[') {
-            return add_chrome(trace, &bytes[..]);
-        }
-        let record = Record::in_bytes(&bytes).map_err(|damage| damage.to_string())?;
-        trace.add_record(&record);
-        return Ok(());
+/// Reads a record; `-` is standard input. The error says why that cannot be done.
+fn read(file: &Path) -> Result<Record, String> {
+    if file != Path::new("-") {
+        return Record::in_file(file).map_err(|damage| damage.to_string());
     }
-    let opened = File::open(file).map_err(|error| error.to_string())?;
-    let mut start = [0; size_of::<u64>()];
-    let is_chrome = opened.copy_at(&mut start, 0).is_ok() && start[0] == b'[';
-    if is_chrome && u64::from_ne_bytes(start) != MAGIC {
-        return add_chrome(trace, BufReader::new(opened));
-    }
-    let record = Record::in_file(file).map_err(|damage| damage.to_string())?;
-    trace.add_record(&record);
-    Ok(())
-}
-
-fn add_chrome(trace: &mut Trace, text: impl io::BufRead) -> Result<(), String> {
-    let read = Trace::of_chrome(text).map_err(|error| error.to_string())?;
-    trace.damaged += read.damaged;
-    for (id, process) in read.processes {
-        trace.add_process(id, process);
-    }
-    Ok(())
+    let mut bytes = Vec::new();
+    let read = io::stdin().read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    Record::in_bytes(&bytes).map_err(|damage| damage.to_string())
 }

@@ -3,13 +3,16 @@
 use crate::common::{
     Outcome, Program, client,
     machine::{Need, program},
-    mrlock, scratch,
+    mrlock,
+    record::layout as l,
+    scratch,
 };
 use serde_json::Value;
 use std::{
-    fmt::Write as _,
+    collections::BTreeMap,
     fs::{self, File},
     io::BufReader,
+    mem::offset_of,
     ops::Range,
     path::{Path, PathBuf},
     process::Command,
@@ -62,7 +65,7 @@ fn a_thread_that_waits_is_pale_and_one_that_is_inside_has_the_colour_of_its_devi
 }
 
 #[test]
-fn the_curve_is_as_high_as_threads_are_inside_at_once() {
+fn the_strip_is_as_high_as_threads_are_inside_at_once() {
     needs!(PIXELS, browser());
     let mut trace = Trace::new("observe");
     trace
@@ -72,26 +75,26 @@ fn the_curve_is_as_high_as_threads_are_inside_at_once() {
         .inside(2, 200, 400, "mlx5_1")
         .inside(3, 900, 100, "mlx5_2");
     let picture = trace.rendered("svg", Scheme::Light);
-    let one = picture.curve(100);
+    let one = picture.strip(100);
     assert!(one > 10, "{one}");
     // Two, one, one at a time although one comes when the other leaves, none, one.
     for (time, inside) in [(300, 2), (500, 1), (700, 1), (850, 0), (950, 1)] {
-        let height = picture.curve(time);
+        let height = picture.strip(time);
         assert!(
             height.abs_diff(one * inside) <= 1,
             "{time}: {height}, and one is {one}"
         );
     }
     // At 600, one thread leaves as the other enters.
-    assert!((590..610).all(|time| picture.curve(time).abs_diff(one) <= 1));
+    assert!((590..610).all(|time| picture.strip(time).abs_diff(one) <= 1));
     // An overlap has another colour than one thread alone.
     assert_ne!(
-        picture.curve_colour(300, one + one / 2),
-        picture.curve_colour(300, one / 2)
+        picture.strip_colour(300, one + one / 2),
+        picture.strip_colour(300, one / 2)
     );
     assert_eq!(
-        picture.curve_colour(300, one / 2),
-        picture.curve_colour(100, one / 2)
+        picture.strip_colour(300, one / 2),
+        picture.strip_colour(100, one / 2)
     );
 }
 
@@ -106,24 +109,17 @@ fn the_numbers_are_those_of_the_trace() {
     let (outcome, svg) = trace.drawn("svg");
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
     let texts = texts(&svg);
-    for (label, number) in [
-        ("calls", "3"),
-        ("failed", "1"),
-        ("inside in all", "2 ms"),
-        ("longest wait", "1.5 ms"),
-        ("inside at once, at most", "1"),
-        ("serialized by mrlock", "python3 (1000)"),
+    for line in [
+        "never more than 1 thread in the kernel at once",
+        "python3 (1000) on pod-7, serialized by mrlock",
+        "3 calls, 1 failed; 3 ms from the first to the last; inside for 2 ms in all; longest wait 1.5 ms",
     ] {
-        let before = texts
-            .windows(2)
-            .find(|pair| pair[1] == label)
-            .map(|pair| pair[0].as_str());
-        assert_eq!(before, Some(number), "{label} in {texts:?}");
+        assert!(texts.iter().any(|text| text == line), "{line} in {texts:?}");
     }
     for title in [
         "ibv_reg_mr_iova2 on mlx5_0, inside 400 us, 4 MiB at 0x7f0000000000",
         "waited 1.5 ms for ibv_reg_mr_iova2",
-        "ibv_reg_mr, inside 600 us, failed",
+        "ibv_reg_mr_iova2, inside 600 us, failed",
     ] {
         assert!(
             svg.contains(&format!("<title>{title}</title>"))
@@ -141,27 +137,96 @@ fn a_call_within_a_call_is_not_an_overlap() {
         .inside(1, 0, 400, "mlx5_0")
         .inside(1, 100, 200, "uverbs0");
     trace.inside(2, 400, 100, "mlx5_1");
-    assert_eq!(trace.most_at_once(), ["1"]);
+    assert_eq!(
+        trace.sentences("svg"),
+        ["never more than 1 thread in the kernel at once"]
+    );
 }
 
+/// No lock is between processes: one is inside in the first process, two in the second. The second one lives an hour later, and
+/// for a hundredth of the time of the first.
 #[test]
-fn each_process_has_its_own_rows_numbers_and_curve() {
+fn each_process_has_its_own_rows_numbers_strip_and_time() {
+    needs!(PIXELS, browser());
     let mut trace = Trace::new("on");
-    trace.inside(1, 0, 400, "mlx5_0");
+    trace.inside(1, 0, 40_000, "mlx5_0");
+    let hour = 3_600_000_000;
     trace.process(2000, "observe", "worker");
     trace
-        .inside(2001, 100, 400, "mlx5_0")
-        .inside(2002, 200, 400, "mlx5_1");
-    // One is inside in the first process, two in the second: no lock is between them.
-    assert_eq!(trace.most_at_once(), ["1", "2"]);
-    let (_, svg) = trace.drawn("svg");
-    assert_eq!(svg.matches("class=\"plot\"").count(), 2);
-    let texts = texts(&svg);
-    assert!(texts.contains(&"worker (2000)".into()), "{texts:?}");
-    assert!(
-        texts.contains(&"observed: mrlock serialized nothing".into()),
-        "{texts:?}"
+        .inside(2001, hour, 400, "mlx5_0")
+        .inside(2002, hour + 200, 200, "mlx5_1");
+    assert_eq!(
+        trace.sentences("svg"),
+        [
+            "never more than 1 thread in the kernel at once",
+            "2 threads in the kernel at once"
+        ]
     );
+    let (_, svg) = trace.drawn("svg");
+    let texts = texts(&svg);
+    for line in [
+        "worker (2000) on pod-7, observed: mrlock serialized nothing",
+        "2 calls; 400 us from the first to the last; inside for 600 us in all; none waited; begins 3600 s after the first process",
+    ] {
+        assert!(texts.iter().any(|text| text == line), "{line} in {texts:?}");
+    }
+    assert!(!texts.iter().any(|text| text.contains("without calls")));
+    let picture = trace.rendered("svg", Scheme::Light);
+    let width = |thread| picture.row_runs(thread)[0].len();
+    let whole = width(1);
+    assert!(whole > 700, "{whole}");
+    assert_eq!(width(2001), whole);
+    assert!(width(2002).abs_diff(whole / 2) <= 1, "{}", width(2002));
+}
+
+/// Before and after: four times as long is four times as wide, and two at once are twice as high.
+#[test]
+fn two_processes_beside_each_other_have_one_scale() {
+    needs!(PIXELS, browser());
+    let mut trace = Trace::new("observe");
+    trace
+        .inside(1, 0, 100, "mlx5_0")
+        .inside(2, 0, 100, "mlx5_1");
+    trace.process(2000, "on", "python3");
+    trace.waits(4, 7000, 200).inside(3, 7000, 200, "mlx5_0");
+    trace.inside(4, 7200, 200, "mlx5_1");
+    trace.beside = true;
+    trace.end = 400;
+    let picture = trace.rendered("svg", Scheme::Light);
+    let width = |thread| picture.row_runs(thread)[0].len();
+    let whole = width(3) + width(4);
+    assert!(whole > 700, "{whole}");
+    for thread in [1, 2] {
+        assert!(width(thread).abs_diff(whole / 4) <= 1, "{}", width(thread));
+    }
+    let plots: Vec<_> = picture.svg.match_indices("class=\"plot\"").collect();
+    let [before, after] = [plots[0].0, plots[1].0].map(|at| picture.strip_of(at, 50));
+    assert!(
+        after > 10 && before.abs_diff(2 * after) <= 1,
+        "{before} {after}"
+    );
+    assert_eq!(
+        trace.sentences("svg"),
+        [
+            "2 threads in the kernel at once",
+            "never more than 1 thread in the kernel at once"
+        ]
+    );
+    // For Perfetto, each begins at 0.
+    let starts = |trace: &Trace, pid: u64| -> Vec<f64> {
+        let json: Value = serde_json::from_str(&trace.drawn("json").1).expect("JSON");
+        let events = json["traceEvents"].as_array().expect("an array");
+        let slices = events
+            .iter()
+            .filter(|it| it["ph"] == "X" && it["pid"] == pid);
+        let starts = slices.map(|it| it["ts"].as_f64().expect("a number"));
+        starts.collect()
+    };
+    assert_eq!(starts(&trace, 1000), [0.0, 0.0]);
+    assert_eq!(starts(&trace, 2000), [0.0, 0.0, 200.0]);
+    trace.beside = false;
+    assert_eq!(starts(&trace, 1000), [0.0, 0.0]);
+    assert_eq!(starts(&trace, 2000), [7000.0, 7000.0, 7200.0]);
 }
 
 #[test]
@@ -184,7 +249,7 @@ fn a_long_time_without_calls_is_cut_out() {
     // 400 and 600 microseconds share the width.
     let (first, second) = (first[0].len() as f64, second[0].len() as f64);
     assert!(
-        (first / second - 2.0 / 3.0).abs() < 0.01 && first + second > 900.0,
+        (first / second - 2.0 / 3.0).abs() < 0.01 && first + second > 680.0,
         "{first} and {second}"
     );
 }
@@ -205,8 +270,8 @@ fn of_64_threads_with_many_calls_the_picture_stays_small_and_hides_no_overlap() 
     let (_, svg) = trace.drawn("svg");
     assert!(svg.len() < 1_000_000, "{} bytes", svg.len());
     let picture = trace.rendered("svg", Scheme::Light);
-    let one = picture.curve(320_000);
-    assert!((1..640).all(|time| picture.curve(time * 1000) == one));
+    let one = picture.strip(320_000);
+    assert!((1..640).all(|time| picture.strip(time * 1000) == one));
     // Inside for a 64th of the time: nearly as pale as waiting, but not the same colour.
     let (page, waiting) = (picture.page(), picture.legend("waiting"));
     let row = picture.row(32, 320_000);
@@ -219,10 +284,10 @@ fn of_64_threads_with_many_calls_the_picture_stays_small_and_hides_no_overlap() 
     // A microsecond in 640 milliseconds.
     trace.inside(65, 320_000, 1, "mlx5_1");
     let picture = trace.rendered("svg", Scheme::Light);
-    assert_eq!(trace.most_at_once(), ["2"]);
+    assert_eq!(trace.sentences("svg"), ["2 threads in the kernel at once"]);
     let peak = (319_000..321_000)
         .step_by(100)
-        .map(|time| picture.curve(time))
+        .map(|time| picture.strip(time))
         .max();
     assert_eq!(peak, Some(2 * one));
 }
@@ -236,35 +301,17 @@ fn of_thousands_of_threads_the_first_are_drawn_and_all_are_counted() {
     let (_, svg) = trace.drawn("svg");
     assert_eq!(svg.matches("data-thread").count(), 128);
     let texts = texts(&svg);
-    assert!(texts.contains(&"3,000".into()), "{texts:?}");
     assert!(
-        texts.contains(&"and 2872 more threads, which the numbers and the curve include".into()),
+        texts.iter().any(|text| text.starts_with("3,000 calls; ")),
+        "{texts:?}"
+    );
+    assert!(
+        texts.contains(&"and 2872 more threads, which the numbers and the strip include".into()),
         "{texts:?}"
     );
 }
 
 // Traces that are not as they should be
-
-#[test]
-fn a_trace_that_ends_within_an_event_is_drawn_up_to_there() {
-    let mut trace = Trace::new("on");
-    trace
-        .inside(1, 0, 400, "mlx5_0")
-        .inside(2, 400, 400, "mlx5_1");
-    let (_, whole) = trace.drawn("svg");
-    let length = trace.text.len();
-    trace.inside(3, 800, 400, "mlx5_2");
-    // Without ",\n" the event is whole.
-    for end in length..trace.text.len() - 2 {
-        let cut = Trace {
-            text: trace.text[..end].into(),
-            ..Trace::default()
-        };
-        let (outcome, svg) = cut.drawn("svg");
-        assert_eq!(outcome.stderr, "");
-        assert!(svg == whole, "cut after {:?}", &trace.text[length..end]);
-    }
-}
 
 /// The program is the demo's: its device dies when two threads are inside at once.
 #[test]
@@ -281,16 +328,27 @@ fn a_crash_is_drawn_with_the_calls_that_were_under_way() {
     };
     let svg = draw("svg");
     let texts = texts(&svg);
-    let title = texts.iter().find(|text| text.contains("under way"));
-    let title = title.unwrap_or_else(|| panic!("{texts:?}"));
-    assert!(title.contains(" threads in the kernel at once"), "{title}");
-    let calls = svg.matches("class=\"under-way\"").count();
+    assert!(
+        texts[0].ends_with(" threads in the kernel at once"),
+        "{texts:?}"
+    );
+    // A hatched bar for each, and one in the legend.
+    let calls = svg.matches("class=\"under-way\"").count() - 1;
     assert!(calls >= 2, "{svg}");
-    // For Perfetto: a closed array, with the same calls, names of threads, and the number inside.
-    let events: Value = serde_json::from_str(&draw("json")).expect("JSON");
-    let events = events.as_array().expect("an array");
+    let note = format!("the trace ends while {calls} calls are under way");
+    assert!(texts.contains(&note), "{note}: {texts:?}");
+    // For Perfetto: the same calls, names of threads, and the number inside.
+    let json: Value = serde_json::from_str(&draw("json")).expect("JSON");
+    let events = json["traceEvents"].as_array().expect("an array");
     let count = |is: &dyn Fn(&Value) -> bool| events.iter().filter(|event| is(event)).count();
-    assert_eq!(count(&|event| event["args"]["under_way"] == true), calls);
+    let under_way = |event: &Value| {
+        let name = event["name"].as_str().unwrap_or_default();
+        event["args"]["under_way"] == true && name.ends_with(" (under way)")
+    };
+    assert_eq!(count(&under_way), calls);
+    let labels = |event: &Value| event["args"]["labels"].as_str().map(str::to_owned);
+    let labels = events.iter().find_map(labels).expect("labels");
+    assert!(labels.contains(&note), "{labels}");
     assert!(count(&|event| event["name"] == "thread_name") >= 2);
     assert!(count(&|event| event["ph"] == "C") >= 2);
 }
@@ -299,6 +357,7 @@ fn a_crash_is_drawn_with_the_calls_that_were_under_way() {
 fn what_is_no_record_is_named_with_the_reason() {
     let mut record = fs::read(made_record()).expect("a record");
     let cut = record[..record.len() / 2].to_vec();
+    let old = b"[\n{\"name\":\"process_name\",\"ph\":\"M\"},\n".to_vec();
     let garbage = b"no record at all, only text".to_vec();
     let mut version = record.clone();
     version[8] = 99;
@@ -306,6 +365,7 @@ fn what_is_no_record_is_named_with_the_reason() {
     for (bytes, why) in [
         (cut, "bytes"),
         (garbage, "no record of mrlock"),
+        (old, "no record of mrlock"),
         (version, "version 99"),
         (record, "no record of mrlock"),
     ] {
@@ -328,83 +388,113 @@ fn made_record() -> PathBuf {
     file
 }
 
+/// Standard input in each form, also beside a file.
 #[test]
 fn several_records_and_standard_input_are_drawn() {
-    let files = [made_record(), made_record()];
-    let output = scratch("two.svg").with_extension("svg");
-    let command = Program::new(mrlock()).arg("timeline");
-    let command = files.iter().fold(command, Program::arg);
-    command
-        .arg("-o")
-        .arg(&output)
-        .run()
-        .succeeded("two records");
-    let svg = fs::read_to_string(&output).expect("a picture");
-    assert_eq!(svg.matches("class=\"plot\"").count(), 2);
-    assert_eq!(svg.matches("never more than 1 inside").count(), 2);
-    let script = r#""$0" timeline - -o "$1" <"$2""#;
-    let command = Program::new("sh").args(["-c", script]).arg(mrlock());
-    let piped = command.arg(&output).arg(&files[0]);
-    piped.run().succeeded("standard input");
-    let svg = fs::read_to_string(&output).expect("a picture");
-    assert_eq!(svg.matches("class=\"plot\"").count(), 1);
+    let [one, two] = [made_record(), made_record()];
+    let draw = |kind: &str, files: &str| {
+        let output = scratch("two").with_extension(kind);
+        let script = format!(r#"exec "$0" timeline {files} -o "$1" <"$3""#);
+        let command = Program::new("sh").args(["-c", &script]).arg(mrlock());
+        let command = command.arg(&output).arg(&one).arg(&two);
+        let outcome = command.run().succeeded(files);
+        assert_eq!(outcome.stderr, "");
+        fs::read_to_string(&output).expect("a picture")
+    };
+    for (files, many) in [
+        (r#""$2" "$3""#, 2),
+        ("-", 1),
+        (r#""$2" -"#, 2),
+        (r#"--beside - "$2""#, 2),
+    ] {
+        for kind in ["svg", "html"] {
+            let picture = draw(kind, files);
+            let sentence = "never more than 1 thread in the kernel at once";
+            assert_eq!(picture.matches("class=\"plot\"").count(), many, "{files}");
+            assert_eq!(picture.matches(sentence).count(), many, "{files}");
+        }
+        let json: Value = serde_json::from_str(&draw("json", files)).expect("JSON");
+        let processes = json["otherData"]["processes"].as_array();
+        assert_eq!(processes.map(Vec::len), Some(many), "{files}");
+    }
 }
 
+/// Two containers on one volume, each with a process 1: with one process id, Perfetto would draw them as one process.
 #[test]
-fn a_closed_array_is_a_trace_as_well() {
+fn of_two_containers_the_processes_stay_apart() {
     let mut trace = Trace::new("on");
-    trace.inside(1, 0, 400, "mlx5_0");
-    let (_, open) = trace.drawn("svg");
-    let closed = trace.text.trim_end().trim_end_matches(',').to_owned() + "]\n";
-    let (outcome, svg) = Trace {
-        text: closed,
-        ..Trace::default()
+    for (namespace, host) in [(7, "pod-a"), (8, "pod-b"), (9, "pod-c")] {
+        trace.process(1, "observe", "server");
+        let record = trace.records.last_mut().expect("one");
+        (record.namespace, record.host) = (namespace, host.into());
+        trace
+            .inside(1, 0, 400, "mlx5_0")
+            .inside(2, 0, 300, "mlx5_1");
     }
-    .drawn("svg");
-    assert!(outcome.stderr.is_empty() && svg == open);
-}
-
-#[test]
-fn lines_that_are_no_events_are_left_out_and_counted() {
-    let mut trace = Trace::new("on");
-    let wrong = [
-        "garbage",
-        r#"{"name":"x","cat":"inside","ph":"X","ts":-5,"dur":1,"pid":1,"tid":1},"#,
-        r#"{"name":"x","cat":"inside","ph":"X","ts":1e300,"dur":1,"pid":1,"tid":1},"#,
-    ];
-    for line in wrong {
-        trace.text += line;
-        trace.text += "\n";
-    }
-    trace.text +=
-        "{\"name\":\"another kind of event\",\"ph\":\"i\",\"ts\":1,\"pid\":1,\"tid\":1},\n";
-    trace.inside(1, 0, 400, "mlx5_0");
-    let (outcome, svg) = trace.drawn("svg");
-    assert!(
-        outcome.stderr.contains("left out 3 lines"),
-        "{}",
-        outcome.stderr
+    trace.records.remove(0);
+    let last = trace.records.last_mut().expect("one");
+    last.overwritten = 1234;
+    let (_, text) = trace.drawn("json");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let events = json["traceEvents"].as_array().expect("an array");
+    let named = events.iter().filter(|it| it["name"] == "process_name");
+    let mut names: Vec<_> = named
+        .map(|it| {
+            let name = it["args"]["name"].as_str().expect("a name");
+            (it["pid"].as_u64().expect("a number"), name.to_owned())
+        })
+        .collect();
+    names.sort_by(|one, other| one.1.cmp(&other.1));
+    let texts: Vec<_> = names.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "server (1) on pod-a, pid namespace 7",
+            "server (1) on pod-b, pid namespace 8",
+            "server (1) on pod-c, pid namespace 9",
+        ]
     );
-    assert_eq!(svg.matches("data-thread").count(), 1);
+    assert!(names[0].0 != names[1].0 && names[1].0 != names[2].0 && names[0].0 != names[2].0);
+    for (pid, _) in &names {
+        // Perfetto keeps 32 bits.
+        assert!(u32::try_from(*pid).is_ok());
+        let calls = events
+            .iter()
+            .filter(|it| it["ph"] == "X" && it["pid"] == *pid);
+        assert_eq!(calls.count(), 2);
+        let steps = events
+            .iter()
+            .filter(|it| it["ph"] == "C" && it["pid"] == *pid);
+        let inside: Vec<_> = steps.map(|it| it["args"]["threads"].as_u64()).collect();
+        assert_eq!(inside, [Some(1), Some(2), Some(1), Some(0)]);
+    }
+    // What the ring lost is said, in each form.
+    let others = json["otherData"]["processes"].as_array().expect("an array");
+    let lost: Vec<_> = others.iter().map(|it| it["overwritten"].as_u64()).collect();
+    assert_eq!(lost, [Some(0), Some(0), Some(1234)]);
+    assert_eq!(text.matches("1,234 calls were overwritten").count(), 1);
+    let (_, svg) = trace.drawn("svg");
+    assert_eq!(svg.matches("1,234 calls were overwritten").count(), 1);
 }
 
-/// Each slice is as long as one may be. Four of them are more than 64 bits of nanoseconds.
+/// Each call is as long as one may be. Two of them are more than 64 bits of nanoseconds.
 #[test]
 fn times_that_have_no_sum_are_drawn() {
-    let mut trace = Trace::new("on");
+    let mut trace = Trace::new("observe");
     for thread in 1..=4 {
-        trace.text += &format!(
-            "{{\"name\":\"x\",\"cat\":\"inside\",\"ph\":\"X\",\"ts\":6e15,\"dur\":6e15,\"pid\":1,\"tid\":{thread}}},\n"
-        );
+        trace.inside(thread, 0, u64::MAX / 1000, "mlx5_0");
     }
-    assert_eq!(trace.most_at_once(), ["4"]);
+    for beside in [false, true] {
+        trace.beside = beside;
+        assert_eq!(trace.sentences("svg"), ["4 threads in the kernel at once"]);
+    }
 }
 
 #[test]
 fn names_are_text_and_never_markup() {
     needs!(PIXELS, browser());
     let mut trace = Trace::new("on");
-    trace.process(1000, "on", r#"</text><rect/>&amp;\u0001\"' "#);
+    trace.records[0].name = "</text><rect/>&amp;\u{1}\"' ".into();
     trace.inside(1, 0, 400, "<mlx5_0>&");
     let picture = trace.rendered("svg", Scheme::Light);
     assert_eq!(
@@ -429,7 +519,7 @@ fn the_files_need_nothing_else() {
 #[test]
 fn errors_name_the_file_and_what_to_do() {
     let mut trace = Trace::new("on");
-    let empty = trace.written();
+    let empty = trace.written().remove(0);
     let line = |input: &Path, output: &Path, status: i32, parts: &[&str]| {
         let outcome = Program::new(mrlock())
             .arg("timeline")
@@ -453,7 +543,7 @@ fn errors_name_the_file_and_what_to_do() {
     );
     line(&empty, &svg, 1, &["no call in it", "mrlock run --trace"]);
     trace.inside(1, 0, 400, "mlx5_0");
-    let good = trace.written();
+    let good = trace.written().remove(0);
     line(&good, Path::new("x.png"), 2, &["x.png", ".svg or .html"]);
     line(
         &good,
@@ -466,118 +556,190 @@ fn errors_name_the_file_and_what_to_do() {
 
 // A trace
 
-/// What MRLOCK_TRACE writes. Times are microseconds from the beginning, threads are numbers from 1 on.
+/// Records of MRLOCK_TRACE. Times are microseconds from the beginning, threads are numbers from 1 on.
 #[derive(Default)]
 struct Trace {
-    text: String,
-    /// The process that the next slices belong to.
-    process: u64,
+    records: Vec<Record>,
+    /// Whether --beside is given.
+    beside: bool,
+    /// The last time on the axis.
     end: u64,
 }
 
+/// The record of a process.
+#[derive(Default)]
+struct Record {
+    process: u64,
+    namespace: u64,
+    host: String,
+    name: String,
+    mode: String,
+    devices: Vec<String>,
+    calls: Vec<Call>,
+    /// Until when each thread has waited, and how long.
+    waits: BTreeMap<u64, u64>,
+    overwritten: u64,
+}
+
+struct Call {
+    thread: u64,
+    start: u64,
+    length: u64,
+    waited: u64,
+    /// The index plus one.
+    device: usize,
+    flags: u64,
+}
+
+/// On CLOCK_MONOTONIC, in nanoseconds; and since 1970.
 const BEGINNING: u64 = 5_000_000_000;
+const DATE: u64 = 1_790_000_000_000_000_000;
+
+impl Record {
+    fn bytes(&self) -> Vec<u8> {
+        let size = size_of::<l::Record>();
+        let many = self.calls.len().max(1);
+        let mut bytes = vec![0; size + many * size_of::<l::Event>()];
+        let mut put = |offset: usize, words: &[u8]| {
+            bytes[offset..offset + words.len()].copy_from_slice(words);
+        };
+        let written = self.overwritten + self.calls.len() as u64;
+        for (offset, word) in [
+            (offset_of!(l::Record, header.magic), l::MAGIC),
+            (offset_of!(l::Record, header.version), l::VERSION),
+            (offset_of!(l::Record, header.size), size as u64),
+            (offset_of!(l::Record, header.state), l::ENDED),
+            (offset_of!(l::Record, header.capacity), many as u64),
+            (offset_of!(l::Record, header.events), written),
+            (offset_of!(l::Record, header.process), self.process),
+            (offset_of!(l::Record, header.namespace), self.namespace),
+            (offset_of!(l::Record, header.monotonic), BEGINNING),
+            (offset_of!(l::Record, header.realtime), DATE),
+            (
+                offset_of!(l::Record, operations) + offset_of!(l::Operation, kind),
+                l::KIND_REGISTRATION,
+            ),
+        ] {
+            put(offset, &word.to_ne_bytes());
+        }
+        put(offset_of!(l::Record, header.program), self.name.as_bytes());
+        put(offset_of!(l::Record, header.host), self.host.as_bytes());
+        let settings = format!("MRLOCK={} MRLOCK_CALLS=reg,dereg", self.mode);
+        put(offset_of!(l::Record, settings), settings.as_bytes());
+        put(offset_of!(l::Record, operations), b"ibv_reg_mr_iova2");
+        for (index, name) in self.devices.iter().enumerate() {
+            let at = offset_of!(l::Record, devices) + index * size_of::<l::Device>();
+            put(at, name.as_bytes());
+        }
+        for (number, call) in (self.overwritten..).zip(&self.calls) {
+            let at = size + (number as usize % many) * size_of::<l::Event>();
+            for (offset, word) in [
+                (offset_of!(l::Event, sequence), number + 1),
+                (offset_of!(l::Event, thread), call.thread),
+                (offset_of!(l::Event, since), BEGINNING + call.start * 1000),
+                (offset_of!(l::Event, duration), call.length * 1000),
+                (offset_of!(l::Event, waited), call.waited * 1000),
+                (offset_of!(l::Event, device), call.device as u64),
+                (offset_of!(l::Event, flags), call.flags),
+            ] {
+                put(at + offset, &word.to_ne_bytes());
+            }
+            if call.device > 0 {
+                let memory = [0x7f00_0000_0000_u64, 4 << 20].map(u64::to_ne_bytes);
+                put(at + offset_of!(l::Event, address), memory.as_flattened());
+            }
+        }
+        bytes
+    }
+}
 
 impl Trace {
     fn new(mode: &str) -> Self {
-        let mut trace = Self {
-            text: "[\n".into(),
-            ..Self::default()
-        };
+        let mut trace = Self::default();
         trace.process(1000, mode, "python3");
         trace
     }
 
+    /// The process that the next calls belong to.
     fn process(&mut self, id: u64, mode: &str, name: &str) {
-        self.process = id;
-        self.line(&format!(
-            r#"{{"name":"process_name","ph":"M","pid":{id},"tid":{id},"args":{{"name":"{name}","mrlock":"{mode}"}}}}"#
-        ));
+        self.records.push(Record {
+            process: id,
+            host: "pod-7".into(),
+            name: name.into(),
+            mode: mode.into(),
+            ..Record::default()
+        });
     }
 
-    fn line(&mut self, event: &str) -> &mut Self {
-        let _ = writeln!(self.text, "{event},");
-        self
-    }
-
-    fn slice(
-        &mut self,
-        name: &str,
-        category: &str,
-        thread: u64,
-        start: u64,
-        length: u64,
-        arguments: &str,
-    ) -> &mut Self {
-        self.end = self.end.max(start + length);
-        let process = self.process;
-        self.line(&format!(
-            r#"{{"name":"{name}","cat":"{category}","ph":"X","ts":{}.000,"dur":{length}.000,"pid":{process},"tid":{thread},"args":{{{arguments}}}}}"#,
-            BEGINNING + start
-        ))
+    fn call(&mut self, thread: u64, start: u64, length: u64, device: &str, flags: u64) {
+        self.end = self.end.max(start.saturating_add(length));
+        let record = self.records.last_mut().expect("a process");
+        let known = record.devices.iter().position(|name| name == device);
+        let device = match known {
+            Some(index) => index + 1,
+            None if device.is_empty() => 0,
+            None => {
+                record.devices.push(device.into());
+                record.devices.len()
+            }
+        };
+        record.calls.push(Call {
+            thread,
+            start,
+            length,
+            waited: record.waits.remove(&thread).unwrap_or(0),
+            device,
+            flags,
+        });
     }
 
     fn inside(&mut self, thread: u64, start: u64, length: u64, device: &str) -> &mut Self {
-        let arguments = format!(
-            r#""device":"{device}","address":"0x7f0000000000","length":4194304,"failed":false"#
-        );
-        self.slice(
-            "ibv_reg_mr_iova2",
-            "inside",
-            thread,
-            start,
-            length,
-            &arguments,
-        )
+        self.call(thread, start, length, device, 0);
+        self
     }
 
     fn failing(&mut self, thread: u64, start: u64, length: u64) -> &mut Self {
-        self.slice(
-            "ibv_reg_mr",
-            "inside",
-            thread,
-            start,
-            length,
-            r#""failed":true"#,
-        )
+        self.call(thread, start, length, "", l::FAILED);
+        self
     }
 
+    /// Before the thread's next call.
     fn waits(&mut self, thread: u64, start: u64, length: u64) -> &mut Self {
-        self.slice(
-            "waiting",
-            "waiting",
-            thread,
-            start,
-            length,
-            r#""for":"ibv_reg_mr_iova2""#,
-        )
+        let record = self.records.last_mut().expect("a process");
+        let earlier = record.waits.insert(thread, length);
+        assert!(earlier.is_none(), "from {start} on");
+        self
     }
 
-    fn written(&self) -> PathBuf {
-        let path = scratch("trace");
-        fs::write(&path, &self.text).expect("a scratch file");
-        path
+    /// A file for each process.
+    fn written(&self) -> Vec<PathBuf> {
+        let write = |record: &Record| {
+            let path = scratch("trace");
+            fs::write(&path, record.bytes()).expect("a scratch file");
+            path
+        };
+        self.records.iter().map(write).collect()
     }
 
     /// What `mrlock timeline` did, and what it drew.
     fn drawn(&self, kind: &str) -> (Outcome, String) {
         let output = scratch("picture").with_extension(kind);
-        let command = Program::new(mrlock())
-            .arg("timeline")
-            .arg(self.written())
-            .arg("-o")
-            .arg(&output);
-        let outcome = command.run().succeeded("timeline");
+        let mut command = Program::new(mrlock()).arg("timeline");
+        if self.beside {
+            command = command.arg("--beside");
+        }
+        let command = self.written().iter().fold(command, Program::arg);
+        let outcome = command.arg("-o").arg(&output).run().succeeded("timeline");
         let picture = fs::read_to_string(&output).expect("a picture");
         (outcome, picture)
     }
 
-    /// The number in each process's panel.
-    fn most_at_once(&self) -> Vec<String> {
-        let texts = texts(&self.drawn("svg").1);
-        let pairs = texts.windows(2);
-        pairs
-            .filter(|pair| pair[1] == "inside at once, at most")
-            .map(|pair| pair[0].clone())
+    /// The sentence of each process.
+    fn sentences(&self, kind: &str) -> Vec<String> {
+        let texts = texts(&self.drawn(kind).1);
+        let sentences = texts.into_iter();
+        sentences
+            .filter(|text| text.contains("in the kernel at once"))
             .collect()
     }
 
@@ -647,7 +809,7 @@ impl Picture {
             scratch("screenshot").with_extension("png"),
             scratch("profile"),
         );
-        let (width, height) = (1120, number(text, "height") as usize);
+        let (width, height) = (840, number(text, "height") as usize);
         let mut browser = Command::new("timeout");
         browser.args([
             "--kill-after=5",
@@ -713,7 +875,7 @@ impl Picture {
         self.at(12.0, 60.0)
     }
 
-    /// x, y, width, height of the frame around the curve.
+    /// x, y, width, height of the frame around the strip.
     fn plot(&self) -> [f64; 4] {
         let at = self.svg.find("class=\"plot\"").expect("a plot");
         ["x", "y", "width", "height"].map(|name| number(&self.svg[at..], name))
@@ -763,15 +925,22 @@ impl Picture {
         self.at(number(text, "x") - 12.0, number(text, "y") - 4.5)
     }
 
-    /// How high the curve is, in pixels.
-    fn curve(&self, time: u64) -> usize {
-        let (page, [_, y, _, height]) = (self.page(), self.plot());
+    /// How high the strip is, in pixels.
+    fn strip(&self, time: u64) -> usize {
+        self.strip_of(0, time)
+    }
+
+    /// The same of the first plot from here on.
+    fn strip_of(&self, from: usize, time: u64) -> usize {
+        let at = from + self.svg[from..].find("class=\"plot\"").expect("a plot");
+        let [y, height] = ["y", "height"].map(|name| number(&self.svg[at..], name));
+        let page = self.page();
         let column = (1..height as usize)
             .take_while(|&up| self.at(self.x(time), y + height - up as f64).distance(page) > 100);
         column.count()
     }
 
-    fn curve_colour(&self, time: u64, up: usize) -> Colour {
+    fn strip_colour(&self, time: u64, up: usize) -> Colour {
         let [_, y, _, height] = self.plot();
         self.at(self.x(time), y + height - up as f64)
     }

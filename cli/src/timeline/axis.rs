@@ -1,6 +1,6 @@
 //! From times to places on the picture. Long times without any call are cut out.
 
-use super::trace::Trace;
+use super::process::Process;
 
 /// A gap is cut out if it would take more than this fraction of the picture.
 const LONGEST_GAP: f64 = 0.2;
@@ -8,10 +8,19 @@ const LONGEST_GAP: f64 = 0.2;
 const MOST_CUTS: usize = 8;
 /// The width of a cut.
 pub const CUT: f64 = 24.0;
+/// A call that is under way goes on for this fraction of the picture after its process's last sign of life, so that one that had just
+/// begun is seen.
+const UNDER_WAY: f64 = 0.025;
+/// The least number of pixels from one tick to the next.
+const APART: f64 = 100.0;
 
-/// The axis of time.
+/// The axis of time of one process.
 pub struct Axis {
     spans: Vec<Span>,
+    /// Pixels for a nanosecond.
+    scale: f64,
+    /// Where a call that is under way ends.
+    end: f64,
 }
 
 /// A time that is drawn to scale.
@@ -22,44 +31,64 @@ struct Span {
     width: f64,
 }
 
-impl Axis {
-    /// An axis with all calls of the trace, from `x` on.
-    pub fn new(trace: &Trace, x: f64, width: f64) -> Self {
-        let threads = trace
-            .processes
-            .values()
-            .flat_map(|process| process.threads.values());
-        let mut busy: Vec<_> = threads
-            .flatten()
-            .map(|slice| (slice.start, slice.end))
-            .collect();
-        busy.sort_unstable();
-        let first = busy.first().map_or(0, |&(start, _)| start);
-        let mut last = first;
-        let mut gaps = Vec::new();
-        for (start, end) in busy {
-            if start > last {
-                gaps.push((last, start));
-            }
-            last = last.max(end);
-        }
-        gaps.sort_by_key(|&(start, end)| start.abs_diff(end));
-        let mut to_scale = last - first;
-        let mut cuts = Vec::new();
-        while let Some((start, end)) = gaps.pop()
-            && (end - start) as f64 > to_scale as f64 * LONGEST_GAP
-            && cuts.len() < MOST_CUTS
-        {
-            to_scale -= end - start;
-            cuts.push((start, end));
-        }
-        cuts.sort_unstable();
+/// The axes of these processes, from `x` on. Each process has the whole width for its own time; or, on one scale, that with the
+/// longest time.
+pub fn axes(processes: &[Process], x: f64, width: f64, on_one_scale: bool) -> Vec<Axis> {
+    let times: Vec<_> = processes.iter().map(times_to_scale).collect();
+    let scale = |times: &Vec<(u64, u64)>| {
+        let length: u64 = times.iter().map(|(start, end)| end - start).sum();
+        (width - CUT * (times.len() - 1) as f64) / length.max(1) as f64
+    };
+    let least = times.iter().map(scale).fold(f64::INFINITY, f64::min);
+    times
+        .iter()
+        .map(|times| {
+            let scale = if on_one_scale { least } else { scale(times) };
+            Axis::new(times, x, width, scale)
+        })
+        .collect()
+}
 
-        let scale = (width - CUT * cuts.len() as f64) / to_scale.max(1) as f64;
+/// From the first call to the last one, without the gaps that are cut out. There is one at least.
+fn times_to_scale(process: &Process) -> Vec<(u64, u64)> {
+    let mut busy: Vec<_> = process
+        .slices()
+        .map(|slice| (slice.start, slice.end))
+        .collect();
+    busy.sort_unstable();
+    let (first, last) = process.time();
+    let mut until = first;
+    let mut gaps = Vec::new();
+    for (start, end) in busy {
+        if start > until {
+            gaps.push((until, start));
+        }
+        until = until.max(end);
+    }
+    gaps.sort_by_key(|&(start, end)| end - start);
+    let mut to_scale = last - first;
+    let mut cuts = Vec::new();
+    while let Some((start, end)) = gaps.pop()
+        && (end - start) as f64 > to_scale as f64 * LONGEST_GAP
+        && cuts.len() < MOST_CUTS
+    {
+        to_scale -= end - start;
+        cuts.push((start, end));
+    }
+    cuts.sort_unstable();
+    let last = match process.slices().any(|slice| slice.is_under_way) {
+        true => last.saturating_add((to_scale as f64 * UNDER_WAY) as u64),
+        false => last,
+    };
+    let starts = [first].into_iter().chain(cuts.iter().map(|cut| cut.1));
+    let ends = cuts.iter().map(|cut| cut.0).chain([last]);
+    starts.zip(ends).collect()
+}
+
+impl Axis {
+    fn new(times: &[(u64, u64)], x: f64, width: f64, scale: f64) -> Self {
         let mut spans: Vec<Span> = Vec::new();
-        let ends = cuts.iter().map(|cut| cut.0).chain([last]);
-        let starts = [first].into_iter().chain(cuts.iter().map(|cut| cut.1));
-        for (start, end) in starts.zip(ends) {
+        for &(start, end) in times {
             spans.push(Span {
                 start,
                 end,
@@ -67,7 +96,14 @@ impl Axis {
                 width: (end - start) as f64 * scale,
             });
         }
-        Self { spans }
+        let end = spans.last().map_or(x, |span| span.x + span.width);
+        // After the last call, time goes on to the edge.
+        if let Some(last) = spans.last_mut() {
+            let rest = (x + width - end).max(0.0);
+            last.width += rest;
+            last.end = last.end.saturating_add((rest / scale) as u64);
+        }
+        Self { spans, scale, end }
     }
 
     /// Where a time is drawn.
@@ -78,11 +114,14 @@ impl Axis {
         span.x + span.width * time.saturating_sub(span.start) as f64 / length
     }
 
-    /// Round times, about 120 pixels apart, and where they are drawn. They count from the last cut.
+    /// Where a call that is under way ends.
+    pub fn end(&self) -> f64 {
+        self.end
+    }
+
+    /// Round times, and where they are drawn. They count from the last cut.
     pub fn ticks(&self) -> Vec<(f64, u64)> {
-        let pixels: f64 = self.spans.iter().map(|span| span.width).sum();
-        let length: u64 = self.spans.iter().map(|span| span.end - span.start).sum();
-        let apart = length as f64 / pixels * 120.0;
+        let apart = APART / self.scale;
         let power = 10f64.powf(apart.max(1.0).log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0]
             .map(|factor| factor * power)

@@ -1,13 +1,19 @@
 //! How many threads of a process are inside at once.
 
-use super::trace::{Process, Slice, What};
+use super::process::Process;
 
 /// A change of that number.
 pub struct Step {
-    /// Nanoseconds.
+    /// In nanoseconds since 1970.
     pub time: u64,
     /// The number from then on.
     pub inside: usize,
+}
+
+/// The largest number.
+pub fn most(process: &Process) -> usize {
+    let steps = steps(process);
+    steps.iter().map(|step| step.inside).max().unwrap_or(0)
 }
 
 /// The changes, in their order.
@@ -16,7 +22,7 @@ pub fn steps(process: &Process) -> Vec<Step> {
     for slices in process.threads.values() {
         // A thread that is inside a call within a call is inside once.
         let mut until = 0;
-        for slice in inside(slices).filter(|slice| slice.counts()) {
+        for slice in slices.iter().filter(|slice| slice.counts()) {
             let start = slice.start.max(until);
             if start < slice.end {
                 changes.push((start, 1));
@@ -33,11 +39,4 @@ pub fn steps(process: &Process) -> Vec<Step> {
         Step { time, inside }
     };
     changes.into_iter().map(step).collect()
-}
-
-/// The slices in which the thread was inside.
-pub fn inside(slices: &[Slice]) -> impl Iterator<Item = &Slice> {
-    slices
-        .iter()
-        .filter(|slice| matches!(slice.what, What::Inside(_)))
 }

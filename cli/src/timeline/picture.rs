@@ -1,9 +1,9 @@
-//! The picture: for each process a row for each thread, and below them how many threads are inside at once.
+//! The picture: for each process how many threads are inside at once, and below it a row for each thread.
 
 use super::{
-    axis::{Axis, CUT},
-    overlap::{self, Step},
-    trace::{self, Process, Slice, Trace, What},
+    axis::{self, Axis, CUT},
+    overlap,
+    process::{Process, Slice, What},
     units,
 };
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -12,13 +12,15 @@ use svg::{
     node::element::{Group, Line, Path, Rectangle, Style, Text, Title},
 };
 
-const WIDTH: f64 = 1120.0;
-const MARGIN: f64 = 24.0;
+/// As wide as a page of text: a picture that is made narrower has small letters.
+const WIDTH: f64 = 840.0;
+const MARGIN: f64 = 20.0;
 /// Where the axis of time begins.
 const LEFT: f64 = 104.0;
 const PLOT_WIDTH: f64 = WIDTH - LEFT - MARGIN;
-const CURVE_HEIGHT: f64 = 72.0;
-/// At most so many threads have a row. The numbers and the curve include all threads.
+/// The height of the strip that shows how many threads are inside.
+const STRIP: f64 = 64.0;
+/// At most so many threads have a row. The numbers and the strip include all threads.
 const MOST_ROWS: usize = 128;
 /// If there are more slices, they are not drawn one by one: each pixel has a shade for the part of its time that they cover.
 const MOST_SLICES: usize = 4000;
@@ -31,34 +33,46 @@ const STYLE: &str = "
 svg{color-scheme:light dark;--page:#fff;--ink:#1d2129;--faint:#6b7280;--grid:#e6e8ec;--waiting:#d9dee7;--one:#8b95a5;--more:#d92d20;--other:#4b5563;--d0:#2a6fdb;--d1:#0f9d76;--d2:#d98e04;--d3:#7b4fd6;--d4:#d0518a;--d5:#0891a8;--d6:#8c6d3f;--d7:#6b8e12}
 @media (prefers-color-scheme:dark){svg{--page:#14171c;--ink:#e8eaee;--faint:#98a1af;--grid:#2a2f38;--waiting:#3a414d;--one:#7d8796;--more:#ff6b5e;--other:#aab2bf;--d0:#5a9cf5;--d1:#2fc296;--d2:#f0b03a;--d3:#a483f2;--d4:#ee7fb0;--d5:#37bcd3;--d6:#c29c66;--d7:#9fc23a}}
 text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif;fill:var(--ink)}
-.page{fill:var(--page)}.faint{fill:var(--faint)}.name{font-size:16px;font-weight:600}.number{font-size:16px;font-weight:600;font-variant-numeric:tabular-nums}.tick{font-size:11px;fill:var(--faint);font-variant-numeric:tabular-nums}
+.page{fill:var(--page)}.faint{fill:var(--faint)}.sentence{font-size:18px;font-weight:600}.note{font-weight:600}.tick{font-size:11px;fill:var(--faint);font-variant-numeric:tabular-nums}
 .right{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--grid);stroke-width:1}.cut{fill:var(--page)}
 .under-way{fill:none;stroke:var(--page);stroke-width:1.5}.waiting{fill:var(--waiting)}.one{fill:var(--one)}.more{fill:var(--more)}.other{fill:var(--other)}
 .d0{fill:var(--d0)}.d1{fill:var(--d1)}.d2{fill:var(--d2)}.d3{fill:var(--d3)}.d4{fill:var(--d4)}.d5{fill:var(--d5)}.d6{fill:var(--d6)}.d7{fill:var(--d7)}
 ";
 
-/// The trace as an SVG file that needs no other file.
-pub fn draw(trace: &Trace) -> String {
-    let axis = Axis::new(trace, LEFT, PLOT_WIDTH);
-    let devices = devices(trace);
-    let slices = trace
-        .processes
-        .values()
-        .flat_map(|process| process.threads.values());
-    let one_by_one = slices.map(Vec::len).sum::<usize>() <= MOST_SLICES;
+/// The processes as an SVG file that needs no other file. `beside`: on one time scale.
+pub fn draw(processes: &[Process], beside: bool) -> String {
+    let devices = devices(processes);
+    let slices = processes.iter().map(|process| process.slices().count());
+    let one_by_one = slices.sum::<usize>() <= MOST_SLICES;
+    let first = processes.iter().map(|process| process.time().0).min();
+
+    // A single thread never fills the height of the strip: one thread at a time should look low.
+    let highest = |process: &Process| overlap::most(process).max(2);
+    let highest_of_all = processes.iter().map(highest).max();
 
     let mut content = Group::new();
     let mut y = MARGIN;
-    for (&key, process) in &trace.processes {
+    for (process, axis) in processes
+        .iter()
+        .zip(axis::axes(processes, LEFT, PLOT_WIDTH, beside))
+    {
         let panel = Panel {
             process,
-            axis: &axis,
+            axis,
             devices: &devices,
             one_by_one,
+            highest: match beside {
+                true => highest_of_all.unwrap_or(2),
+                false => highest(process),
+            },
+            after_the_first: match beside {
+                true => 0,
+                false => process.time().0 - first.unwrap_or(0),
+            },
         };
-        y = panel.draw(&mut content, trace::id(key), y) + MARGIN;
+        y = panel.draw(&mut content, y) + 1.5 * MARGIN;
     }
-    y = legend(&mut content, trace, &devices, y) + MARGIN;
+    y = legend(&mut content, processes, &devices, y) + MARGIN;
 
     let document = Document::new()
         .set("viewBox", (0, 0, WIDTH, y.ceil()))
@@ -83,21 +97,12 @@ pub fn page(picture: &str) -> String {
 }
 
 /// The class of each device, and how many calls it had.
-type Devices<'a> = BTreeMap<Option<&'a str>, (String, usize)>;
+type Devices<'a> = BTreeMap<Option<&'a str>, (String, u64)>;
 
-fn devices(trace: &Trace) -> Devices<'_> {
+fn devices(processes: &[Process]) -> Devices<'_> {
     let mut devices = Devices::new();
-    for process in trace.processes.values() {
-        for slice in process
-            .threads
-            .values()
-            .flat_map(|slices| overlap::inside(slices))
-        {
-            let What::Inside(call) = &slice.what else {
-                continue;
-            };
-            devices.entry(call.device.as_deref()).or_default().1 += 1;
-        }
+    for (_, call) in processes.iter().flat_map(Process::calls) {
+        devices.entry(call.device.as_deref()).or_default().1 += 1;
     }
     let named = devices.iter_mut().filter(|(device, _)| device.is_some());
     for (index, (_, (class, _))) in named.enumerate() {
@@ -112,30 +117,34 @@ fn devices(trace: &Trace) -> Devices<'_> {
 /// One process.
 struct Panel<'a> {
     process: &'a Process,
-    axis: &'a Axis,
+    axis: Axis,
     devices: &'a Devices<'a>,
     one_by_one: bool,
+    /// The number of threads at the upper end of the strip.
+    highest: usize,
+    /// How much later than the first process it made its first call.
+    after_the_first: u64,
 }
 
 impl Panel<'_> {
     /// Returns where it ends.
-    fn draw(&self, content: &mut Group, id: i64, top: f64) -> f64 {
-        let steps = overlap::steps(self.process);
-        self.head(content, id, &steps, top);
+    fn draw(&self, content: &mut Group, top: f64) -> f64 {
+        let strip = self.head(content, top) + 30.0;
 
         let mut rows: Vec<_> = self.process.threads.iter().collect();
         rows.sort_by_key(|(_, slices)| slices.first().map(|slice| slice.start));
         let left_out = rows.len().saturating_sub(MOST_ROWS);
         rows.truncate(MOST_ROWS);
-        let pitch = (360.0 / rows.len() as f64).clamp(5.0, 22.0);
-        let first = top + 80.0;
-        let curve = first + pitch * rows.len() as f64 + if left_out > 0 { 30.0 } else { 14.0 };
-        let bottom = curve + CURVE_HEIGHT;
+        let pitch = (240.0 / rows.len() as f64).clamp(5.0, 18.0);
+        let first = strip + STRIP + 26.0;
+        let bottom = first + pitch * rows.len() as f64;
 
         let ticks = self.axis.ticks();
         for &(x, _) in &ticks {
-            content.append(line(x, first, x, bottom));
+            content.append(line(x, strip, x, bottom));
         }
+        self.strip(content, strip);
+        content.append(text("faint right", LEFT - 10.0, first - 6.0, "thread"));
         let label_each = (12.0 / pitch).ceil() as usize;
         for (index, (thread, slices)) in rows.iter().enumerate() {
             let y = first + pitch * index as f64;
@@ -151,17 +160,10 @@ impl Panel<'_> {
             let row = Group::new().set("data-thread", **thread);
             content.append(self.row(row, slices, y + pitch * 0.1, pitch * 0.8));
         }
-        content.append(text("faint right", LEFT - 10.0, first - 8.0, "thread"));
-        if left_out > 0 {
-            let note =
-                format!("and {left_out} more threads, which the numbers and the curve include");
-            content.append(text("faint", LEFT, curve - 14.0, &note));
-        }
-        self.curve(content, &steps, curve);
         for (x, length) in self.axis.cuts() {
-            content.append(rectangle("cut", x + 1.0, first, CUT - 2.0, bottom - first));
+            content.append(rectangle("cut", x + 1.0, strip, CUT - 2.0, bottom - strip));
             let note = format!("{} without calls", units::time(length));
-            content.append(text("tick middle", x + CUT / 2.0, first - 8.0, &note));
+            content.append(text("tick middle", x + CUT / 2.0, strip - 8.0, &note));
         }
         // At a cut, a label that would overlap the one before it is left out.
         let mut free = 0.0;
@@ -176,82 +178,63 @@ impl Panel<'_> {
                 free = x + 60.0;
             }
         }
+        if left_out > 0 {
+            let note =
+                format!("and {left_out} more threads, which the numbers and the strip include");
+            content.append(text("faint", LEFT, bottom + 36.0, &note));
+            return bottom + 36.0;
+        }
         bottom + 16.0
     }
 
-    /// The name and the numbers.
-    fn head(&self, content: &mut Group, id: i64, steps: &[Step], top: f64) {
-        let name = self.process.name.as_deref().unwrap_or("process");
-        content.append(text("name", MARGIN, top + 14.0, &format!("{name} ({id})")));
-        let mode = match self.process.mode.as_deref() {
-            Some("on") => "serialized by mrlock",
-            Some("observe") => "observed: mrlock serialized nothing",
-            _ => "",
-        };
-        let most = steps.iter().map(|step| step.inside).max().unwrap_or(0);
-        let at_once = match most {
-            0 => "none was inside".into(),
-            1 => "never more than 1 inside".into(),
-            most => format!("{most} threads in the kernel at once"),
-        };
-        content.append(text("faint", MARGIN, top + 32.0, mode));
-        let mut notes = vec![at_once];
-        match self.process.under_way() {
-            0 => {}
-            1 => notes.push("it ends while 1 call is under way".into()),
-            calls => notes.push(format!("it ends while {calls} calls are under way")),
+    /// The sentence, whose calls they are, and the numbers. Returns where it ends.
+    fn head(&self, content: &mut Group, top: f64) -> f64 {
+        let process = self.process;
+        let mut y = top + 16.0;
+        content.append(text("sentence", MARGIN, y, &process.sentence()));
+        let mut lines = vec![("faint", format!("{}{}", process.title(), mode(process)))];
+        lines.push(("", self.numbers()));
+        let notes = process.notes();
+        if !notes.is_empty() {
+            lines.push(("note", notes.join("; ")));
         }
-        if self.process.overwritten > 0 {
-            let calls = units::count(self.process.overwritten as usize);
-            notes.push(format!("{calls} earlier calls were overwritten"));
+        for (class, line) in lines {
+            y += 18.0;
+            content.append(text(class, MARGIN, y, &line));
         }
-        content.append(text("", MARGIN, top + 54.0, &notes.join("; ")));
+        y
+    }
 
-        let slices = || self.process.threads.values().flatten();
-        let inside = || slices().filter(|slice| matches!(slice.what, What::Inside(_)));
-        let failed = inside()
-            .filter(|slice| matches!(&slice.what, What::Inside(call) if call.failed))
-            .count();
-        let longest_wait = slices()
-            .filter(|slice| matches!(slice.what, What::Waiting(_)))
-            .map(|slice| slice.end - slice.start)
-            .max();
-        let mut numbers = vec![
-            ("calls", units::count(inside().count()), ""),
-            (
-                "inside in all",
-                units::time(
-                    inside()
-                        .map(|slice| slice.end - slice.start)
-                        .fold(0, u64::saturating_add),
-                ),
-                "",
-            ),
-            (
-                "longest wait",
-                longest_wait.map_or_else(|| "none".into(), units::time),
-                "",
-            ),
-            (
-                "inside at once, at most",
-                units::count(most),
-                if most > 1 { " more" } else { "" },
-            ),
-        ];
+    fn numbers(&self) -> String {
+        let calls = || self.process.calls();
+        let many = calls().count() as u64;
+        let mut text = match many {
+            1 => "1 call".into(),
+            many => format!("{} calls", units::count(many)),
+        };
+        let failed = calls().filter(|(_, call)| call.failed).count() as u64;
         if failed > 0 {
-            numbers.insert(1, ("failed", units::count(failed), " more"));
+            text += &format!(", {} failed", units::count(failed));
         }
-        let mut x = WIDTH - MARGIN;
-        for (label, number, class) in numbers.into_iter().rev() {
-            content.append(text(
-                &format!("number right{class}"),
-                x,
-                top + 14.0,
-                &number,
-            ));
-            content.append(text("faint right", x, top + 32.0, label));
-            x -= 40.0 + 6.2 * label.len().max(number.len() + 4) as f64;
+        let (start, end) = self.process.time();
+        let inside = calls().map(|(slice, _)| slice.end - slice.start);
+        text += &format!(
+            "; {} from the first to the last; inside for {} in all",
+            units::time(end - start),
+            units::time(inside.fold(0, u64::saturating_add))
+        );
+        let waits = self.process.slices();
+        let waits = waits.filter(|slice| matches!(slice.what, What::Waiting(_)));
+        let longest_wait = waits.map(|slice| slice.end - slice.start).max();
+        match longest_wait {
+            None => text += "; none waited",
+            Some(time) => text += &format!("; longest wait {}", units::time(time)),
         }
+        if self.after_the_first > 0 {
+            let time = units::time(self.after_the_first);
+            text += &format!("; begins {time} after the first process");
+        }
+        text
     }
 
     /// What one thread did.
@@ -264,7 +247,7 @@ impl Panel<'_> {
         ));
         if self.one_by_one {
             for slice in slices {
-                let (x, right) = (self.axis.x(slice.start), self.axis.x(slice.end));
+                let (x, right) = (self.axis.x(slice.start), self.right(slice));
                 let bar = rectangle(self.class(slice), x, y, (right - x).max(0.5), height);
                 row.append(bar.add(Title::new(describe(slice))));
                 if slice.is_under_way {
@@ -281,7 +264,7 @@ impl Panel<'_> {
             share(
                 part,
                 self.axis.x(slice.start) - LEFT,
-                self.axis.x(slice.end) - LEFT,
+                self.right(slice) - LEFT,
             );
         }
         // The solid colours are drawn over the pale one.
@@ -298,6 +281,14 @@ impl Panel<'_> {
         row
     }
 
+    /// Where it ends.
+    fn right(&self, slice: &Slice) -> f64 {
+        match slice.is_under_way {
+            true => self.axis.end(),
+            false => self.axis.x(slice.end),
+        }
+    }
+
     fn class<'s>(&'s self, slice: &'s Slice) -> &'s str {
         match &slice.what {
             What::Waiting(_) => "waiting",
@@ -306,25 +297,34 @@ impl Panel<'_> {
     }
 
     /// How many threads are inside at once: the most in each pixel's time.
-    fn curve(&self, content: &mut Group, steps: &[Step], top: f64) {
-        let bottom = top + CURVE_HEIGHT;
+    fn strip(&self, content: &mut Group, top: f64) {
+        let bottom = top + STRIP;
         let mut most = vec![0; PLOT_WIDTH as usize];
-        for pair in steps.windows(2) {
-            let (x, right) = (
-                self.axis.x(pair[0].time) - LEFT,
-                self.axis.x(pair[1].time) - LEFT,
-            );
+        let mut raise = |x: f64, right: f64, inside: usize| {
+            let (x, right) = (x - LEFT, right - LEFT);
             let first = (x as usize).min(most.len() - 1);
             let last = (right.ceil() as usize).clamp(first + 1, most.len());
             for pixel in &mut most[first..last] {
-                *pixel = pair[0].inside.max(*pixel);
+                *pixel = inside.max(*pixel);
             }
+        };
+        for pair in overlap::steps(self.process).windows(2) {
+            let (start, end) = (self.axis.x(pair[0].time), self.axis.x(pair[1].time));
+            raise(start, end, pair[0].inside);
         }
-        // A single thread never fills the height of the curve: one thread at a time should look low.
-        let highest = most.iter().copied().max().unwrap_or(0).max(2);
-        let unit = (CURVE_HEIGHT - 8.0) / highest as f64;
-        let label_each = (highest as f64 / 4.0).ceil() as usize;
-        for number in (0..=highest).step_by(label_each) {
+        let slices = self.process.slices();
+        let under_way = slices.filter(|slice| slice.is_under_way && slice.counts());
+        let under_way = under_way.count();
+        if under_way > 0 {
+            raise(
+                self.axis.x(self.process.time().1),
+                self.axis.end(),
+                under_way,
+            );
+        }
+        let unit = (STRIP - 8.0) / self.highest as f64;
+        let label_each = (self.highest as f64 / 4.0).ceil() as usize;
+        for number in (0..=self.highest).step_by(label_each) {
             let y = bottom - unit * number as f64;
             content.append(line(LEFT, y, LEFT + PLOT_WIDTH, y));
             content.append(text(
@@ -351,7 +351,7 @@ impl Panel<'_> {
                 .set("class", "more")
                 .set("d", area(&above, bottom - unit, unit)),
         );
-        let frame = rectangle("plot", LEFT, top, PLOT_WIDTH, CURVE_HEIGHT).set("fill", "none");
+        let frame = rectangle("plot", LEFT, top, PLOT_WIDTH, STRIP).set("fill", "none");
         content.append(frame);
     }
 }
@@ -417,6 +417,19 @@ fn area(heights: &[usize], bottom: f64, unit: f64) -> String {
     data
 }
 
+/// What mrlock did, as the end of a sentence.
+fn mode(process: &Process) -> &'static str {
+    let setting = process
+        .settings
+        .split(' ')
+        .find_map(|it| it.strip_prefix("MRLOCK="));
+    match setting {
+        Some("on") => ", serialized by mrlock",
+        Some("observe") => ", observed: mrlock serialized nothing",
+        _ => "",
+    }
+}
+
 /// The text for the pointer on a slice.
 fn describe(slice: &Slice) -> String {
     let time = units::time(slice.end - slice.start);
@@ -436,11 +449,8 @@ fn described(slice: &Slice, time: &str) -> String {
                 text += &format!(" on {}", printable(device));
             }
             text += &format!(", inside {time}");
-            if let Some(length) = call.length {
-                text += &format!(", {}", units::bytes(length));
-            }
-            if let Some(address) = &call.address {
-                text += &format!(" at {}", printable(address));
+            if let Some((address, length)) = call.memory {
+                text += &format!(", {} at {address:#x}", units::bytes(length));
             }
             if call.failed {
                 text += ", failed";
@@ -451,27 +461,23 @@ fn described(slice: &Slice, time: &str) -> String {
 }
 
 /// The colours. Returns where it ends.
-fn legend(content: &mut Group, trace: &Trace, devices: &Devices, top: f64) -> f64 {
+fn legend(content: &mut Group, processes: &[Process], devices: &Devices, top: f64) -> f64 {
     let mut entries: Vec<(&str, String)> = devices
         .iter()
         .map(|(device, (class, calls))| {
             let name = device.unwrap_or("device unknown");
-            (
-                class.as_str(),
-                format!(
-                    "{name}, {} call{}",
-                    units::count(*calls),
-                    if *calls == 1 { "" } else { "s" }
-                ),
-            )
+            let plural = if *calls == 1 { "" } else { "s" };
+            let calls = units::count(*calls);
+            (class.as_str(), format!("{name}, {calls} call{plural}"))
         })
         .collect();
-    let mut threads = trace
-        .processes
-        .values()
-        .flat_map(|process| process.threads.values());
-    if threads.any(|slices| overlap::inside(slices).count() < slices.len()) {
+    let any = |is: fn(&Slice) -> bool| processes.iter().flat_map(Process::slices).any(is);
+    if any(|slice| matches!(slice.what, What::Waiting(_))) {
         entries.push(("waiting", "waiting".into()));
+    }
+    const UNDER_WAY: &str = "under way";
+    if any(|slice| slice.is_under_way) {
+        entries.push(("one", UNDER_WAY.into()));
     }
     let (mut x, mut y) = (LEFT, top);
     for (class, label) in entries {
@@ -480,6 +486,9 @@ fn legend(content: &mut Group, trace: &Trace, devices: &Devices, top: f64) -> f6
             (x, y) = (LEFT, y + 20.0);
         }
         content.append(rectangle(class, x, y, 12.0, 12.0).set("rx", 2));
+        if label == UNDER_WAY {
+            content.append(hatch(x, x + 12.0, y, 12.0));
+        }
         content.append(text("faint", x + 18.0, y + 10.5, &label));
         x += width;
     }

@@ -1,114 +1,133 @@
 //! The calls in a record.
 
-use super::trace::{Call, Process, Slice, Trace, What};
+use super::process::{Call, Process, Slice, What};
 use crate::{
-    record::{Event, Kind, Record, Step, mode},
+    record::{Kind, Record, Step},
     status::{
         host::now,
         life::{Life, life},
     },
 };
+use std::rc::Rc;
 
-impl Trace {
-    /// Adds what a record says.
-    pub fn add_record(&mut self, record: &Record) {
-        let mut process = Process {
-            name: Some(record.program.clone()),
-            mode: mode(&record.settings).map(str::to_owned),
-            overwritten: record.events_lost(),
-            ..Process::default()
-        };
-        for event in &record.events {
-            process.name_thread(event.thread, &event.name);
-            let slices = process.threads.entry(event.thread.into()).or_default();
-            add_event(slices, record, event);
-        }
-        let calls = record.threads.iter().filter_map(|thread| {
-            let call = thread.call.as_ref()?;
-            Some((thread, call))
-        });
-        let ends = record
-            .events
-            .iter()
-            .map(|it| it.since.saturating_add(it.duration));
-        let starts = calls
-            .clone()
-            .map(|(_, call)| call.since.saturating_add(1000));
-        // A process that still runs is inside until now. When another one ended is not known: its last sign of life is drawn.
-        let now = matches!(life(record), Life::Runs(_)).then(now);
-        let last = ends.chain(starts).chain(now).max().unwrap_or(0);
-        for (thread, call) in calls {
-            process.name_thread(thread.id, &thread.name);
-            let name = record
-                .operations
-                .get(call.operation)
-                .map_or("?", |it| &it.name);
-            let what = match call.step {
-                Step::Waiting => What::Waiting(name.into()),
-                Step::Inside | Step::LetThrough => What::Inside(Call {
-                    counts: call.step == Step::Inside && is_to_be_alone(record, call.operation),
-                    name: name.into(),
-                    device: call.device.as_deref().map(str::to_owned),
-                    address: call.memory.map(|(address, _)| format!("{address:#x}")),
-                    length: call.memory.map(|(_, length)| length),
-                    failed: false,
-                }),
-            };
-            process
-                .threads
-                .entry(thread.id.into())
-                .or_default()
-                .push(Slice {
-                    start: call.since,
-                    end: last,
-                    is_under_way: true,
-                    what,
-                });
-        }
-        // Its own time began with it: an id of another container is another process.
-        self.add_process(record.process as i64, process);
-        self.arrange();
-    }
+/// What an event and a call under way have in common.
+struct Made<'a> {
+    /// When it was inside, or began to wait, on CLOCK_MONOTONIC; until when.
+    since: u64,
+    end: u64,
+    waited: u64,
+    step: Step,
+    operation: usize,
+    device: Option<&'a Rc<str>>,
+    memory: Option<(u64, u64)>,
+    failed: bool,
+    is_under_way: bool,
 }
 
 impl Process {
-    fn name_thread(&mut self, id: u32, name: &str) {
-        if !name.is_empty() {
-            self.names.insert(id.into(), name.into());
+    /// What a record says. `None`: it has no call.
+    pub fn recorded(record: &Record) -> Option<Self> {
+        let mut process = Self {
+            id: record.process,
+            namespace: record.namespace,
+            host: record.host.clone(),
+            name: record.program.clone(),
+            settings: record.settings.clone(),
+            // The numbers begin at 0, and the oldest are written over first.
+            overwritten: record.events.first().map_or(0, |event| event.number),
+            unread: record.unread,
+            ..Self::default()
+        };
+        for event in &record.events {
+            let made = Made {
+                since: event.since,
+                end: event.since.saturating_add(event.duration),
+                waited: event.waited,
+                step: match event.was_let_through {
+                    true => Step::LetThrough,
+                    false => Step::Inside,
+                },
+                operation: event.operation,
+                device: event.device.as_ref(),
+                memory: event.memory,
+                failed: event.has_failed,
+                is_under_way: false,
+            };
+            process.add(record, event.thread, &event.name, made);
         }
+        let last = last(record);
+        for thread in &record.threads {
+            let Some(call) = &thread.call else { continue };
+            let made = Made {
+                since: call.since,
+                end: last.max(call.since),
+                waited: call.waited,
+                step: call.step,
+                operation: call.operation,
+                device: call.device.as_ref(),
+                memory: call.memory,
+                failed: false,
+                is_under_way: true,
+            };
+            process.add(record, thread.id, &thread.name, made);
+        }
+        for slices in process.threads.values_mut() {
+            slices.sort_by_key(|slice| slice.start);
+        }
+        (!process.threads.is_empty()).then_some(process)
+    }
+
+    fn add(&mut self, record: &Record, thread: u32, thread_name: &str, made: Made) {
+        if !thread_name.is_empty() {
+            self.names.insert(thread, thread_name.into());
+        }
+        let operation = record.operations.get(made.operation);
+        let name = operation.map_or("?", |it| &it.name).to_owned();
+        let is_to_be_alone = matches!(
+            operation.map(|it| it.kind),
+            Some(Kind::Registration | Kind::Deregistration)
+        );
+        let mut slice = |start, end, is_under_way, what| {
+            let (start, end) = (since_1970(record, start), since_1970(record, end));
+            self.threads.entry(thread).or_default().push(Slice {
+                start,
+                end,
+                is_under_way,
+                what,
+            });
+        };
+        let Made { since, end, .. } = made;
+        if made.step == Step::Waiting {
+            return slice(since, end, made.is_under_way, What::Waiting(name));
+        }
+        if made.waited > 0 {
+            let start = since.saturating_sub(made.waited);
+            slice(start, since, false, What::Waiting(name.clone()));
+        }
+        let call = Call {
+            counts: made.step == Step::Inside && is_to_be_alone,
+            name,
+            device: made.device.map(|device| device.to_string()),
+            memory: made.memory,
+            failed: made.failed,
+        };
+        slice(since, end, made.is_under_way, What::Inside(call));
     }
 }
 
-fn add_event(slices: &mut Vec<Slice>, record: &Record, event: &Event) {
-    let name = record
-        .operations
-        .get(event.operation)
-        .map_or("?", |it| &it.name);
-    if event.waited > 0 {
-        slices.push(Slice {
-            start: event.since.saturating_sub(event.waited),
-            end: event.since,
-            is_under_way: false,
-            what: What::Waiting(name.into()),
-        });
-    }
-    slices.push(Slice {
-        start: event.since,
-        end: event.since.saturating_add(event.duration),
-        is_under_way: false,
-        what: What::Inside(Call {
-            counts: !event.was_let_through && is_to_be_alone(record, event.operation),
-            name: name.into(),
-            device: event.device.as_deref().map(str::to_owned),
-            address: event.memory.map(|(address, _)| format!("{address:#x}")),
-            length: event.memory.map(|(_, length)| length),
-            failed: event.has_failed,
-        }),
-    });
+/// Until when a call under way is drawn. A process that still runs is inside until now. When another one ended is not known: it is
+/// its last sign of life.
+fn last(record: &Record) -> u64 {
+    let ends = record.events.iter();
+    let ends = ends.map(|event| event.since.saturating_add(event.duration));
+    let calls = record.threads.iter().filter_map(|it| it.call.as_ref());
+    let starts = calls.map(|call| call.since.saturating_add(1000));
+    let now = matches!(life(record), Life::Runs(_)).then(now);
+    ends.chain(starts).chain(now).max().unwrap_or(0)
 }
 
-/// Whether such calls are to be inside alone.
-fn is_to_be_alone(record: &Record, operation: usize) -> bool {
-    let kind = record.operations.get(operation).map(|it| it.kind);
-    matches!(kind, Some(Kind::Registration | Kind::Deregistration))
+/// A time on CLOCK_MONOTONIC, in nanoseconds since 1970: other hosts, and this one after a restart, count from another moment.
+fn since_1970(record: &Record, time: u64) -> u64 {
+    let time = i128::from(time) - i128::from(record.monotonic) + i128::from(record.realtime);
+    u64::try_from(time.max(0)).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
 //! Numbers with units, for reading.
 
 /// A count, in groups of three digits.
-pub fn count(count: usize) -> String {
+pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let groups = digits.as_bytes().rchunks(3).rev();
     groups
