@@ -150,10 +150,13 @@ impl Panel<'_> {
             let y = first + pitch * index as f64;
             if index % label_each == 0 {
                 let number = thread.to_string();
-                // A name of the kernel has at most 15 characters: more than the margin takes.
                 let name = self.process.names.get(thread).unwrap_or(&number);
+                // A thread that was given no name has that of the process, which tells nothing.
+                let is_given = !self.process.name.starts_with(name.as_str());
+                // A name of the kernel has at most 15 characters: more than the margin takes.
                 let short: String = name.chars().take(13).collect();
-                let label = text("tick right", LEFT - 10.0, y + pitch / 2.0 + 4.0, &short);
+                let short = if is_given { &short } else { &number };
+                let label = text("tick right", LEFT - 10.0, y + pitch / 2.0 + 4.0, short);
                 let whole = format!("{name} ({number})");
                 content.append(label.add(Title::new(printable(&whole))));
             }

@@ -95,8 +95,11 @@ impl Process {
     /// Its name, its id, and where it ran.
     pub fn title(&self) -> String {
         let Self { name, id, host, .. } = self;
-        let place = if host.is_empty() { "" } else { " on " };
-        format!("{name} ({id}){place}{host}")
+        match host.as_str() {
+            // A kernel whose host was given no name says "(none)".
+            "" | "(none)" => format!("{name} ({id})"),
+            host => format!("{name} ({id}) on {host}"),
+        }
     }
 
     /// What the picture shows, in a sentence.
@@ -116,18 +119,22 @@ impl Process {
                 .filter(|slice| slice.is_under_way && slice.is_inside() == is_inside)
                 .count()
         };
-        let mut notes = Vec::new();
-        let waits = match under_way(false) {
-            0 => String::new(),
-            1 => " and 1 waits".into(),
-            waiting => format!(" and {waiting} wait"),
+        let calls = match under_way(true) {
+            0 => None,
+            1 => Some("1 call is under way".into()),
+            calls => Some(format!("{calls} calls are under way")),
         };
-        match under_way(true) {
-            0 if waits.is_empty() => {}
-            1 => notes.push(format!("the trace ends while 1 call is under way{waits}")),
-            calls => notes.push(format!(
-                "the trace ends while {calls} calls are under way{waits}"
-            )),
+        let waits = match (under_way(false), calls.is_some()) {
+            (0, _) => None,
+            (1, true) => Some("1 waits".into()),
+            (waiting, true) => Some(format!("{waiting} wait")),
+            (1, false) => Some("1 call waits".into()),
+            (waiting, false) => Some(format!("{waiting} calls wait")),
+        };
+        let parts: Vec<String> = calls.into_iter().chain(waits).collect();
+        let mut notes = Vec::new();
+        if !parts.is_empty() {
+            notes.push(format!("the trace ends while {}", parts.join(" and ")));
         }
         for (calls, what) in [
             (self.overwritten, "overwritten"),
