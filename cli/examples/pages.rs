@@ -27,6 +27,9 @@ fn main() -> std::io::Result<()> {
         .mut_subcommand("report", |report| {
             report.after_long_help(include_str!("report.txt"))
         })
+        .mut_subcommand("timeline", |timeline| {
+            timeline.after_long_help(include_str!("timeline.txt"))
+        })
         .mut_subcommand("doctor", |doctor| doctor.after_long_help(about_drivers()));
     clap_mangen::generate_to(described, &directory)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
