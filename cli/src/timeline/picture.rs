@@ -163,12 +163,18 @@ impl Panel<'_> {
             let row = Group::new().set("data-thread", **thread);
             content.append(self.row(row, slices, y + pitch * 0.1, pitch * 0.8));
         }
+        // A label that would overlap the one before it is left out.
+        let mut free = 0.0;
         for (x, length) in self.axis.cuts() {
             content.append(rectangle("cut", x + 1.0, strip, CUT - 2.0, bottom - strip));
             let note = format!("{} without calls", units::time(length));
-            content.append(text("tick middle", x + CUT / 2.0, strip - 8.0, &note));
+            let half = 3.1 * note.len() as f64;
+            let middle = (x + CUT / 2.0).min(WIDTH - MARGIN - half);
+            if middle - half >= free {
+                content.append(text("tick middle", middle, strip - 8.0, &note));
+                free = middle + half + 8.0;
+            }
         }
-        // At a cut, a label that would overlap the one before it is left out.
         let mut free = 0.0;
         for (x, time) in ticks {
             if x >= free {
@@ -197,6 +203,10 @@ impl Panel<'_> {
         content.append(text("sentence", MARGIN, y, &process.sentence()));
         let mut lines = vec![("faint", format!("{}{}", process.title(), mode(process)))];
         lines.push(("", self.numbers()));
+        if self.after_the_first > 0 {
+            let time = units::time(self.after_the_first);
+            lines.push(("faint", format!("begins {time} after the first process")));
+        }
         let notes = process.notes();
         if !notes.is_empty() {
             lines.push(("note", notes.join("; ")));
@@ -232,10 +242,6 @@ impl Panel<'_> {
         match longest_wait {
             None => text += "; none waited",
             Some(time) => text += &format!("; longest wait {}", units::time(time)),
-        }
-        if self.after_the_first > 0 {
-            let time = units::time(self.after_the_first);
-            text += &format!("; begins {time} after the first process");
         }
         text
     }
