@@ -180,14 +180,14 @@ fn each_process_has_its_own_rows_numbers_strip_and_time() {
     assert!(width(2002).abs_diff(whole / 2) <= 1, "{}", width(2002));
 }
 
-/// Before and after: four times as long is four times as wide, and two at once are twice as high.
+/// Before and after: four times as long is four times as wide, and four at once are four times as high.
 #[test]
 fn two_processes_beside_each_other_have_one_scale() {
     needs!(PIXELS, browser());
     let mut trace = Trace::new("observe");
-    trace
-        .inside(1, 0, 100, "mlx5_0")
-        .inside(2, 0, 100, "mlx5_1");
+    for thread in [1, 2, 5, 6] {
+        trace.inside(thread, 0, 100, "mlx5_0");
+    }
     trace.process(2000, "on", "python3");
     trace.waits(4, 7000, 200).inside(3, 7000, 200, "mlx5_0");
     trace.inside(4, 7200, 200, "mlx5_1");
@@ -203,13 +203,13 @@ fn two_processes_beside_each_other_have_one_scale() {
     let plots: Vec<_> = picture.svg.match_indices("class=\"plot\"").collect();
     let [before, after] = [plots[0].0, plots[1].0].map(|at| picture.strip_of(at, 50));
     assert!(
-        after > 10 && before.abs_diff(2 * after) <= 1,
+        after > 10 && before.abs_diff(4 * after) <= 2,
         "{before} {after}"
     );
     assert_eq!(
         trace.sentences("svg"),
         [
-            "2 threads in the kernel at once",
+            "4 threads in the kernel at once",
             "never more than 1 thread in the kernel at once"
         ]
     );
@@ -223,10 +223,10 @@ fn two_processes_beside_each_other_have_one_scale() {
         let starts = slices.map(|it| it["ts"].as_f64().expect("a number"));
         starts.collect()
     };
-    assert_eq!(starts(&trace, 1000), [0.0, 0.0]);
+    assert_eq!(starts(&trace, 1000), [0.0; 4]);
     assert_eq!(starts(&trace, 2000), [0.0, 0.0, 200.0]);
     trace.beside = false;
-    assert_eq!(starts(&trace, 1000), [0.0, 0.0]);
+    assert_eq!(starts(&trace, 1000), [0.0; 4]);
     assert_eq!(starts(&trace, 2000), [7000.0, 7000.0, 7200.0]);
 }
 
