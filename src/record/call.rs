@@ -106,8 +106,11 @@ impl<'a> Call<'a> {
     #[inline]
     pub fn is_inside(&mut self, admission: &Option<Admission>) {
         self.contents.state = INSIDE;
-        if let Some(waited) = admission.and_then(|admission| admission.waited) {
-            self.contents.waited = waited;
+        let waited = admission.and_then(|admission| admission.waited);
+        self.contents.waited = waited.unwrap_or(0);
+        // Before it took a free lock, this thread may have been without a processor, while another one was inside: in the record,
+        // both would be inside at once. Only a time that is read now is one at which this thread had the lock.
+        if waited.is_some() || self.is_timed {
             self.contents.since = clock::now();
         }
         self.show(&self.contents);
