@@ -6,6 +6,7 @@ use super::{
     process::{Process, Slice, What},
     units,
 };
+use crate::record;
 use std::{collections::BTreeMap, fmt::Write as _};
 use svg::{
     Document, Node as _,
@@ -428,11 +429,7 @@ fn area(heights: &[usize], bottom: f64, unit: f64) -> String {
 
 /// What mrlock did, as the end of a sentence.
 fn mode(process: &Process) -> &'static str {
-    let setting = process
-        .settings
-        .split(' ')
-        .find_map(|it| it.strip_prefix("MRLOCK="));
-    match setting {
+    match record::mode(&process.settings) {
         Some("on") => ", serialized by mrlock",
         Some("observe") => ", observed: mrlock serialized nothing",
         _ => "",
