@@ -34,9 +34,9 @@ $(COMMAND): cli/Cargo.toml Cargo.toml Cargo.lock $(shell find cli/src -name '*.r
 	@touch -c $@
 
 $(PAGES): cli/src/arguments.rs cli/Cargo.toml Cargo.toml Cargo.lock $(wildcard cli/examples/*)
-	@rm -rf $@ && mkdir -p $@
-	$(CARGO) run --quiet --target $(TRIPLE) --target-dir $(TARGET) --package mrlock-cli --example pages -- $@
-	@touch $@
+	@rm -rf $@.new && mkdir -p $@.new
+	$(CARGO) run --quiet --target $(TRIPLE) --target-dir $(TARGET) --package mrlock-cli --example pages -- $@.new
+	@rm -rf $@ && mv $@.new $@ && touch $@
 
 bindir     = '$(DESTDIR)$(BINDIR)'
 libdir     = '$(DESTDIR)$(LIBDIR)'

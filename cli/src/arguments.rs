@@ -1,6 +1,6 @@
 //! The command line. The man pages and the shell completions are made from this file (examples/pages.rs).
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// Lets one thread at a time register RDMA memory: run a command so, ask whether that is needed, and see what happens.
@@ -22,6 +22,11 @@ pub struct Arguments {
 pub enum Command {
     /// Run a command with libmrlock.so preloaded
     Run(Run),
+    /// Print the library that `mrlock run` would use
+    #[command(after_help = SHELL_STATUS)]
+    Path,
+    /// Print, for a shell, the variables that `mrlock run` would set
+    Env(Env),
     /// Show what the library does in running processes
     Status(Status),
     /// Sum up what happened in processes, also in one that was killed
@@ -34,8 +39,10 @@ pub enum Command {
     Timeline(Timeline),
 }
 
+const SHELL_STATUS: &str = "Exit status: 0; 125: refused, as by mrlock run.";
+
 /// Arguments of `mrlock run`.
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(
     version,
     override_usage = "mrlock run [OPTION]... [--] COMMAND [ARGUMENT]...",
@@ -70,8 +77,17 @@ pub struct Run {
     #[arg(long, value_name = "SECONDS")]
     pub warn_after: Option<u32>,
     /// The command, with its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `mrlock env`.
+#[derive(Args)]
+#[command(after_help = SHELL_STATUS)]
+pub struct Env {
+    /// Let calls on host memory through
+    #[arg(long)]
+    pub gpu: bool,
 }
 
 /// Arguments of `mrlock status`.

@@ -4,6 +4,7 @@ mod files;
 mod handed_over;
 mod library;
 mod program;
+pub mod shell;
 
 use crate::{arguments, failure::Failure};
 use std::{
@@ -45,9 +46,7 @@ pub fn run(arguments: arguments::Run) -> Result<ExitCode, Failure> {
     let Some(command) = arguments.command.first() else {
         return Err(refused("no COMMAND; see mrlock run --help"));
     };
-    let library = library::find()?;
-    let library = library::name_for_preload(library)?;
-    library::try_to_load(&library)?;
+    let library = library::usable()?;
     let program = program::find(command)?;
     let about_program = program::check(&program, &library)?;
     let variables = variables(&arguments)?;
@@ -57,8 +56,7 @@ pub fn run(arguments: arguments::Run) -> Result<ExitCode, Failure> {
     for (variable, value) in variables {
         set(variable, &value);
     }
-    let list = with_library(env::var_os("LD_PRELOAD").unwrap_or_default(), &library);
-    set("LD_PRELOAD", &list);
+    set("LD_PRELOAD", &preload_list(&library));
     let error = replace_process(&program, &arguments.command);
     Err(cannot_run(program.as_os_str(), &error))
 }
@@ -122,7 +120,12 @@ fn check_file(given_by: &str, name: &Path) -> Result<(), Failure> {
     })
 }
 
-/// The value of LD_PRELOAD with the library in it: first, or after a sanitizer's runtime, which must be the first.
+/// The value of LD_PRELOAD with the library in it.
+fn preload_list(library: &Path) -> OsString {
+    with_library(env::var_os("LD_PRELOAD").unwrap_or_default(), library)
+}
+
+/// `others` with the library: first, or after a sanitizer's runtime, which must be the first.
 fn with_library(others: OsString, library: &Path) -> OsString {
     const SANITIZERS: [&[u8]; 3] = [b"libasan.so", b"libtsan.so", b"libclang_rt."];
     let (library, others) = (library.as_os_str().as_bytes(), others.into_vec());
@@ -138,6 +141,10 @@ fn with_library(others: OsString, library: &Path) -> OsString {
             behind = Some(end);
         }
         end += 1;
+    }
+    let rest = behind.map_or(0, |end| (end + 1).min(others.len()));
+    if others[rest..].split(is_separator).next() == Some(library) {
+        return OsString::from_vec(others); // it is there already
     }
     let list = match behind {
         None => [library, b":", &others].concat(),

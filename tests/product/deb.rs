@@ -90,6 +90,8 @@ const LIBRARY_AND_COMMAND: &[&str] = &[
     "usr/share/fish/vendor_completions.d/mrlock.fish 644",
     "usr/share/lintian/overrides/mrlock 644",
     "usr/share/man/man1/mrlock-doctor.1.gz 644",
+    "usr/share/man/man1/mrlock-env.1.gz 644",
+    "usr/share/man/man1/mrlock-path.1.gz 644",
     "usr/share/man/man1/mrlock-report.1.gz 644",
     "usr/share/man/man1/mrlock-run.1.gz 644",
     "usr/share/man/man1/mrlock-status.1.gz 644",

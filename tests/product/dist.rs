@@ -44,6 +44,8 @@ fn what_is_in_the_package() {
         "share/zsh/site-functions/_mrlock 644".into(),
         "share/man/man1/mrlock.1 644".into(),
         "share/man/man1/mrlock-doctor.1 644".into(),
+        "share/man/man1/mrlock-env.1 644".into(),
+        "share/man/man1/mrlock-path.1 644".into(),
         "share/man/man1/mrlock-report.1 644".into(),
         "share/man/man1/mrlock-run.1 644".into(),
         "share/man/man1/mrlock-status.1 644".into(),

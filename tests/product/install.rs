@@ -47,6 +47,8 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
         "usr/share/zsh/site-functions/_mrlock 644".into(),
         "usr/share/man/man1/mrlock.1 644".into(),
         "usr/share/man/man1/mrlock-doctor.1 644".into(),
+        "usr/share/man/man1/mrlock-env.1 644".into(),
+        "usr/share/man/man1/mrlock-path.1 644".into(),
         "usr/share/man/man1/mrlock-report.1 644".into(),
         "usr/share/man/man1/mrlock-run.1 644".into(),
         "usr/share/man/man1/mrlock-status.1 644".into(),

@@ -15,6 +15,7 @@ mod install;
 mod launcher;
 mod layers;
 mod recipes;
+mod shells;
 mod stress;
 mod thread_sanitizer;
 mod timeline;

@@ -29,6 +29,8 @@ fn what_pip_installs_and_uninstalls() {
         "share/bash-completion/completions/mrlock 644",
         "share/fish/vendor_completions.d/mrlock.fish 644",
         "share/man/man1/mrlock-doctor.1 644",
+        "share/man/man1/mrlock-env.1 644",
+        "share/man/man1/mrlock-path.1 644",
         "share/man/man1/mrlock-report.1 644",
         "share/man/man1/mrlock-run.1 644",
         "share/man/man1/mrlock-status.1 644",

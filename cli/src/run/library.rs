@@ -22,7 +22,14 @@ use std::{
 /// cargo gives what it builds no version.
 const NAMES: [&str; 2] = ["libmrlock.so.0", "libmrlock.so"];
 
-pub fn find() -> Result<PathBuf, Failure> {
+/// By a name that LD_PRELOAD can hold, after it was loaded here.
+pub fn usable() -> Result<PathBuf, Failure> {
+    let library = name_for_preload(find()?)?;
+    try_to_load(&library)?;
+    Ok(library)
+}
+
+fn find() -> Result<PathBuf, Failure> {
     let here = installed::program().map_err(|error| refused(format!("/proc/self/exe: {error}")))?;
     installed::near(&here, &NAMES).ok_or_else(|| {
         let [beside, above, lib] = installed::places(&here);
@@ -38,7 +45,7 @@ pub fn find() -> Result<PathBuf, Failure> {
 /// A name of the library that LD_PRELOAD can hold. If its path cannot be held, then that by which this program was called, or
 /// else a link. (LD_LIBRARY_PATH and the library's bare name would do too, but they would change where every process looks for
 /// all its libraries, and a process that gets another LD_LIBRARY_PATH would lose the library.)
-pub fn name_for_preload(library: PathBuf) -> Result<PathBuf, Failure> {
+fn name_for_preload(library: PathBuf) -> Result<PathBuf, Failure> {
     if fits(&library) {
         return Ok(library);
     }
@@ -115,7 +122,7 @@ unsafe extern "C" {
 }
 
 /// Loads the library into this process: the loader's own message says best what is wrong with it.
-pub fn try_to_load(library: &Path) -> Result<(), Failure> {
+fn try_to_load(library: &Path) -> Result<(), Failure> {
     let mut empty = [ptr::null_mut()];
     // SAFETY: this process has one thread. The settings are for the command, and the library must not read them here. What it
     // does when it is loaded, it does in the command too.
