@@ -31,7 +31,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor clean
+.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor nfpm clean
 
 # cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
@@ -90,7 +90,7 @@ validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
 ray       := $(TARGET)/ray-$(RAY)
 metrics   := $(TARGET)/prometheus-client-$(METRICS)
 
-include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/dist.mk
+include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/rpm.mk packaging/dist.mk
 
 # Without the manual pages, which are built in a profile of their own.
 demo: $(LIBRARY) $(COMMAND) $(FIXTURES)/lib/libibverbs.so.1
@@ -118,7 +118,9 @@ $(roots): $(TARGET)/debian-%:
 	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log
 	mv $@.new $@
 
-# For the tests of packaging/recipes; each prints where it is. (packaging/dist.mk fetches them as it fetches its own tools.)
+# For the tests of packaging/recipes and of the RPMs; each prints where it is. (packaging/dist.mk fetches them as it fetches its own tools.)
+nfpm: $(nfpm)
+	@echo $<
 validator: $(validator)
 	@echo $<
 ray: $(ray)

