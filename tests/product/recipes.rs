@@ -1,7 +1,7 @@
 //! packaging/recipes: each is used as it is there, and a client that dies alone finishes with it.
 
 use crate::common::{
-    Program, build, client, fixtures, machine,
+    Outcome, Program, build, client, dist, fixtures, machine,
     root::{CLIENT, Root},
     scratch, unpacked,
     venv::{environment, library, python},
@@ -58,7 +58,28 @@ fn the_dockerfile() {
     root.run(&command).succeeded("with the entry point");
 }
 
-/// The patch keeps the LD_PRELOAD that the image sets, and Kubernetes' schema allows what comes out.
+/// The command of a container after this patch, which Kubernetes' schema allows.
+fn patched_command(patch: &str) -> String {
+    let mut python = Command::new("python3");
+    python.arg("tests/recipes/kubernetes_patch.py");
+    python.arg(recipe(patch));
+    python.env(
+        "PYTHONPATH",
+        machine::fetched("validator").expect("checked before"),
+    );
+    let output = python.output().expect("python3");
+    assert!(output.status.success(), "{output:?}");
+    let command = String::from_utf8(output.stdout).expect("text");
+    command.trim_end().into()
+}
+
+/// Unpacks the tarball into this directory.
+fn unpack_into(directory: &Path) {
+    fs::create_dir_all(directory.parent().expect("not /")).expect("a scratch directory");
+    build(Command::new("cp").arg("-R").arg(unpacked()).arg(directory));
+}
+
+/// The patch keeps the LD_PRELOAD that the image sets.
 #[test]
 fn the_patch_for_kubernetes() {
     needs!(
@@ -66,27 +87,9 @@ fn the_patch_for_kubernetes() {
         has_root(),
         machine::fetched("validator").map(drop)
     );
-    let mut python = Command::new("python3");
-    python.arg("tests/recipes/kubernetes_patch.py");
-    python.arg(recipe("kubernetes.yaml"));
-    python.env(
-        "PYTHONPATH",
-        machine::fetched("validator").expect("checked above"),
-    );
-    let output = python.output().expect("python3");
-    assert!(output.status.success(), "{output:?}");
-    let command = String::from_utf8(output.stdout).expect("text");
-    let command = command.trim_end();
-
+    let command = patched_command("kubernetes.yaml");
     let root = Root::with_client();
-    let package = unpacked().display().to_string();
-    let mut copy = Command::new("cp");
-    fs::create_dir_all(root.path().join("opt")).expect("a scratch directory");
-    build(
-        copy.arg("-R")
-            .arg(package)
-            .arg(root.path().join("opt/mrlock")),
-    );
+    unpack_into(&root.path().join("opt/mrlock"));
     root.copy(
         &fixtures().join("clients/other_ioctl.so"),
         "client/images_own.so",
@@ -99,6 +102,123 @@ fn the_patch_for_kubernetes() {
     assert!(
         outcome.stdout.contains("other ioctl: "),
         "the image's own library is absent: {outcome:#?}"
+    );
+}
+
+/// podman, with images and containers of its own, in a mount namespace in which CDI finds `cdi.yaml` alone. /opt is `opt` there.
+fn podman(opt: &Path, commands: &str) -> Outcome {
+    // podman's defaults are more than some machines allow.
+    let limits = "--ulimit nofile=1024:1024 --ulimit nproc=4096:4096";
+    let run = format!("podman run --network none --runtime runc {limits}");
+    let options = "--root /run/storage --runroot /run/podman --storage-driver vfs --cgroup-manager cgroupfs \
+                   --events-backend none";
+    let commands = commands.replace("podman run", &run);
+    let commands = commands.replace("podman ", &format!("podman {options} "));
+    let script = format!(
+        "set -e; mount -t tmpfs none /run; mount -t tmpfs none /dev/shm
+         mkdir /run/cdi; cp {} /run/cdi; mount --bind {} /opt
+         {commands}",
+        recipe("cdi.yaml").display(),
+        opt.display()
+    );
+    let unshare = Program::new("unshare").args(["--mount", "sh", "-c", &script]);
+    unshare.run()
+}
+
+fn has_podman() -> machine::Need {
+    has_root()
+        .and(machine::program("podman", "podman"))
+        .and(machine::program("runc", "runc"))
+}
+
+/// podman runs the client in the root of a Debian 12.
+fn container(root: &Root, options: &str, command: &str) -> String {
+    let root = root.path().display();
+    format!(
+        "podman run {options} --env LD_LIBRARY_PATH=/client --rootfs {root} {command} /client/stress -g"
+    )
+}
+
+#[test]
+fn the_specification_for_cdi() {
+    needs!("the recipe for CDI", has_podman());
+    let root = Root::with_client();
+    let opt = scratch("opt");
+    unpack_into(&opt.join("mrlock"));
+    let run = |options: &str| podman(&opt, &container(&root, options, ""));
+    let bare = run("");
+    assert!(bare.segfaulted(), "it should die alone: {bare:#?}");
+    for device in ["gpu", "all"] {
+        let outcome = run(&format!("--device mrlock/library={device}")).succeeded(device);
+        assert_eq!(outcome.stderr, "", "{device}");
+    }
+}
+
+/// A volume is a directory here: the image of the init container copies mrlock there, and the patched command finds it.
+#[test]
+fn the_init_container() {
+    needs!(
+        "the recipe for Kubernetes with an init container",
+        has_podman(),
+        machine::program("busybox", "busybox-static"),
+        machine::fetched("validator").map(drop)
+    );
+    let command = patched_command("kubernetes-init.yaml");
+    let root = Root::with_client();
+    let (nothing, volume) = (scratch("nothing"), scratch("volume"));
+    for directory in [&nothing, &volume] {
+        fs::create_dir(directory).expect("a scratch directory");
+    }
+    let volume = volume.display();
+    let commands = format!(
+        "mkdir -p /run/busybox/bin /run/context
+         cp $(command -v busybox) /run/busybox/bin
+         ln -s busybox /run/busybox/bin/sh; ln -s busybox /run/busybox/bin/cp
+         tar -C /run/busybox -c . | podman import --quiet - busybox
+         cp {}/*.tar.gz /run/context
+         podman build --quiet --pull-never --tag your-registry/mrlock --file {} /run/context
+         podman run --volume {volume}:/opt/mrlock your-registry/mrlock
+         {}",
+        dist().display(),
+        recipe("init.Dockerfile").display(),
+        container(
+            &root,
+            &format!("--volume {volume}:/opt/mrlock:ro"),
+            &command
+        )
+    );
+    podman(&nothing, &commands).succeeded("with the volume");
+}
+
+/// Slurm takes each line `export NAME=VALUE` of a task prolog into the task's environment, up to the end of the line.
+#[test]
+fn the_task_prolog_for_slurm() {
+    needs!("the recipe for Slurm", has_root());
+    let root = Root::with_client_and_package();
+    let prolog = "slurm-task-prolog.sh";
+    root.copy(&recipe(prolog), prolog);
+    let task = |prolog: &str| {
+        let printed = root.run(prolog).succeeded("the prolog").stdout;
+        let settings = printed.lines().map(|line| {
+            let setting = line.strip_prefix("export ").expect("an assignment");
+            format!("'{setting}'")
+        });
+        let settings: Vec<_> = settings.collect();
+        root.run(&CLIENT.replace("exec", &format!("exec env {}", settings.join(" "))))
+    };
+    let bare = task("true");
+    assert!(bare.segfaulted(), "{bare:#?}");
+    let outcome = task(&format!("exec /{prolog}")).succeeded("with the prolog");
+    assert_eq!(outcome.stderr, "");
+    let by_export = "LD_PRELOAD=$(mrlock path) MRLOCK_MEMORY=device";
+    let command = CLIENT.replace("exec", &format!("exec env {by_export}"));
+    root.run(&command).succeeded("srun --export");
+
+    root.run("dpkg --purge mrlock").succeeded("dpkg --purge");
+    let outcome = root.run(&format!("exec /{prolog}"));
+    assert!(
+        !outcome.status.success() && outcome.stdout.is_empty(),
+        "{outcome:#?}"
     );
 }
 

@@ -24,7 +24,7 @@ spec:
           volumeMounts: [{name: models, mountPath: /models}]
       volumes: [{name: models, emptyDir: {}}]
 """
-KEYS = {"containers": "name", "volumes": "name", "volumeMounts": "mountPath"}
+KEYS = {"initContainers": "name", "containers": "name", "volumes": "name", "volumeMounts": "mountPath"}
 
 
 def merged(old, patch, name=None):
