@@ -31,7 +31,7 @@ rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 
-.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor nfpm clean
+.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor nfpm rattler ruff clean
 
 # cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
@@ -86,9 +86,13 @@ bench: release fixtures $(benches) peers
 VALIDATOR := 1.37.0
 RAY       := 2.60.0
 METRICS   := 0.26.0
+RATTLER   := 0.73.0
+RUFF      := 0.17.6
 validator := $(TARGET)/kubernetes-validate-$(VALIDATOR)
 ray       := $(TARGET)/ray-$(RAY)
 metrics   := $(TARGET)/prometheus-client-$(METRICS)
+rattler   := $(TARGET)/py-rattler-build-$(RATTLER)
+ruff      := $(TARGET)/ruff-$(RUFF)
 
 include packaging/install.mk packaging/wheel.mk packaging/deb.mk packaging/rpm.mk packaging/dist.mk
 
@@ -124,6 +128,11 @@ nfpm: $(nfpm)
 validator: $(validator)
 	@echo $<
 ray: $(ray)
+	@echo $<
+# For the tests of packaging/conda and packaging/spack.
+rattler: $(rattler)
+	@echo $<
+ruff: $(ruff)
 	@echo $<
 # For the test of `mrlock status --openmetrics`.
 metrics: $(metrics)

