@@ -201,7 +201,7 @@ fn the_task_prolog_for_slurm() {
         let printed = root.run(prolog).succeeded("the prolog").stdout;
         let settings = printed.lines().map(|line| {
             let setting = line.strip_prefix("export ").expect("an assignment");
-            format!("'{setting}'")
+            format!("\"{setting}\"") // any other quote is a part of the value
         });
         let settings: Vec<_> = settings.collect();
         root.run(&CLIENT.replace("exec", &format!("exec env {}", settings.join(" "))))

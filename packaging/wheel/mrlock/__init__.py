@@ -30,8 +30,7 @@ def _name_for_preload(path: str) -> str:
     if not any(character in path for character in " :$"):
         return path
     command = os.path.join(os.path.dirname(os.path.dirname(path)), "bin", "mrlock")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MRLOCK", "LD_PRELOAD"))}
-    shown = subprocess.run([command, "run", "--", "printenv", "LD_PRELOAD"], env=environment, capture_output=True)
+    shown = subprocess.run([command, "path"], capture_output=True)
     if shown.returncode:
         raise ValueError(os.fsdecode(shown.stderr).strip())
     return os.fsdecode(shown.stdout).rstrip("\n")
