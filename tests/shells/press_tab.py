@@ -14,6 +14,10 @@ if shell == 0:
     os.execvp(sys.argv[1], sys.argv[1:])
 shown, begin = b"", 0
 while True:
+    # While a line is typed, the shell may show its prompt again: the next one is behind the line's end.
+    if lines and begin >= 0 and b"ready> " in shown[begin:]:
+        typed, begin = len(shown), -1
+        os.write(terminal, f"{lines.pop(0)}\r".encode())
     readable, _, _ = select.select([terminal], [], [], 60)
     if not readable:
         os.kill(shell, 9)
@@ -22,12 +26,7 @@ while True:
         shown += os.read(terminal, 4096)
     except OSError:  # the shell has ended
         break
-    # While a line is typed, the shell may show its prompt again.
-    if lines and b"ready> " in shown[begin:]:
-        os.write(terminal, f"{lines.pop(0)}\r".encode())
-        begin = len(shown)
-        while b"\n" not in shown[begin:]:
-            shown += os.read(terminal, 4096)
-        begin = shown.index(b"\n", begin)
+    if begin < 0:
+        begin = shown.find(b"\n", typed)
 os.waitpid(shell, 0)
 print(shown.decode(errors="replace"))
