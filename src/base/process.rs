@@ -56,7 +56,7 @@ fn process_of(record: u64) -> libc::pid_t {
     (record >> 32) as libc::pid_t
 }
 
-// Relaxed, all accesses in this file but those of `PreparedFor`: a record is one word, and nothing else is read because of it.
+// Relaxed, all accesses to these words where nothing else is said: a record is one word, and nothing else is read because of it.
 
 /// The generation of this process: not zero, and another one than that of its ancestors.
 #[inline]
@@ -114,7 +114,8 @@ fn begin(page: u64) {
         let unwiped = UNWIPED.load(Ordering::Relaxed);
         if unwiped != 0 && is_ours(unwiped, 0) {
             // Another thread has made one since.
-            PAGE.0.store(0, Ordering::Relaxed);
+            // Release: see `replace`.
+            PAGE.0.store(0, Ordering::Release);
             return;
         }
         let generation = LAST.load(Ordering::Relaxed) % ANY_GENERATION + 1;
@@ -125,12 +126,15 @@ fn begin(page: u64) {
             Some(_) => (0, new),
         };
         UNWIPED.store(elsewhere, Ordering::Relaxed);
-        PAGE.0.store(in_page, Ordering::Relaxed);
+        // Release: see `replace`.
+        PAGE.0.store(in_page, Ordering::Release);
     });
 }
 
 fn replace(word: &AtomicU64, old: u64, new: u64) -> bool {
-    word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+    // Acquire pairs with the Release at the end of `begin`: a thread that claims the page when another one has left it sees
+    // `UNWIPED` and `LAST` as the other one has left them. Relaxed on failure: the value is not used.
+    word.compare_exchange(old, new, Ordering::Acquire, Ordering::Relaxed)
         .is_ok()
 }
 
