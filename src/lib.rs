@@ -28,13 +28,13 @@
 )]
 
 #[cfg(not(all(
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
     target_pointer_width = "64",
     target_os = "linux",
     target_env = "gnu"
 )))]
 compile_error!(
-    "mrlock supports x86_64 Linux with glibc; what is particular to them lives in src/base/x86_64.rs"
+    "mrlock supports x86_64 and aarch64 Linux with glibc; what is particular to a processor lives in src/base/x86_64.rs and src/base/aarch64.rs"
 );
 
 #[macro_use]
@@ -120,8 +120,8 @@ extern "C" fn write_report(_: *mut c_void) {
 fn panic(panic: &core::panic::PanicInfo) -> ! {
     log::error!("internal error, this thread stops here; please report it: {panic}");
     loop {
-        // SAFETY: it only suspends the calling thread until a signal arrives.
-        unsafe { syscall!(SYS_pause) };
+        // SAFETY: without files and without a time, it only suspends the calling thread until a signal arrives.
+        unsafe { syscall!(SYS_ppoll) };
     }
 }
 
@@ -131,5 +131,5 @@ fn panic(panic: &core::panic::PanicInfo) -> ! {
 core::arch::global_asm!(
     ".globl rust_eh_personality",
     ".hidden rust_eh_personality",
-    "rust_eh_personality: ud2"
+    concat!("rust_eh_personality: ", trap!())
 );

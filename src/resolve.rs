@@ -10,7 +10,7 @@
 //! identify the copy. In Debian's build, the inner call of `ibv_reg_mr` is a jump that returns to NCCL, which has no libibverbs of
 //! its own. A call may also come through a pointer or a wrapper.)
 
-use crate::base::{elf, sys::Errno};
+use crate::base::{elf, processor::FIRST_GLIBC, sys::Errno};
 use core::{
     ffi::{CStr, c_char, c_void},
     fmt,
@@ -254,7 +254,7 @@ pub fn next(symbol: &CStr) -> Option<Target> {
     let ask = |dlsym: Dlsym| NonNull::new(unsafe { dlsym(RTLD_NEXT, symbol.as_ptr()) });
     match ask(libc::dlsym) {
         Some(found) if is_ours(found) => {
-            let original = find_version(RTLD_NEXT, c"dlsym", c"GLIBC_2.2.5")?;
+            let original = find_version(RTLD_NEXT, c"dlsym", FIRST_GLIBC)?;
             // SAFETY: this version of dlsym() has this type.
             let original = unsafe { mem::transmute::<Target, Dlsym>(original) };
             ask(original).filter(|&target| !is_ours(target))

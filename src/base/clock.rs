@@ -60,7 +60,7 @@ fn look_up() -> *mut c_void {
     // SAFETY: the kernel maps the whole image, a well-formed ELF file, for the life of the process.
     let found =
         NonNull::new(ptr::with_exposed_provenance_mut::<u8>(image)).and_then(|image| unsafe {
-            elf::symbol(image.as_ptr(), super::x86_64::VDSO_CLOCK_GETTIME)
+            elf::symbol(image.as_ptr(), super::processor::VDSO_CLOCK_GETTIME)
         });
     let function = found.unwrap_or(system_call as *mut c_void);
     FUNCTION.store(function, Ordering::Relaxed);

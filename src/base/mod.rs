@@ -1,7 +1,9 @@
 //! What every layer above stands on: the kernel, the processor, text without allocation, and the settings.
 
 #[macro_use]
-pub mod x86_64;
+#[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+pub mod processor;
 
 #[macro_use]
 pub mod sys;

@@ -2,7 +2,7 @@
 //!
 //! No system call here is a cancellation point, changes errno, or passes a function that another preloaded library may replace.
 
-use crate::base::x86_64::system_call;
+use crate::base::processor::system_call;
 use core::{
     ffi::{CStr, c_int},
     fmt,
@@ -10,7 +10,7 @@ use core::{
     ptr,
 };
 
-/// `syscall!(NAME, argument, ...)`: the system call of that name; see `x86_64::system_call`.
+/// `syscall!(NAME, argument, ...)`: the system call of that name; see `processor::system_call`.
 macro_rules! syscall {
     ($name:ident $(, $argument:expr)* $(,)?) => {
         $crate::base::sys::raw(libc::$name, &[$($argument as usize),*])
@@ -331,9 +331,13 @@ pub fn can_write_now(descriptor: c_int, length: usize) -> bool {
         events: libc::POLLOUT,
         revents: 0,
     };
-    let (one, at_once) = (1, 0);
-    // SAFETY: `poll` is valid for reading and writing.
-    let ready = unsafe { syscall!(SYS_poll, &raw mut poll, one, at_once) };
+    let mut at_once = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let (one, no_mask) = (1, ptr::null::<SignalSet>());
+    // SAFETY: `poll` is valid for reading and writing, the time for reading (and the kernel may write it); the mask is optional.
+    let ready = unsafe { syscall!(SYS_ppoll, &raw mut poll, one, &raw mut at_once, no_mask) };
     ready == 1
         && poll.revents & libc::POLLOUT != 0
         && room_of_pipe(descriptor).is_none_or(|room| room >= length)
@@ -416,8 +420,13 @@ fn without_write_signals(call: impl FnOnce() -> isize) -> isize {
     result
 }
 
-/// The size of a page.
-pub const PAGE: usize = 4096;
+/// The size of a page: 4096 bytes on x86_64; on arm64, the kernel decides between that, 16 KiB and 64 KiB.
+pub fn page_size() -> usize {
+    // The kernel tells each process.
+    // SAFETY: getauxval() has no preconditions.
+    let size = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+    size.max(4096)
+}
 
 /// Whether the bytes at these addresses of this process can be read, without reading them through a pointer. The error says why
 /// the kernel did not answer: for example, EPERM under an old seccomp profile.

@@ -1,10 +1,21 @@
-//! The code that depends on x86_64 (System V ABI): exported symbols, a thread's own variables and the system call instruction. A
-//! port to another architecture replaces this file.
+//! The code that depends on the processor, for x86_64 (System V ABI): exported symbols, a thread's own variables and the system
+//! call instruction. `aarch64.rs` defines the same for aarch64; another port adds such a file.
 
 use core::{arch::asm, ffi::CStr};
 
 /// The name of clock_gettime() in the library that the kernel maps into each process (vdso(7)).
 pub const VDSO_CLOCK_GETTIME: &CStr = c"__vdso_clock_gettime";
+
+/// The version of the functions that glibc has had from its beginning on this processor.
+pub const FIRST_GLIBC: &CStr = c"GLIBC_2.2.5";
+
+/// An instruction that no processor executes.
+#[cfg(not(test))]
+macro_rules! trap {
+    () => {
+        "ud2"
+    };
+}
 
 /// Exports `$function@@$version`. In assembly, because a Rust function cannot carry an ELF version.
 macro_rules! export {

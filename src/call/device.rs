@@ -128,7 +128,8 @@ fn file_name(descriptor: usize, bytes: &mut [u8; NAME_SIZE]) -> Option<&[u8]> {
     // SAFETY: the path is NUL-terminated, the buffer valid for its length.
     let length = unsafe {
         syscall!(
-            SYS_readlink,
+            SYS_readlinkat,
+            libc::AT_FDCWD,
             link.as_bytes().as_ptr(),
             bytes.as_mut_ptr(),
             bytes.len(),

@@ -72,35 +72,29 @@ mod tests {
 
     /// Two pages that are host memory, and after them two that no process can read.
     fn two_and_two() -> usize {
+        let page = sys::page_size();
         // SAFETY: new mappings, at an address that the kernel chooses; the second call changes half of the first's.
         unsafe {
             let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            let start = libc::mmap(
-                ptr::null_mut(),
-                4 * sys::PAGE,
-                libc::PROT_READ,
-                private,
-                -1,
-                0,
-            );
+            let start = libc::mmap(ptr::null_mut(), 4 * page, libc::PROT_READ, private, -1, 0);
             assert_ne!(start, libc::MAP_FAILED);
-            let rest = start.byte_add(2 * sys::PAGE);
-            assert_eq!(libc::mprotect(rest, 2 * sys::PAGE, libc::PROT_NONE), 0);
+            let rest = start.byte_add(2 * page);
+            assert_eq!(libc::mprotect(rest, 2 * page, libc::PROT_NONE), 0);
             start as usize
         }
     }
 
     #[test]
     fn the_first_and_the_last_page_decide() {
-        let start = two_and_two();
+        let (start, page) = (two_and_two(), sys::page_size());
         for (offset, length, expected) in [
             (0, 1, true),
-            (0, 2 * sys::PAGE, true),
-            (sys::PAGE, sys::PAGE, true),
-            (0, 2 * sys::PAGE + 1, false),
-            (2 * sys::PAGE - 1, 2, false),
-            (2 * sys::PAGE, 1, false),
-            (2 * sys::PAGE, 2 * sys::PAGE, false),
+            (0, 2 * page, true),
+            (page, page, true),
+            (0, 2 * page + 1, false),
+            (2 * page - 1, 2, false),
+            (2 * page, 1, false),
+            (2 * page, 2 * page, false),
         ] {
             let is_host = is_host(region(start + offset, length));
             assert_eq!(is_host, expected, "{length} bytes at {offset}");

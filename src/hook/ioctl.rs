@@ -185,7 +185,7 @@ pub fn find_next() {
     }
 }
 
-/// Rust cannot define a variadic function. On x86_64, a variadic function gets its arguments in the same registers.
+/// Rust cannot define a variadic function. On x86_64 and aarch64, a variadic function gets its arguments in the same registers.
 extern "C" fn system_call(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own arguments, as it would hand them to libc's ioctl.
     unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
@@ -328,10 +328,9 @@ fn is_readable(start: usize, length: usize) -> bool {
     let Some(last) = start.checked_add(length - 1) else {
         return false;
     };
-    let pages = start / sys::PAGE..=last / sys::PAGE;
-    pages
-        .into_iter()
-        .all(|page| is_byte_readable(start.max(page * sys::PAGE)))
+    let size = sys::page_size();
+    let mut pages = start / size..=last / size;
+    pages.all(|page| is_byte_readable(start.max(page * size)))
 }
 
 /// Uses futex(2): a sandbox may kill a process for process_vm_readv(2), but every libc needs futex(2). Four aligned bytes are in

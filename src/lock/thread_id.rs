@@ -21,7 +21,7 @@ pub struct ThreadId {
 /// Enough for any thread id: PID_MAX_LIMIT of the kernel.
 pub const ID_BITS: u32 = 22;
 
-/// The unit in which /proc gives a thread's start: USER_HZ is 100 on every x86_64 kernel.
+/// The unit in which /proc gives a thread's start: USER_HZ is 100 on every x86_64 and arm64 kernel.
 const TICK_IN_NS: u64 = 10_000_000;
 
 impl ThreadId {
@@ -103,7 +103,8 @@ fn is_proc_ours() -> bool {
     // SAFETY: the path is NUL-terminated, the buffer valid for its length.
     let length = unsafe {
         syscall!(
-            SYS_readlink,
+            SYS_readlinkat,
+            libc::AT_FDCWD,
             c"/proc/self".as_ptr(),
             link.as_mut_ptr(),
             link.len(),

@@ -1,9 +1,10 @@
 //! The lowest layer, with a log sink of its own.
 
 #[macro_use]
-#[path = "../../../src/base/x86_64.rs"]
+#[cfg_attr(target_arch = "x86_64", path = "../../../src/base/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "../../../src/base/aarch64.rs")]
 #[allow(dead_code, unused_macros, reason = "only the system call is used")]
-pub mod x86_64;
+pub mod processor;
 
 #[macro_use]
 #[path = "../../../src/base/sys.rs"]

@@ -1,7 +1,7 @@
 //! The input is a request, as it lies in memory, at the end of what can be read.
 
 use crate::{
-    base::sys::PAGE,
+    base::sys::page_size,
     call::operation::Memory,
     hook::{ioctl, serialize::LAST},
 };
@@ -18,10 +18,10 @@ fn end_of_readable() -> usize {
         let all = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping, at an address that the kernel chooses; the second call changes its last page.
         unsafe {
-            let start = libc::mmap(ptr::null_mut(), LONGEST + PAGE, all, flags, -1, 0);
+            let start = libc::mmap(ptr::null_mut(), LONGEST + page_size(), all, flags, -1, 0);
             assert_ne!(start, libc::MAP_FAILED);
             assert_eq!(
-                libc::mprotect(start.byte_add(LONGEST), PAGE, libc::PROT_NONE),
+                libc::mprotect(start.byte_add(LONGEST), page_size(), libc::PROT_NONE),
                 0
             );
             start as usize + LONGEST
