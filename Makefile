@@ -4,14 +4,23 @@
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.
-TRIPLE   := x86_64-unknown-linux-gnu
+# For another processor than this machine's: make TARGET_TRIPLE=aarch64-unknown-linux-gnu, with Debian's cross compiler
+# (gcc-aarch64-linux-gnu) and `rustup target add aarch64-unknown-linux-gnu`.
+HOST     := $(shell uname -m)-unknown-linux-gnu
+TRIPLE   := $(or $(TARGET_TRIPLE),$(HOST))
+CPU      := $(firstword $(subst -, ,$(TRIPLE)))
 RELEASE  := --release --target $(TRIPLE) --target-dir $(TARGET)
 LIBRARY  := $(TARGET)/$(TRIPLE)/release/libmrlock.so
-FIXTURES := $(TARGET)/fixtures
+FIXTURES := $(TARGET)/fixtures$(if $(filter-out $(HOST),$(TRIPLE)),-$(CPU))
 CLIENTS  := $(FIXTURES)/clients
 CARGO    ?= cargo
-CC       ?= cc
 RUSTC    ?= rustc
+ifneq ($(TRIPLE),$(HOST))
+ifeq ($(origin CC),default)
+CC       := $(CPU)-linux-gnu-gcc
+endif
+export CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_LINKER = $(CC)
+endif
 CFLAGS   ?= -O2 -g -Wall -Wextra -Werror
 # -I: the fake <infiniband/verbs.h> comes before an installed one. -MMD records what a file includes, for the next make.
 COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/fake_libibverbs -Iinclude -MMD -MP -MF $@.d -MT $@
@@ -26,6 +35,10 @@ linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plu
 unlinked := $(addprefix $(CLIENTS)/,heap plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
+# These set the trap flag of an x86_64 processor.
+ifneq ($(CPU),x86_64)
+linked   := $(filter-out $(addprefix $(CLIENTS)/,signals single_step),$(linked))
+endif
 objects  := $(addprefix $(CLIENTS)/,slow_free.so calling_driver.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so no_device.so)
 rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
@@ -152,7 +165,7 @@ $(gvisor): | $(trixie)
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
-	rm -rf $(FIXTURES) $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
+	rm -rf $(TARGET)/fixtures* $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
 		$(TARGET)/scratch $(dist) $(TARGET)/portable $(TARGET)/$(TRIPLE)
 
 # The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
@@ -229,6 +242,6 @@ $(cuda): tests/fake_libcuda/cuda.c Makefile
 $(rust): tests/clients/rust_ioctl.rs Makefile
 	@mkdir -p $(@D)
 	@echo "  RUSTC $(notdir $(@D))/$(@F)"
-	@$(RUSTC) --edition 2024 -O $< -o $@
+	@$(RUSTC) --edition 2024 -O --target $(TRIPLE) -C linker=$(CC) $< -o $@
 
 -include $(wildcard $(FIXTURES)/*/*.d)

@@ -35,7 +35,7 @@ $(COMMAND): cli/Cargo.toml Cargo.toml Cargo.lock $(shell find cli/src -name '*.r
 
 $(PAGES): cli/src/arguments.rs cli/Cargo.toml Cargo.toml Cargo.lock $(wildcard cli/examples/*)
 	@rm -rf $@.new && mkdir -p $@.new
-	$(CARGO) run --quiet --target $(TRIPLE) --target-dir $(TARGET) --package mrlock-cli --example pages -- $@.new
+	$(CARGO) run --quiet --target $(HOST) --target-dir $(TARGET) --package mrlock-cli --example pages -- $@.new
 	@rm -rf $@ && mv $@.new $@ && touch $@
 
 bindir     = '$(DESTDIR)$(BINDIR)'

@@ -67,19 +67,21 @@ static inline int sleeps_anywhere(pid_t thread)
 	return state ? state[2] == 'S' : -1;
 }
 
-/* Whether that thread sleeps on a futex; -1 if /proc does not tell, or the thread has ended. */
+/* Whether that thread sleeps on a futex; -1 if /proc does not tell, or the thread has ended. (Under qemu-user, /proc is that of
+ * the real processor, where futex() may have another number.) */
 static inline int is_asleep(pid_t thread)
 {
 	char path[64], call[5] = "", wanted[8];
+	const char *real = getenv("REAL_SYS_FUTEX");
 
 	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", (int)thread);
-	snprintf(wanted, sizeof wanted, "%d ", SYS_futex);
+	snprintf(wanted, sizeof wanted, "%d ", real ? atoi(real) : SYS_futex);
 	int file = open(path, O_RDONLY | O_CLOEXEC);
 	if (file < 0)
 		return sleeps_anywhere(thread);
 	ssize_t length = read(file, call, 4);
 	close(file);
-	return length < 0 ? -1 : !strncmp(call, wanted, 4);
+	return length < 0 ? -1 : !strncmp(call, wanted, strlen(wanted));
 }
 
 /* Returns when that thread, whose next call is a registration, sleeps because another thread is inside. */

@@ -5,12 +5,18 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
+#ifdef __aarch64__
+#define FIRST_GLIBC "GLIBC_2.17"
+#else
+#define FIRST_GLIBC "GLIBC_2.2.5"
+#endif
+
 void *dlsym(void *handle, const char *name)
 {
 	void *(*real)(void *, const char *);
 	void *volatile found;
 
-	*(void **)&real = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+	*(void **)&real = dlvsym(RTLD_NEXT, "dlsym", FIRST_GLIBC);
 	/* Stored first: a call in tail position would return to this function's caller, which would then count as the caller. */
 	found = real(handle, name);
 	return found;

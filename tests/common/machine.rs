@@ -63,6 +63,22 @@ pub fn file(path: &str, package: &str) -> Need {
     }
 }
 
+/// Rust's core library for another target.
+pub fn rust_target(triple: &str) -> Need {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", triple])
+        .output()
+        .map_err(|error| format!("rustc: {error}"))?;
+    let directory = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if Path::new(&directory).exists() {
+        Ok(())
+    } else {
+        Err(format!(
+            "there is no {directory}: run `rustup target add {triple}`"
+        ))
+    }
+}
+
 pub fn is_root() -> bool {
     // SAFETY: geteuid() has no preconditions.
     unsafe { libc::geteuid() == 0 }

@@ -37,6 +37,13 @@ pub fn target_dir() -> PathBuf {
 /// The target that it is built for.
 pub const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
+/// Whether the programs run on an arm64 processor that qemu-user simulates (`tests/machine/arm64.rs`).
+fn on_arm64() -> bool {
+    env::var_os("MRLOCK_TEST_ARM64").is_some()
+}
+
+const ARM64: &str = "TARGET_TRIPLE=aarch64-unknown-linux-gnu";
+
 /// `libmrlock.so`, built with `cargo build --release` from the sources as they are now; or the one that `MRLOCK_LIBRARY`
 /// names, so that the tests can run with another build.
 pub fn library() -> &'static Path {
@@ -44,6 +51,11 @@ pub fn library() -> &'static Path {
     LIBRARY.get_or_init(|| {
         if let Some(library) = env::var_os("MRLOCK_LIBRARY") {
             return library.into();
+        }
+        if on_arm64() {
+            let library = target_dir().join("aarch64-unknown-linux-gnu/release/libmrlock.so");
+            build(make([ARM64]).arg(&library));
+            return library;
         }
         build(&mut cargo_build());
         target_dir().join(TRIPLE).join("release/libmrlock.so")
@@ -71,6 +83,10 @@ pub fn mrlock() -> &'static Path {
 pub fn fixtures() -> &'static Path {
     static FIXTURES: OnceLock<PathBuf> = OnceLock::new();
     FIXTURES.get_or_init(|| {
+        if on_arm64() {
+            build(&mut make(["fixtures", ARM64]));
+            return target_dir().join("fixtures-aarch64");
+        }
         build(&mut make(["fixtures"]));
         target_dir().join("fixtures")
     })
@@ -298,10 +314,18 @@ impl Program {
 
     /// The command line that sets its environment and runs it.
     fn words(&self) -> Vec<OsString> {
-        let mut words = vec![OsString::from("env")];
+        let mut words = if on_arm64() {
+            let number = format!("REAL_SYS_FUTEX={}", libc::SYS_futex);
+            let qemu = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-E", &number];
+            qemu.map(OsString::from).to_vec()
+        } else {
+            vec![OsString::from("env")]
+        };
         for (name, value) in &self.environment {
             let mut setting = OsString::from(format!("{name}="));
             setting.push(value);
+            // For the program, and not for qemu itself.
+            words.extend(on_arm64().then(|| OsString::from("-E")));
             words.push(setting);
         }
         words.extend_from_slice(&self.command);

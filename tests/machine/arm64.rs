@@ -1,0 +1,85 @@
+//! The library for arm64, cross-compiled, does what tests/library asks: the tests named here run once more, with the library and the
+//! clients of arm64 on a processor that qemu-user simulates, also with pages of 16 and 64 KiB.
+//!
+//! What qemu-user (7.2) cannot do is left to a real kernel: it has no process_vm_readv(), so that the memory of a call is never known
+//! to be the host's; madvise() does nothing, also where it should fail or wipe a page in a forked child; a child that was forked
+//! from among several threads cannot start a thread; vfork() is fork(); /proc is the real processor's; and with pages larger than
+//! the real ones, the loader fails where two libraries are preloaded. It keeps loads and stores in the order of an x86_64 processor:
+//! what an arm64 processor may reorder is for loom.
+
+use crate::common::machine;
+use std::{env, process::Command};
+
+/// With each of the sizes of a page.
+const TESTS: &[&str] = &[
+    "serialization::callers_linked_to_libibverbs",
+    "serialization::callers_whose_libibverbs_is_not_in_the_global_scope",
+    "serialization::eight_threads_whose_first_call_is_simultaneous",
+    "ioctl_hook::the_uverbs_requests_that_pin_or_unpin_are_known_and_no_others",
+    "survival::a_fork_while_waiting",
+    "survival::a_child_without_fork_handlers",
+    "trace::the_last_calls_are_kept",
+];
+
+/// With pages of 4 KiB only.
+const MORE_TESTS: &[&str] = &[
+    "serialization::more_threads_than_cores_or_devices",
+    "forwarding::a_constructor_that_registers_before_ours_has_run",
+    "forwarding::a_glibc_before_2_36",
+    "forwarding::another_library_that_interposes_ibv_reg_mr_is_still_reached",
+    "forwarding::two_copies_of_libibverbs_in_use_at_once",
+    "forwarding::two_copies_of_the_library",
+    "ioctl_hook::an_unrelated_call_gets_what_it_got_with_the_hook_or_everything_off",
+    "ioctl_hook::another_library_that_interposes_ioctl_is_still_reached",
+    "ioctl_hook::uverbs_requests_are_made_one_at_a_time",
+    "serialization::callers_of_a_libibverbs_that_binds_its_inner_calls_itself",
+    "survival::a_holder_that_exits_in_a_signal_handler",
+    "survival::a_holder_that_is_cancelled",
+    "survival::a_holder_that_the_kernel_ends",
+    "survival::a_waiter_that_is_cancelled",
+    "c_api::functions_return_an_error_number_and_leave_errno_alone",
+    "c_api::a_snapshot_may_be_shorter_or_longer_than_the_library_knows",
+    "c_api::a_section_excludes_registrations_and_other_sections",
+    "c_api::a_section_that_begins_or_ends_inside_a_call",
+    "c_api::a_section_in_a_signal_handler_that_interrupts_the_wait_for_one",
+    "c_api::a_section_protects_what_no_hook_sees",
+    "transparency::a_libibverbs_without_ibv_reg_mr_iova2",
+    "transparency::a_null_protection_domain",
+];
+
+/// Runs tests of tests/library for arm64.
+fn pass(page_size: u32, tests: &[&str]) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--test", "library", "--", "--exact"]);
+    cargo.args(tests).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.env("MRLOCK_TEST_ARM64", "1");
+    cargo.env("QEMU_PAGESIZE", page_size.to_string());
+    let output = cargo.output().expect("cargo");
+    let [said, errors] =
+        [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    for test in tests {
+        assert!(
+            said.contains(&format!("test {test} ... ok\n")),
+            "{test}, with pages of {page_size} bytes:\n{said}\n{errors}"
+        );
+    }
+}
+
+#[test]
+fn the_tests_of_the_library_on_arm64() {
+    const TEST: &str = "the library's tests on arm64";
+    needs!(
+        TEST,
+        machine::program("qemu-aarch64", "qemu-user"),
+        machine::program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+        machine::file(
+            "/usr/aarch64-linux-gnu/include/stdio.h",
+            "libc6-dev-arm64-cross"
+        ),
+        machine::rust_target("aarch64-unknown-linux-gnu")
+    );
+    pass(4096, &[TESTS, MORE_TESTS].concat());
+    for page_size in [16384, 65536] {
+        pass(page_size, TESTS);
+    }
+}
