@@ -166,7 +166,7 @@ fn says(rule: &Rule, host: &Host) -> String {
 }
 
 /// The values of the names in braces.
-fn names(host: &Host) -> [(&'static str, String); 8] {
+fn names(host: &Host) -> [(&'static str, String); 9] {
     let unknown = || "of an unknown version".to_owned();
     [
         (
@@ -195,6 +195,7 @@ fn names(host: &Host) -> [(&'static str, String); 8] {
             },
         ),
         ("preloads", host.preloads.join(" ")),
+        ("foreign", host.for_another_processor.join(" ")),
         ("peers", host.other_peers.join(" ")),
         ("first", first_step(host)),
     ]
@@ -218,6 +219,7 @@ fn facts(host: &Host) -> Vec<(&'static str, String)> {
         libibverbs,
         memlock,
         preloads,
+        _,
         peers,
         _,
     ] = names(host).map(|(_, value)| value);

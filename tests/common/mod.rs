@@ -316,7 +316,13 @@ impl Program {
     fn words(&self) -> Vec<OsString> {
         let mut words = if on_arm64() {
             let number = format!("REAL_SYS_FUTEX={}", libc::SYS_futex);
-            let qemu = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-E", &number];
+            let qemu = [
+                "qemu-aarch64",
+                "-L",
+                "/usr/aarch64-linux-gnu",
+                "-E",
+                &number,
+            ];
             qemu.map(OsString::from).to_vec()
         } else {
             vec![OsString::from("env")]

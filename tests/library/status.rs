@@ -285,6 +285,20 @@ fn a_descendant_in_another_mount_namespace() {
     assert_eq!(seen["reason"], expected, "{seen:#}");
 }
 
+#[test]
+fn a_library_for_another_processor() {
+    let directory = scratch("arm64");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let file = directory.join("libmrlock.so.0");
+    let mut bytes = fs::read(library()).expect("the library");
+    const MACHINE: usize = 18;
+    bytes[MACHINE] = 183; // EM_AARCH64
+    fs::write(&file, bytes).expect("a scratch file");
+    let seen = Held::start(&client("held").env("LD_PRELOAD", &file), 1).seen();
+    let expected = format!("{} is for aarch64: its loader refused it", file.display());
+    assert_eq!(seen["reason"], expected, "{seen:#}");
+}
+
 /// After an update, running processes still map the old file, which has no name any more.
 #[test]
 fn a_library_that_was_replaced() {

@@ -1,6 +1,6 @@
 //! `mrlock doctor` on directory trees with the files of real hosts.
 
-use crate::common::{Outcome, Program, build, install, mrlock, scratch};
+use crate::common::{Outcome, Program, build, install, library, mrlock, scratch};
 use serde_json::Value;
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
@@ -907,6 +907,19 @@ fn limits_old_libraries_and_other_preloads_are_noted() {
     let note = preloads.line("note:");
     assert!(
         note.ends_with("/usr/lib/libfirst.so libasan.so libsecond.so"),
+        "{note}"
+    );
+
+    let mut library = fs::read(library()).expect("the library");
+    const MACHINE: usize = 18;
+    library[MACHINE] = 183; // EM_AARCH64
+    let host = Host::new()
+        .file("usr/lib/.keep", "")
+        .file("etc/ld.so.preload", "/usr/lib/libmrlock.so.0\n");
+    fs::write(host.0.join("usr/lib/libmrlock.so.0"), library).expect("a scratch file");
+    let note = host.line("note:");
+    assert!(
+        note.ends_with("the loader leaves it out: /usr/lib/libmrlock.so.0 (aarch64)"),
         "{note}"
     );
 }

@@ -549,6 +549,23 @@ fn c_compiler(source: &str) -> Command {
     cc
 }
 
+/// Where a program says which processor it is for.
+const MACHINE: usize = 18;
+const EM_AARCH64: u8 = 183;
+
+#[test]
+fn a_library_for_another_processor() {
+    let directory = scratch("arm64");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let mut bytes = fs::read(library()).expect("the library");
+    bytes[MACHINE] = EM_AARCH64;
+    fs::write(directory.join("libmrlock.so.0"), bytes).expect("a scratch file");
+    let command = directory.join("mrlock");
+    fs::copy(crate::common::mrlock(), &command).expect("a copy");
+    let start = Program::new(command).args(["run", "true"]);
+    is_refused(start.run(), 125, "libmrlock.so.0: for aarch64, and");
+}
+
 #[test]
 fn a_command_of_another_kind() {
     let mut bytes = fs::read(compiled(&[])).expect("a program");
@@ -557,7 +574,14 @@ fn a_command_of_another_kind() {
     is_refused(
         launcher().arg(executable("elf32", &bytes)).run(),
         125,
-        "no 64-bit x86 program",
+        "no 64-bit program for x86_64",
+    );
+    let mut bytes = fs::read(compiled(&[])).expect("a program");
+    bytes[MACHINE] = EM_AARCH64;
+    is_refused(
+        launcher().arg(executable("arm64", &bytes)).run(),
+        125,
+        "a program for aarch64, and",
     );
     let musl = compiled(&["-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"]);
     is_refused(
@@ -568,7 +592,7 @@ fn a_command_of_another_kind() {
     is_refused(
         launcher().arg(executable("elf", b"\x7fELF")).run(),
         125,
-        "no 64-bit x86 program",
+        "no 64-bit program for x86_64",
     );
 }
 

@@ -6,11 +6,12 @@ use super::{
     peers,
     version::Version,
 };
+use crate::elf_file;
 use procfs::{FromRead as _, process::Limits};
 use serde::{Serialize, Serializer};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
@@ -44,6 +45,8 @@ pub struct Host {
     pub memlock: Option<Limit>,
     /// The libraries that are preloaded into each process.
     pub preloads: Vec<String>,
+    /// Those of them that are for another processor, which is named.
+    pub for_another_processor: Vec<String>,
     /// What the kernel's log says.
     pub kernel_log: KernelLog,
 }
@@ -134,6 +137,7 @@ impl Host {
             devices: tree.entries("sys/class/infiniband"),
             libibverbs: tree.libibverbs(),
             memlock: tree.memlock(),
+            for_another_processor: tree.for_another_processor(),
             preloads: tree.preloads(),
             kernel,
             kernel_log,
@@ -419,6 +423,18 @@ impl Tree<'_> {
             procfs::process::LimitValue::Unlimited => Limit::Unlimited,
             procfs::process::LimitValue::Value(bytes) => Limit::Bytes(bytes),
         })
+    }
+
+    fn for_another_processor(&self) -> Vec<String> {
+        let described = |name: String| {
+            let path = self.path(name.trim_start_matches('/'));
+            // Anything else, such as a pipe without a writer, might not answer.
+            let is_file = fs::metadata(&path).is_ok_and(|status| status.is_file());
+            let file = is_file.then(|| File::open(path).ok()).flatten()?;
+            let processor = elf_file::processor(&file)?;
+            (processor != elf_file::OWN_PROCESSOR).then(|| format!("{name} ({processor})"))
+        };
+        self.preloads().into_iter().filter_map(described).collect()
     }
 
     fn preloads(&self) -> Vec<String> {

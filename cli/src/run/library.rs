@@ -1,14 +1,14 @@
 //! The library to preload.
 
 use super::refused;
-use crate::{failure::Failure, installed};
+use crate::{elf_file, failure::Failure, installed};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::{param::linux_execfn, process::geteuid};
 use std::{
     env,
     error::Error,
     ffi::{OsStr, c_char},
-    fs::{self, DirBuilder, Metadata, Permissions},
+    fs::{self, DirBuilder, File, Metadata, Permissions},
     hash::{DefaultHasher, Hash, Hasher},
     io, mem,
     os::unix::{
@@ -121,8 +121,20 @@ unsafe extern "C" {
     static mut environ: *mut *mut c_char;
 }
 
-/// Loads the library into this process: the loader's own message says best what is wrong with it.
+/// Loads the library into this process: the loader's own message says best what is wrong with it. (But of a library for another
+/// processor it only says that there is no such file.)
 fn try_to_load(library: &Path) -> Result<(), Failure> {
+    let own = elf_file::OWN_PROCESSOR;
+    let processor = File::open(library)
+        .ok()
+        .as_ref()
+        .and_then(elf_file::processor);
+    if let Some(processor) = processor.filter(|&processor| processor != own) {
+        return Err(refused(format!(
+            "{}: for {processor}, and this command is for {own}: install the library for {own}",
+            library.display()
+        )));
+    }
     let mut empty = [ptr::null_mut()];
     // SAFETY: this process has one thread. The settings are for the command, and the library must not read them here. What it
     // does when it is loaded, it does in the command too.

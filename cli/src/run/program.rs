@@ -113,10 +113,20 @@ fn look_at_privileges(program: &Path, metadata: &Metadata) -> Result<(), Failure
 /// Refuses `program` if the loader that it names cannot load the library.
 fn look_at_loader(program: &Path, file: &File, library: &Path) -> Result<Option<String>, Failure> {
     let shown = program.display();
-    if elf_file::header(file).is_none() {
-        return Err(refused(format!(
-            "{shown}: no 64-bit x86 program: the library cannot be loaded into it"
-        )));
+    let own = elf_file::OWN_PROCESSOR;
+    match elf_file::processor(file) {
+        Some(processor) if processor == own => {}
+        Some(processor) => {
+            return Err(refused(format!(
+                "{shown}: a program for {processor}, and {} is for {own}: install mrlock for {processor}",
+                library.display()
+            )));
+        }
+        None => {
+            return Err(refused(format!(
+                "{shown}: no 64-bit program for {own}: the library cannot be loaded into it"
+            )));
+        }
     }
     let Some(segments) = elf_file::segments(file) else {
         return Ok(None); // the kernel will refuse it

@@ -1,6 +1,7 @@
 //! Why the library is not in a process, as far as this can be seen from outside.
 
 use super::{host::Directory, library::names_library};
+use crate::elf_file;
 use std::{
     ffi::OsStr,
     fs::File,
@@ -41,16 +42,20 @@ pub fn reason(process: &Directory) -> io::Result<String> {
             "started with LD_PRELOAD={list}, which does not name the library"
         ));
     };
-    if matches!(
-        process.sees(Path::new(OsStr::from_bytes(library.as_bytes()))),
-        Ok(false)
-    ) {
+    let path = Path::new(OsStr::from_bytes(library.as_bytes()));
+    if matches!(process.sees(path), Ok(false)) {
         let own = Directory::open(std::process::id() as i32)?;
         let elsewhere = match own.link("ns/mnt") == process.link("ns/mnt") {
             true => "",
             false => "in another mount namespace, where ",
         };
         return Ok(format!("{elsewhere}{library} is not there"));
+    }
+    let file = process.file_in_root(path).ok();
+    if let Some(other) = file.as_ref().and_then(elf_file::processor)
+        && other != elf_file::OWN_PROCESSOR
+    {
+        return Ok(format!("{library} is for {other}: its loader refused it"));
     }
     Ok(format!(
         "{library} was not there when it was started, or its loader refused it"

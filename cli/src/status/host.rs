@@ -113,19 +113,31 @@ impl Directory {
         directory.into_iter().flat_map(numbers)
     }
 
-    /// Whether a name exists in the root directory of the process. A link there is followed as the process would.
+    /// Whether a name exists in the root directory of the process.
     pub fn sees(&self, path: &Path) -> io::Result<bool> {
-        use rustix::fs::{ResolveFlags, openat2};
-        // A magic link is followed only as the last part, without IN_ROOT.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(&self.directory, "root", flags, Mode::empty())?;
-        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match openat2(root.as_fd(), path, flags, Mode::empty(), within) {
+        match self.within_root(path, OFlags::PATH) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The file of this name there, to be read.
+    pub fn file_in_root(&self, path: &Path) -> io::Result<File> {
+        // It may have been replaced by a pipe: do not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Ok(self.within_root(path, flags)?.into())
+    }
+
+    /// A link there is followed as the process would.
+    fn within_root(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        use rustix::fs::{ResolveFlags, openat2};
+        // A magic link is followed only as the last part, without IN_ROOT.
+        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(&self.directory, "root", directory, Mode::empty())?;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        openat2(root.as_fd(), path, flags, Mode::empty(), within)
     }
 
     /// Whether the process is still there and runs its program.
