@@ -125,11 +125,11 @@ peers:
 header:
 	@MRLOCK_HEADER=include/mrlock.h $(CARGO) test --quiet --test product -- --exact header::is_up_to_date
 
-# A Debian 11, 12 and 13 in a directory each, for the tests that install packages: they work on copies. The namespace is for
-# what debootstrap leaves mounted.
+# A Debian 11, 12 and 13 in a directory each, for the tests that install packages: they work on copies. (tests/vm/prepare-releases
+# copies the last, and sid.) The namespace is for what debootstrap leaves mounted.
 roots := $(addprefix $(TARGET)/debian-,bullseye bookworm trixie)
 debian-roots: $(roots)
-$(roots): $(TARGET)/debian-%:
+$(roots) $(TARGET)/debian-sid: $(TARGET)/debian-%:
 	rm -rf $@.new
 	unshare --mount debootstrap --variant=minbase $* $@.new >$@.log || { cat $@.log >&2; false; }
 	rm -rf $@.new/var/cache/apt $@.new/var/lib/apt/lists $@.log

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Counts from a raw trace of the six probes.
+/// Counts from a raw trace of the probes: an entry and a return of each function.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KernelWitness {
     pub registrations: usize,
+    /// Those of them that pin nothing yet.
+    pub on_demand: usize,
     pub deregistrations: usize,
     /// The most threads in a registration at one moment.
     pub registrations_at_once: usize,
@@ -38,6 +40,10 @@ impl KernelWitness {
                 }
                 match what {
                     "get" => witness.registrations += 1,
+                    "odp_get" => {
+                        witness.registrations += 1;
+                        witness.on_demand += 1;
+                    }
                     "release" => witness.deregistrations += 1,
                     "free" => witness.frees += 1,
                     _ => return Err(format!("not an event of ours: {line}")),
@@ -45,8 +51,13 @@ impl KernelWitness {
                 for (other, _) in inside.values().filter(|(other, _)| *other != task) {
                     witness.mixed_names.extend([task.into(), (*other).into()]);
                 }
-                let [registering, deregistering, freeing] = ["get", "release", "free"]
-                    .map(|kind| inside.values().filter(|(_, what)| *what == kind).count());
+                let [registering, deregistering, freeing] =
+                    [&["get", "odp_get"][..], &["release"], &["free"]].map(|kinds| {
+                        inside
+                            .values()
+                            .filter(|(_, what)| kinds.contains(what))
+                            .count()
+                    });
                 let pinning = registering + deregistering;
                 witness.overlap = witness.overlap.max(pinning);
                 witness.registrations_at_once = witness.registrations_at_once.max(registering);

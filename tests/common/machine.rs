@@ -131,6 +131,14 @@ pub fn virtual_machine() -> Need {
         .clone()
 }
 
+/// What `tests/vm/boot trixie` and `tests/vm/boot sid` need, and do not fetch here.
+pub fn newer_releases() -> Need {
+    static PREPARED: OnceLock<Need> = OnceLock::new();
+    PREPARED
+        .get_or_init(|| prepared("tests/vm/prepare-releases"))
+        .clone()
+}
+
 /// What `tests/vm/boot-programs` needs, and does not fetch here.
 pub fn real_programs() -> Need {
     static PREPARED: OnceLock<Need> = OnceLock::new();

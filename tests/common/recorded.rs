@@ -9,28 +9,31 @@ use std::{
     sync::Mutex,
 };
 
-/// Where `tests/vm/SCRIPT` leaves the records: `boot` in results, `boot-programs` in results-programs, and so on. It boots the machine at
-/// the first call for a script; if that fails, every test fails. One machine runs at a time: two would slow each other down.
-pub fn results(script: &'static str) -> PathBuf {
+/// Where a command of tests/vm leaves the records: `boot` in results, `boot-programs` in results-programs, `boot sid` in results-sid,
+/// and so on. It boots the machine at the first call for a command; if that fails, every test fails. One machine runs at a time: two would
+/// slow each other down.
+pub fn results(command: &'static str) -> PathBuf {
     static RESULTS: Mutex<BTreeMap<&str, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
     let boot = || {
+        let (script, release) = command.split_once(' ').unwrap_or((command, ""));
         let boot = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/vm")
             .join(script);
         let output = Command::new(boot)
             .arg(library())
+            .args((!release.is_empty()).then_some(release))
             .output()
-            .map_err(|error| format!("tests/vm/{script}: {error}"))?;
+            .map_err(|error| format!("tests/vm/{command}: {error}"))?;
         if output.status.success() {
-            let suffix = script.strip_prefix("boot").expect("a script that boots");
-            Ok(target_dir().join(format!("vm/results{suffix}")))
+            let suffix = command.strip_prefix("boot").expect("a script that boots");
+            Ok(target_dir().join(format!("vm/results{}", suffix.replace(' ', "-"))))
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
     };
     let results = {
         let mut results = RESULTS.lock().expect("no panic while it is held");
-        results.entry(script).or_insert_with(boot).clone()
+        results.entry(command).or_insert_with(boot).clone()
     };
     results.unwrap_or_else(|reason| panic!("the machine did not run: {reason}"))
 }
