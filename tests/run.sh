@@ -37,6 +37,7 @@ tests() {
 }
 
 check tests/vm/prepare
+check tests/vm/prepare-releases
 check tests/vm/prepare-programs
 check tests/vm/prepare-peermem
 check cargo fmt --check

@@ -1,5 +1,5 @@
 //! Real programs on a real kernel with four Soft-RoCE devices, first without and then with the library. The witness is the
-//! kernel, as in tests/machine/vm.rs: the calls of `ib_umem_get` and `ib_umem_release` that are under way at once in one process.
+//! kernel, as in tests/machine/vm.rs: the calls of the functions that pin memory and release it that are under way at once in one process.
 //!
 //! `tests/vm/boot-programs` starts the machine, once for all tests here; `tests/vm/programs` runs in it; this file judges the
 //! records. `tests/vm/prepare-programs` fetches what is missing.

@@ -55,7 +55,7 @@ pub struct Rule {
 use About::{Better, Need, Note, Setting};
 use Verdict::{Helps, MakesRarer, NotNeeded, Unknown};
 
-const UMEM: &str = "ib_umem_get in Linux (drivers/infiniband/core/umem.c) and in OFED 5.1 and later: a peer module is asked only \
+const UMEM: &str = "ib_umem_get in Linux (drivers/infiniband/core/umem.c; in 7.2 __ib_umem_get_va) and in OFED 5.1 and later: a peer module is asked only \
     about memory that cannot be pinned in the ordinary way";
 const PERSISTENT: &str = "open-gpu-kernel-modules 560.28.03, kernel-open/nvidia-peermem/nvidia-peermem.c: persistent_api_support";
 const PERSISTENT_ACQUIRE: &str =
