@@ -73,6 +73,64 @@ fn one_layer_of_hooks_is_enough_for_nixl_and_mooncake() {
     }
 }
 
+#[test]
+fn six_agents_of_nixl_for_cuda_13_register_one_at_a_time() {
+    needs!(VM, real_programs());
+    is_serialized("nixl_cu13");
+}
+
+/// Also in a batch, which registers in threads where nvidia-peermem is loaded: the guest has a directory of that name in /sys/module.
+#[test]
+fn mooncake_0_3_14_for_cuda_13_registers_one_at_a_time() {
+    needs!(VM, real_programs());
+    let batch = is_serialized("mooncake_cuda13_batch");
+    batch.counted_by_the_library();
+    let registering = batch.without.most(|seen| seen.registrations_at_once);
+    batch.without.expects(
+        registering >= 2,
+        "registrations at once, beside the deregistrations",
+        registering,
+    );
+    for scenario in ["parallel", "eight_engines", "pre_touch"] {
+        is_serialized(&format!("mooncake_cuda13_{scenario}")).counted_by_the_library();
+    }
+}
+
+/// Its registrations do not overlap without the library either; its deregistrations do.
+#[test]
+fn a_batch_of_mooncake_0_3_14_without_nvidia_peermem_deregisters_one_at_a_time() {
+    needs!(VM, real_programs());
+    let runs = is_serialized("mooncake_cuda13_without_peermem");
+    runs.counted_by_the_library();
+    let registering = runs.without.most(|seen| seen.registrations_at_once);
+    runs.without.expects(
+        registering == 1,
+        "one registration at a time, or README is wrong",
+        registering,
+    );
+}
+
+#[test]
+fn nccls_own_calls_come_one_at_a_time() {
+    needs!(VM, real_programs());
+    is_serialized("nccl").counted_by_the_library();
+}
+
+#[test]
+fn nvshmems_own_calls_come_one_at_a_time() {
+    needs!(VM, real_programs());
+    is_serialized("nvshmem").counted_by_the_library();
+}
+
+/// sideway, which has the functions of libibverbs from a handle, and two crates that are linked to it.
+#[test]
+fn rust_crates_register_one_at_a_time() {
+    needs!(VM, real_programs());
+    for name in ["sideway", "rdma-sys", "ibverbs"] {
+        is_serialized(name).counted_by_the_library();
+    }
+}
+
 // Programs that register from one thread only: without the library, too, the kernel sees one at a time. The tests show that
 // the library changes nothing.
 
@@ -222,7 +280,10 @@ fn fios_rdma_engine_ends_as_without() {
 fn says_which_programs_cannot_run_and_why() {
     needs!(VM, real_programs());
     for (program, reason) in [
-        ("NCCL and NVSHMEM", "they need a GPU with an RDMA device"),
+        (
+            "the transfers of NCCL and NVSHMEM",
+            "they need a GPU with an RDMA device",
+        ),
         ("Mooncake's TENT", "its wheel ignores MC_USE_TENT"),
         ("libfabric's fabtests", "no Debian package has them"),
         ("ibv_xsrq_pingpong", "Soft-RoCE has no XRC"),
@@ -381,8 +442,12 @@ impl Run {
 
     /// The most calls at once in one process.
     fn peak(&self) -> usize {
-        let peaks = self.witnesses().into_values().map(|seen| seen.overlap);
-        peaks.max().unwrap_or(0)
+        self.most(|seen| seen.overlap)
+    }
+
+    /// The largest count of one process.
+    fn most(&self, count: fn(&KernelWitness) -> usize) -> usize {
+        self.witnesses().values().map(count).max().unwrap_or(0)
     }
 
     /// The registrations and deregistrations of one try, in all processes.

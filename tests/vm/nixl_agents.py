@@ -1,16 +1,17 @@
 """Six nixl agents in one process, a thread for each: all register their buffers at once. Then one writes to another.
 
-nixl_agents.py [mooncake]: with the argument, an engine of Mooncake registers at the same time. nixl brings a libibverbs of
-its own, so that there are two in the process. Prints the results, in the order of the agents.
+nixl_agents.py nixl_cu12|nixl_cu13 [mooncake]: with the second argument, an engine of Mooncake registers at the same time. nixl
+brings a libibverbs of its own, so that there are two in the process. Prints the results, in the order of the agents.
 """
 
 import ctypes
+import importlib
 import mmap
 import os
 import sys
 import threading
 
-from nixl_cu12 import nixl_agent, nixl_agent_config
+nixl = importlib.import_module(sys.argv[1])
 
 AGENTS = 6
 BUFFERS = 4
@@ -40,7 +41,7 @@ def mooncake():
     return run
 
 
-agents = [nixl_agent(f"agent{number}", nixl_agent_config(enable_prog_thread=False, backends=["UCX"])) for number in range(AGENTS)]
+agents = [nixl.nixl_agent(f"agent{number}", nixl.nixl_agent_config(enable_prog_thread=False, backends=["UCX"])) for number in range(AGENTS)]
 memory = [[buffer() for _ in range(BUFFERS)] for _ in agents]
 
 
