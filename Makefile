@@ -43,6 +43,8 @@ objects  := $(addprefix $(CLIENTS)/,slow_free.so calling_driver.so fake_driver.s
 rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
+# The fake libibverbs as the device of a transfer engine, and a libmlx5 beside it.
+engine   := $(addprefix $(FIXTURES)/engine/,libibverbs.so.1 libmlx5.so.1)
 
 .PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor nfpm rattler ruff clean
 
@@ -51,7 +53,7 @@ release:
 	$(CARGO) build $(RELEASE)
 	@touch -c $(LIBRARY)
 
-fixtures: $(verbs) $(watched) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $(FIXTURES)/peers/pthread.so
+fixtures: $(verbs) $(watched) $(engine) $(linked) $(unlinked) $(objects) $(rust) $(cuda) $(FIXTURES)/peers/pthread.so
 
 # The fast part of `make test`: format, lints, unit tests, and tests on the fake libibverbs. It leaves out the tests that take
 # long, such as tests/library/survival.rs, which waits for seconds, and tests/product/thread_sanitizer.rs, which builds the library again.
@@ -70,9 +72,9 @@ test-clients:
 	@tests/vm/prepare-programs
 	@MRLOCK_TEST_ALL=1 $(CARGO) test --test machine clients_vm::
 
-# Needs an NVIDIA GPU, and is not in `make test`. The last part needs two GPUs, and torch:
-# PARTS="memory frees section" leaves it out.
-test-gpu: release $(verbs) $(gpu)
+# Needs an NVIDIA GPU, and is not in `make test`. The last parts need torch: mooncake also Mooncake's wheel, nccl two GPUs.
+# PARTS="memory frees section" leaves them out.
+test-gpu: release $(verbs) $(gpu) $(engine)
 	@tests/gpu/run.sh $(LIBRARY) $(FIXTURES) $(PARTS)
 
 # The lock's models that end without a bound on preemptions, without it. Takes some minutes. `make test` runs them with a bound.
@@ -169,16 +171,21 @@ clean:
 		$(TARGET)/scratch $(dist) $(TARGET)/portable $(TARGET)/$(TRIPLE)
 
 # The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
-# without ibv_reg_mr_iova2 (old); a second copy for the same process, under another name; and with ThreadSanitizer (tsan).
+# without ibv_reg_mr_iova2 (old); a second copy for the same process, under another name; with ThreadSanitizer (tsan); and with what
+# a transfer engine asks of its device (engine).
 $(FIXTURES)/bsymbolic/libibverbs.so.1: variant := -Wl,-Bsymbolic-functions
 $(FIXTURES)/old/libibverbs.so.1: variant := -DFAKE_IBV_WITHOUT_IOVA2
 $(second): variant := -DFAKE_IBV_COPY=1u
 $(watched): variant := -fsanitize=thread
 # -fsemantic-interposition: the compiler must leave calls of public functions to the loader.
 $(verbs) $(watched): tests/fake_libibverbs/verbs.c tests/fake_libibverbs/libibverbs.map Makefile
+$(FIXTURES)/engine/libibverbs.so.1: variant := -DFAKE_IBV_ENGINE
+$(FIXTURES)/engine/libibverbs.so.1: tests/fake_libibverbs/verbs.c tests/fake_libibverbs/engine.c tests/fake_libibverbs/libibverbs.map Makefile
+$(FIXTURES)/engine/libmlx5.so.1: tests/fake_libibverbs/mlx5.c tests/fake_libibverbs/libmlx5.map Makefile
+$(verbs) $(watched) $(engine):
 	@mkdir -p $(@D)
-	@$(CC) -E -P -xc $(filter -D%,$(variant)) tests/fake_libibverbs/libibverbs.map -o $@.map
-	$(COMPILE) $(variant) -fPIC -fsemantic-interposition -shared $< -o $@ \
+	@$(CC) -E -P -xc $(filter -D%,$(variant)) $(filter %.map,$^) -o $@.map
+	$(COMPILE) $(variant) -fPIC -fsemantic-interposition -shared $(filter %.c,$^) -o $@ \
 		-Wl,-soname,$(@F) -Wl,--version-script=$@.map
 	@ln -sf $(@F) $(basename $@)
 

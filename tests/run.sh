@@ -50,7 +50,7 @@ check tests/fuzz/run 100000
 tests --lib
 tests --test library
 tests --test product
-for module in arm64 clients_vm gvisor peermem strangers vm; do
+for module in arm64 clients_vm gvisor mooncake peermem strangers vm; do
     tests --test machine "$module::" $([ $module != vm ] || echo -- --skip clients_vm::)
 done
 

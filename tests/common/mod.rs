@@ -278,7 +278,7 @@ impl Program {
         self
     }
 
-    /// Which build of the fake libibverbs it finds: `lib`, `bsymbolic` or `old`.
+    /// Which build of the fake libibverbs it finds: `lib`, `bsymbolic`, `old` or `engine`.
     pub fn libibverbs(self, build: &str) -> Self {
         self.env("LD_LIBRARY_PATH", fixtures().join(build))
     }

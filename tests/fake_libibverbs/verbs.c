@@ -33,7 +33,7 @@
  * FAKE_IBV_WITHOUT_IOVA2, like rdma-core 25; and plain with another soname and
  * FAKE_IBV_COPY=1, like the copies in wheels: the keys of its regions have
  * FAKE_IBV_COPY in their highest half byte. A copy ends the process when it gets a
- * context of another copy.
+ * context of another copy. With FAKE_IBV_ENGINE, it also has engine.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -48,6 +48,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -469,7 +470,11 @@ EXPORT struct ibv_context *open_device_1_1(struct ibv_device *device)
 	open->context.device = device;
 	open->context.ops.poll_cq = poll_cq;
 	open->context.cmd_fd = -1;
+#ifdef FAKE_IBV_ENGINE
+	open->context.async_fd = eventfd(0, EFD_CLOEXEC); /* no event ever comes */
+#else
 	open->context.async_fd = -1;
+#endif
 	open->context.num_comp_vectors = 1;
 	pthread_mutex_init(&open->context.mutex, NULL);
 	return &open->context;
@@ -479,6 +484,8 @@ CURRENT(open_device_1_1, ibv_open_device);
 EXPORT int close_device_1_1(struct ibv_context *context)
 {
 	pthread_mutex_destroy(&context->mutex);
+	if (context->async_fd >= 0)
+		close(context->async_fd);
 	free((char *)context - offsetof(struct open_device, context));
 	return 0;
 }

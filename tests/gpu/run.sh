@@ -1,9 +1,10 @@
 #!/bin/sh
-# run.sh LIBMRLOCK FIXTURES [memory] [frees] [section] [nccl]
+# run.sh LIBMRLOCK FIXTURES [memory] [frees] [section] [mooncake] [nccl]
 #
 # Tests mrlock's promises about GPU memory on a real GPU: the named parts, or all of them. All parts
-# but nccl need an NVIDIA GPU and its driver, and register through the fake libibverbs; nccl needs
-# two GPUs, and a python3 with torch. A part that cannot run fails.
+# but nccl need an NVIDIA GPU and its driver, and register through the fake libibverbs; mooncake needs
+# a python3 with torch and Mooncake's wheel for torch's CUDA; nccl needs two GPUs, and a python3 with
+# torch. A part that cannot run fails.
 set -u
 library=$(realpath "$1") || exit
 fixtures=$(realpath "$2") || exit
@@ -64,6 +65,10 @@ section() {
     client "CUDA called between mrlock_lock and mrlock_unlock:" "$library" section
 }
 
+mooncake() {
+    check "Mooncake registers torch's memory while torch frees other memory:" python3 "$here/mooncake_and_torch.py" "$library" "$fixtures"
+}
+
 nccl() {
     check "NCCL on two GPUs, without mrlock and with it:" python3 "$here/nccl.py" "$library"
 }
@@ -71,10 +76,10 @@ nccl() {
 date -u +%Y-%m-%d
 uname -r
 head -1 /proc/driver/nvidia/version
-[ $# -gt 0 ] || set -- memory frees section nccl
+[ $# -gt 0 ] || set -- memory frees section mooncake nccl
 for part; do
     case $part in
-    memory | frees | section | nccl) "$part" ;;
+    memory | frees | section | mooncake | nccl) "$part" ;;
     *) check "No such part: $part" false ;;
     esac
 done

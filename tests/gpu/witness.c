@@ -25,14 +25,22 @@ static _Atomic uint64_t under_way;
 #define REGISTRATION UINT64_C(1)
 #define FREE (UINT64_C(1) << 32)
 
+static __thread int depth; /* libibverbs' functions call each other */
+
 static void begin(uint64_t one, uint64_t other, atomic_ulong *calls)
 {
+	if (depth++)
+		return;
 	atomic_fetch_add(calls, 1);
 	if (atomic_fetch_add(&under_way, one) / other % FREE)
 		atomic_fetch_add(&witness.meetings, 1);
 }
 
-static void end(uint64_t one) { atomic_fetch_sub(&under_way, one); }
+static void end(uint64_t one)
+{
+	if (--depth == 0)
+		atomic_fetch_sub(&under_way, one);
+}
 
 struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access)
 {
@@ -40,6 +48,16 @@ struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int acce
 		dlsym(RTLD_NEXT, "ibv_reg_mr");
 	begin(REGISTRATION, FREE, &witness.registrations);
 	struct ibv_mr *mr = next(pd, addr, length, access);
+	end(REGISTRATION);
+	return mr;
+}
+
+struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova, unsigned int access)
+{
+	struct ibv_mr *(*next)(struct ibv_pd *, void *, size_t, uint64_t, unsigned int) =
+		dlsym(RTLD_NEXT, "ibv_reg_mr_iova2");
+	begin(REGISTRATION, FREE, &witness.registrations);
+	struct ibv_mr *mr = next(pd, addr, length, iova, access);
 	end(REGISTRATION);
 	return mr;
 }

@@ -8,6 +8,7 @@ mod common;
 mod arm64;
 mod clients_vm;
 mod gvisor;
+mod mooncake;
 mod peermem;
 mod strangers;
 mod vm;
