@@ -58,7 +58,7 @@ pub struct Run {
     /// At exit, say on stderr or in FILE what happened
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "stderr")]
     pub report: Option<PathBuf>,
-    /// Keep the calls in FILE, for `mrlock report` and `timeline`
+    /// Keep the calls in FILE, for report and timeline
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// What to serialize
