@@ -96,21 +96,23 @@ extern "C" fn after_fork() {
     hook::after_fork();
 }
 
-/// Runs at normal exit, among the destructors of all libraries; some of them may deregister regions. A pointer in `.fini_array`
-/// needs no registration at run time, which could allocate. Nothing is torn down: a later call works as before.
+/// Runs at normal exit, among the destructors of all libraries, and writes the report. If a later destructor makes calls, another
+/// report has them, too. (One report at the very end would be lost if such a destructor ended the process.) A pointer in
+/// `.fini_array` needs no registration at run time, which could allocate. Nothing is torn down: a later call works as before.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static AT_EXIT: extern "C" fn() = {
     extern "C" fn at_exit() {
-        resolve::run_after_destructors(write_report);
+        record::end();
+        record::exit_report::write(hook::operations());
+        resolve::run_after_destructors(after_destructors);
     }
     at_exit
 };
 
 /// Runs when all destructors have run.
-extern "C" fn write_report(_: *mut c_void) {
-    record::end();
-    record::exit_report::write(hook::operations());
+extern "C" fn after_destructors(_: *mut c_void) {
+    record::exit_report::write_again(hook::operations());
 }
 
 /// No code of ours panics: `tests/product/artefact.rs` checks that the built library contains no such panic. If one is reached

@@ -285,8 +285,6 @@ pub fn run_around_fork(
     // SAFETY: the name is NUL-terminated.
     let find = |name: &CStr| NonNull::new(unsafe { libc::dlsym(RTLD_DEFAULT, name.as_ptr()) });
     if let Some(function) = find(c"__register_atfork") {
-        // Relaxed: read when the process ends.
-        IS_GLIBC.store(true, Ordering::Relaxed);
         type Function = unsafe extern "C" fn(Handler, Handler, Handler, *mut c_void) -> c_int;
         // SAFETY: the function of this name has this type. NULL: the handlers belong to a library that is never unloaded.
         unsafe {
@@ -304,10 +302,8 @@ pub fn run_around_fork(
     }
 }
 
-/// Whether the process has glibc. (musl's exit() forgets what is registered while destructors run.)
-static IS_GLIBC: AtomicBool = AtomicBool::new(false);
-
-/// Called by our destructor: lets `body` run after the destructors of all libraries, or at once where that is not possible.
+/// Called by our destructor: lets `body` run after the destructors of all libraries. (musl's exit() forgets what is registered while
+/// destructors run.)
 ///
 /// glibc's exit() runs the destructors from the function that was registered first, so the table of these functions is empty by
 /// now, and a new one needs no allocation.
@@ -319,10 +315,7 @@ pub fn run_after_destructors(body: extern "C" fn(*mut c_void)) {
             library: *mut c_void,
         ) -> c_int;
     }
-    let nothing = ptr::null_mut();
-    if !IS_GLIBC.load(Ordering::Relaxed) || __cxa_atexit(body, nothing, nothing) != 0 {
-        body(nothing);
-    }
+    __cxa_atexit(body, ptr::null_mut(), ptr::null_mut());
 }
 
 /// The next definition after ours. Neither dlvsym() nor dlsym() is enough. Another library that replaces libibverbs may define

@@ -106,10 +106,20 @@ unsafe extern "C" fn is_possible(
         let name = unsafe { CStr::from_ptr(object.dlpi_name) };
         return (!name.to_bytes().starts_with(b"linux-vdso")).into();
     };
-    // glibc has made the address absolute, but for the kernel's own object.
-    let table = match table.checked_sub(object.dlpi_addr) {
-        Some(_) => at(table),
-        None => at(object.dlpi_addr.wrapping_add(table)),
+    // glibc has made the address absolute, but for objects whose dynamic section is read-only; musl never does. The bias may be
+    // negative: an object that could not be mapped where it was linked to begin.
+    let is_inside = |address: &u64| {
+        segments.iter().any(|it| {
+            let start = object.dlpi_addr.wrapping_add(it.p_vaddr);
+            it.p_type == libc::PT_LOAD && address.wrapping_sub(start) < it.p_memsz
+        })
+    };
+    let Some(table) = [table, object.dlpi_addr.wrapping_add(table)]
+        .into_iter()
+        .find(is_inside)
+        .map(at)
+    else {
+        return 1;
     };
     // SAFETY: glibc and musl have read this table.
     hashes
@@ -133,7 +143,9 @@ unsafe fn is_in(table: *const u32, hash: u32) -> bool {
         let Some(bucket) = hash.checked_rem(buckets) else {
             return false;
         };
-        let Some(mut index) = (*bucket_of.add(bucket as usize)).checked_sub(first) else {
+        // 0: the bucket is empty.
+        let in_bucket = *bucket_of.add(bucket as usize);
+        let Some(mut index) = in_bucket.checked_sub(first).filter(|_| in_bucket != 0) else {
             return false;
         };
         loop {

@@ -61,6 +61,14 @@ impl Stream {
         if !sys::can_write_now(self.descriptor, bytes.len()) {
             return Err(Errno::EAGAIN);
         }
+        // A terminal takes a byte at a time: a write of more waits, although poll() says that the terminal takes some.
+        if sys::type_of(self.descriptor) == libc::S_IFCHR
+            && let Ok(terminal) = sys::open_without_waiting(self.descriptor)
+        {
+            let result = sys::write(terminal, bytes);
+            sys::close(terminal);
+            return result;
+        }
         sys::write(self.descriptor, bytes)
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! No system call here is a cancellation point, changes errno, or passes a function that another preloaded library may replace.
 
-use crate::base::processor::system_call;
+use crate::base::{processor::system_call, text::Text};
 use core::{
     ffi::{CStr, c_int},
-    fmt,
+    fmt::{self, Write},
     mem::MaybeUninit,
     ptr,
 };
@@ -340,21 +340,36 @@ pub fn can_write_now(descriptor: c_int, length: usize) -> bool {
     let ready = unsafe { syscall!(SYS_ppoll, &raw mut poll, one, &raw mut at_once, no_mask) };
     ready == 1
         && poll.revents & libc::POLLOUT != 0
-        && room_of_pipe(descriptor).is_none_or(|room| room >= length)
+        && (type_of(descriptor) != libc::S_IFIFO || room_of_pipe(descriptor) >= length)
 }
 
-/// How many bytes a pipe can take; `None` if it is none. (gVisor's poll() also says of a pipe that has less room than a page that it
-/// can be written to.)
-fn room_of_pipe(descriptor: c_int) -> Option<usize> {
-    // SAFETY: it changes nothing.
-    let size = unsafe { syscall!(SYS_fcntl, descriptor, libc::F_GETPIPE_SZ) };
-    if Errno::of(size).is_some() {
-        return None;
-    }
+/// The file type bits of an open file's mode; 0 if they are not known.
+pub fn type_of(descriptor: c_int) -> libc::mode_t {
+    status(descriptor).map_or(0, |file| file.st_mode & libc::S_IFMT)
+}
+
+/// How many bytes a pipe can take. (gVisor's poll() also says of a pipe that has less room than a page that it can be written to.)
+fn room_of_pipe(descriptor: c_int) -> usize {
     let mut used: c_int = 0;
-    // SAFETY: `used` is valid for writing.
-    unsafe { syscall!(SYS_ioctl, descriptor, libc::FIONREAD, &raw mut used) };
-    Some((size as usize).saturating_sub(used as usize))
+    // SAFETY: the first changes nothing; for the second, `used` is valid for writing.
+    let size = unsafe {
+        let size = syscall!(SYS_fcntl, descriptor, libc::F_GETPIPE_SZ);
+        syscall!(SYS_ioctl, descriptor, libc::FIONREAD, &raw mut used);
+        size
+    };
+    usize::try_from(size)
+        .unwrap_or(0)
+        .saturating_sub(used as usize)
+}
+
+/// Another descriptor of this file, which is not a pipe: a write to it does not wait. The error is that of open(2).
+pub fn open_without_waiting(descriptor: c_int) -> Result<c_int, Errno> {
+    let mut path = Text::<32>::new();
+    let _ = write!(path, "/proc/self/fd/{descriptor}\0");
+    let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the path is NUL-terminated.
+    let file = unsafe { syscall!(SYS_openat, libc::AT_FDCWD, path.as_bytes().as_ptr(), flags) };
+    Errno::of(file).map_or(Ok(file as c_int), Err)
 }
 
 /// Writes `bytes` to `descriptor`, in one piece if it takes as many. The error is that of write(2).

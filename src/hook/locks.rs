@@ -86,7 +86,8 @@ fn enter_within_a_free(thread: &Thread, call: &CallInfo) -> Option<Admission> {
     if thread.lock.is_waiting() {
         return None;
     }
-    for _ in 0..NAPS {
+    let since = sys::now();
+    while sys::now() - since < PATIENCE {
         for _ in 0..LOOKS {
             let admission = LOCK.take_if_free(&thread.lock, call);
             if admission.is_some() {
@@ -111,8 +112,8 @@ fn enter_within_a_free(thread: &Thread, call: &CallInfo) -> Option<Admission> {
 /// How often the handler looks before it gives its processor away: for long enough to see a lock that changes hands as free.
 const LOOKS: u32 = 1000;
 
-/// After how many naps the handler gives up: about two seconds.
-const NAPS: u32 = 20_000;
+/// For how many nanoseconds it waits.
+const PATIENCE: u64 = 2 * sys::NS_PER_S;
 
 /// Undoes `enter`.
 #[inline]

@@ -66,7 +66,8 @@ enum TakenWay<'a> {
     LetThrough {
         /// `None`: it is part of another call, or let through under all settings.
         recorded: Option<Call<'a>>,
-        /// The call that it is within.
+        /// The calls that it is within: how many, and the region of the innermost.
+        depth: u32,
         outer: Region,
     },
     Observed(Call<'a>),
@@ -109,7 +110,11 @@ impl<'a> TakenWay<'a> {
                     is_recorded.then(|| Call::let_through(&thread.place, operation, &info));
                 thread.let_through.set(depth + 1);
                 let outer = thread.let_through_region.replace(region);
-                Self::LetThrough { recorded, outer }
+                Self::LetThrough {
+                    recorded,
+                    depth,
+                    outer,
+                }
             }
             Way::Serialized { meets_frees } if policy::observes() => {
                 let recorded = Call::observed(&thread.place, operation, &info, meets_frees);
@@ -137,9 +142,13 @@ impl<'a> TakenWay<'a> {
     fn leave(self, thread: &Thread, failed: bool) {
         match self {
             Self::Forwarded => {}
-            Self::LetThrough { recorded, outer } => {
+            Self::LetThrough {
+                recorded,
+                depth,
+                outer,
+            } => {
                 thread.let_through_region.set(outer);
-                thread.let_through.set(thread.let_through.get() - 1);
+                thread.let_through.set(depth);
                 if let Some(recorded) = recorded {
                     let ended = recorded.ends_let_through(failed);
                     recorded.note(&ended);

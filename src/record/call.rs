@@ -18,6 +18,8 @@ use core::sync::atomic::{Ordering, fence};
 pub struct Call<'a> {
     place: &'a Place,
     operation: &'static Operation,
+    /// The generation in which it began. In a child that was forked since, its device has no entry.
+    generation: u32,
     contents: Contents,
     /// What the thread's slot said before: a signal handler's call has interrupted another one, or the call is in a section.
     outer: Contents,
@@ -96,6 +98,7 @@ impl<'a> Call<'a> {
         Self {
             place,
             operation,
+            generation,
             contents,
             outer,
             is_timed,
@@ -161,7 +164,19 @@ impl<'a> Call<'a> {
     #[inline]
     fn show(&self, contents: &Contents) {
         let (record, generation) = begun(self.place);
-        self.place.show(contents, record, generation);
+        self.place
+            .show(&self.in_process(contents, generation), record, generation);
+    }
+
+    /// What is known of the call in the process of this generation.
+    fn in_process(&self, contents: &Contents, generation: u32) -> Contents {
+        match generation == self.generation {
+            true => *contents,
+            false => Contents {
+                device: 0,
+                ..*contents
+            },
+        }
     }
 
     /// Adds the call to the events, if there is a file. No lock is held: no other thread waits for it.
@@ -172,7 +187,7 @@ impl<'a> Call<'a> {
             events::write(
                 record,
                 self.place.slot(record, generation),
-                &self.contents,
+                &self.in_process(&self.contents, generation),
                 duration,
                 ended.failed,
             );
@@ -234,6 +249,7 @@ impl<'a> Call<'a> {
         Self {
             place,
             operation,
+            generation: 0,
             contents,
             outer: Contents::NONE,
             is_timed: times.is_timed,

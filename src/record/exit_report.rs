@@ -98,6 +98,7 @@ fn is_open() -> Option<c_int> {
 ///
 /// Does not allocate, nor wait for a lock: a signal handler may have interrupted a thread in malloc() and have called exit().
 pub fn write(operations: impl Iterator<Item = &'static Operation> + Clone) {
+    CALLS.store(calls(), Ordering::Relaxed);
     let to = &settings::get().report;
     if matches!(to, Report::Off) || present().is_none() && !resolve::has_libibverbs() {
         return;
@@ -107,10 +108,29 @@ pub fn write(operations: impl Iterator<Item = &'static Operation> + Clone) {
     }
 }
 
+/// The same, if there were calls since.
+pub fn write_again(operations: impl Iterator<Item = &'static Operation> + Clone) {
+    if calls() != CALLS.load(Ordering::Relaxed) {
+        write(operations);
+    }
+}
+
+/// How many calls there were when a report was written.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// How many calls there were.
+fn calls() -> u64 {
+    present().map_or(0, |record| {
+        let rows = record.operations.iter().map(|row| number(&row.calls));
+        rows.fold(number(&record.totals.let_through), u64::wrapping_add)
+    })
+}
+
 /// The buffers; `None` in a signal handler that has interrupted a report: it does not write another one.
 fn buffers() -> Option<MutexGuard<'static, Buffers>> {
     let own = sys::process_id();
-    if WRITER.swap(own, Ordering::Relaxed) != own && BUFFERS.is_locked() {
+    let last = WRITER.swap(own, Ordering::Relaxed);
+    if last != 0 && last != own && BUFFERS.is_locked() {
         // SAFETY: the holder is a thread of the parent, which was here during the fork. No thread of this process is here.
         unsafe { BUFFERS.force_unlock() };
     }

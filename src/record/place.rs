@@ -7,7 +7,10 @@ use super::{
     layout::{self, OUTSIDE, Record},
     write_text,
 };
-use crate::{base::sys, lock::ThreadId};
+use crate::{
+    base::{process, sys},
+    lock::ThreadId,
+};
 use core::{cell::Cell, ptr, sync::atomic::Ordering};
 
 /// What a thread keeps of its place. All zero: it has none.
@@ -58,6 +61,10 @@ impl Place {
         generation: u32,
     ) -> Option<&'static layout::Thread> {
         if self.generation.get() != generation {
+            // A signal handler may have forked since the caller has found the record.
+            if !process::is_at(generation) {
+                return None;
+            }
             self.claim(record, generation);
         }
         // SAFETY: null, or a slot of a record that is never unmapped.

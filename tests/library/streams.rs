@@ -67,6 +67,19 @@ fn lines_that_were_lost_are_counted_when_there_is_room_again() {
     assert!(count.parse::<u32>().expect("a number") > 2, "{with:#?}");
 }
 
+/// poll() says that a terminal takes some bytes, and a write of a line waits for room for all of it.
+#[test]
+fn a_terminal_that_is_not_read() {
+    let program = Program::new("/usr/bin/python3").arg("tests/clients/unread_terminal.py");
+    let stress = fixtures().join("clients/stress");
+    let program = program.arg(stress).args(["-t", "4", "-n", "400"]);
+    let program = program.libibverbs("lib").preloaded();
+    program
+        .env("MRLOCK_LOG", "trace")
+        .run()
+        .succeeded("with the library");
+}
+
 /// Nor does the report wait.
 #[test]
 fn a_report_that_is_not_read() {

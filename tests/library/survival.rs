@@ -385,7 +385,7 @@ fn signals_for_waiters() {
 
 // Early and late
 
-/// `registering_preload.so` is listed after mrlock: its constructor runs before ours, its destructor after ours and before the report.
+/// `registering_preload.so` is listed after mrlock: its constructor runs before ours, its destructor after ours, and a second report follows.
 #[test]
 fn calls_where_a_process_begins_and_ends() {
     let last = fixtures().join("clients/registering_preload.so");
@@ -408,7 +408,11 @@ fn calls_where_a_process_begins_and_ends() {
         })
         .filter(|line| !line.is_empty())
         .collect();
-    assert_eq!(ours, ["last", "constructor", "last", "report"], "{stderr}");
+    assert_eq!(
+        ours,
+        ["last", "constructor", "report", "last", "report"],
+        "{stderr}"
+    );
 }
 
 // Many

@@ -19,7 +19,7 @@ const LARGEST_FRAME: u64 = 640;
 const REGISTRATION: u64 = 3200;
 
 /// For a registration that has a line to write: the line is 1024 bytes of it.
-const REGISTRATION_WITH_A_LINE: u64 = 5632;
+const REGISTRATION_WITH_A_LINE: u64 = 5888;
 
 /// These are called only if there is something to do: a request of the table, a setting that is not understood, a report to
 /// write.
