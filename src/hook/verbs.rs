@@ -96,10 +96,30 @@ struct ibv_mr_init_attr {
     addr: *mut c_void,
 }
 
+/// The same of rdma-core 65, for a caller whose `comp_mask` has `IBV_REG_MR_MASK_BUF`.
+#[repr(C)]
+struct WithBuffer {
+    before: ibv_mr_init_attr,
+    fd: c_int,
+    fd_offset: u64,
+    dmah: *const c_void,
+    buf: *const ibv_buf,
+}
+
+/// `struct ibv_buf` of rdma-core 65, which `ibv_alloc_buf` makes. It is private to libibverbs and its drivers.
+#[repr(C)]
+struct ibv_buf {
+    addr: *mut c_void,
+    size: usize,
+    pd: *const ibv_pd,
+    dmabuf_fd: c_int,
+}
+
 // enum ibv_mr_init_attr_mask
 const IBV_REG_MR_MASK_IOVA: u64 = 1 << 0;
 const IBV_REG_MR_MASK_ADDR: u64 = 1 << 1;
 const IBV_REG_MR_MASK_FD: u64 = 1 << 2;
+const IBV_REG_MR_MASK_BUF: u64 = 1 << 5;
 
 /// `IBV_REREG_MR_CHANGE_TRANSLATION`: the region gets other memory.
 const IBV_REREG_MR_CHANGE_TRANSLATION: c_int = 1 << 0;
@@ -150,15 +170,29 @@ fn moved(
 }
 
 /// The memory that `ibv_reg_mr_ex` is to register.
-fn described(attributes: *const ibv_mr_init_attr) -> Memory {
+fn described(pd: *const ibv_pd, attributes: *const ibv_mr_init_attr) -> Memory {
     // SAFETY: null or valid, as the real function requires.
-    match unsafe { attributes.as_ref() } {
-        Some(attributes) if attributes.comp_mask & IBV_REG_MR_MASK_FD != 0 => Memory::DmaBuf,
-        Some(attributes) if attributes.comp_mask & IBV_REG_MR_MASK_ADDR != 0 => {
-            at(attributes.addr, attributes.length, attributes.access as u32)
-        }
-        _ => Memory::Unknown,
+    let Some(known) = (unsafe { attributes.as_ref() }) else {
+        return Memory::Unknown;
+    };
+    let has = |mask| known.comp_mask & mask != 0;
+    // SAFETY: a caller that sets this bit has a structure with this field.
+    let buffer = || unsafe { (*attributes.cast::<WithBuffer>()).buf };
+    if has(IBV_REG_MR_MASK_FD) || has(IBV_REG_MR_MASK_BUF) && is_dma_buf(buffer(), pd) {
+        Memory::DmaBuf
+    } else if has(IBV_REG_MR_MASK_ADDR) {
+        at(known.addr, known.length, known.access as u32)
+    } else {
+        Memory::Unknown
     }
+}
+
+/// Whether a buffer is a dma-buf. libibverbs registers a buffer in its own domain alone: if the domain is another one, the call
+/// fails, or a later version has changed the structure. (Were this wrong for such a version, the ioctl hook would still find the
+/// address in the request, and serialize that.)
+fn is_dma_buf(buffer: *const ibv_buf, pd: *const ibv_pd) -> bool {
+    // SAFETY: null or made by `ibv_alloc_buf`, as the real function requires.
+    unsafe { buffer.as_ref() }.is_some_and(|buffer| buffer.pd == pd && buffer.dmabuf_fd >= 0)
 }
 
 entry_points! {
@@ -177,7 +211,7 @@ entry_points! {
         absent reg_mr_without_iova2(pd, address, length, iova, access);
 
     Registration fn ibv_reg_mr_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut ibv_mr,
-        version "IBVERBS_1.15", memory described(attributes),
+        version "IBVERBS_1.15", memory described(pd, attributes),
         absent reg_mr_without_ex(pd, attributes);
 
     Registration fn ibv_rereg_mr(

@@ -3,7 +3,8 @@
  *
  * It has the symbols, ELF versions and structures of rdma-core 44, for as much
  * of the API as registering memory needs: devices, contexts, protection
- * domains, memory regions, and the 1.0 ABI beside the current one.
+ * domains, memory regions, and the 1.0 ABI beside the current one; and
+ * ibv_reg_mr_ex() and buffers as in rdma-core 65.
  *
  * Its race detector simulates a kernel with racing page callbacks: when two
  * threads are inside a registration or deregistration at once, the process
@@ -24,6 +25,8 @@
  *                              process, share their race detector
  *   FAKE_IBV_IOCTL             1: each registration and deregistration also makes its
  *                              request to the kernel, on descriptor -1
+ *   FAKE_IBV_DMA_BUF           1: ibv_alloc_buf() allocates a dma-buf (here, a memfd), whose
+ *                              registration is counted, and races with nothing
  *   FAKE_IBV_MAX_MR            regions that fit, 1 to 65536 (default 65536)
  *   FAKE_IBV_ERRNO_ON_SUCCESS  the errno that a successful call leaves (default:
  *                              unchanged)
@@ -96,6 +99,7 @@ static struct {
 	unsigned int hold_us;
 	enum { COUNT, KILL, KILL_ON_GPU } race;
 	bool makes_requests;
+	bool has_dma_bufs;
 	const char *witness;
 	unsigned int max_mr;
 	int errno_on_success; /* 0: leave errno alone */
@@ -164,6 +168,7 @@ __attribute__((constructor)) static void load(void)
 		_exit(2);
 	}
 	settings.makes_requests = number("FAKE_IBV_IOCTL", 0, 1);
+	settings.has_dma_bufs = number("FAKE_IBV_DMA_BUF", 0, 1);
 
 	uintptr_t here = (uintptr_t)&settings & -settings.page;
 	settings.can_populate = !madvise((void *)here, settings.page, MADV_POPULATE_WRITE);
@@ -191,10 +196,11 @@ __attribute__((constructor)) static void load(void)
 
 /* ---- The race detector ---- */
 
-enum function { REG_MR, REG_MR_IOVA, REG_MR_IOVA2, REREG_MR, DEREG_MR, GPU_FREE };
+enum function { REG_MR, REG_MR_IOVA, REG_MR_IOVA2, REG_MR_EX, REG_DMA_BUF, REREG_MR, DEREG_MR, GPU_FREE };
 
 static const char *const function_names[] = {
-	"ibv_reg_mr", "ibv_reg_mr_iova", "ibv_reg_mr_iova2", "ibv_rereg_mr", "ibv_dereg_mr", "fake_gpu_free",
+	"ibv_reg_mr",	 "ibv_reg_mr_iova", "ibv_reg_mr_iova2", "ibv_reg_mr_ex", "ibv_reg_mr_ex (dma-buf)",
+	"ibv_rereg_mr", "ibv_dereg_mr",    "fake_gpu_free",
 };
 
 enum { REGISTRATIONS, DEREGISTRATIONS, TOGETHER, FREES, KINDS };
@@ -321,9 +327,11 @@ static void enter(enum function function, struct ibv_context *context, const voi
 		  unsigned int access)
 {
 	unsigned int device = device_of(context)->index;
-	bool kills = settings.race == KILL || (settings.race == KILL_ON_GPU && is_gpu(addr, length));
+	bool kills = function != REG_DMA_BUF &&
+		     (settings.race == KILL || (settings.race == KILL_ON_GPU && is_gpu(addr, length)));
 
-	if (settings.makes_requests)
+	/* ibv_reg_mr_ex() makes its request itself. */
+	if (settings.makes_requests && function != REG_MR_EX && function != REG_DMA_BUF)
 		make_request(function, addr, length, access);
 
 	if (depth++)
@@ -614,7 +622,7 @@ static struct ibv_mr *register_region(enum function function, struct ibv_pd *pd,
 
 	enter(function, context, addr, length, access);
 	int error = check_access(access);
-	if (!error)
+	if (!error && function != REG_DMA_BUF)
 		error = pin(addr, length, access);
 	if (!error) {
 		hold();
@@ -670,6 +678,127 @@ EXPORT struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t len
 {
 	(void)iova; /* the address for the remote side: not used here */
 	return register_region(REG_MR_IOVA2, pd, addr, length, access);
+}
+
+/* ---- Buffers ---- */
+
+/* The layout of rdma-core 65. */
+struct ibv_buf {
+	void *addr;
+	size_t size;
+	struct ibv_pd *pd;
+	int dmabuf_fd; /* -1: ordinary memory */
+};
+
+EXPORT void *ibv_alloc_buf(struct ibv_pd *pd, size_t size, struct ibv_buf **made)
+{
+	struct ibv_buf *buf = malloc(sizeof *buf);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+
+	if (!buf)
+		return NULL;
+	*buf = (struct ibv_buf){.size = size, .pd = pd, .dmabuf_fd = -1};
+	if (settings.has_dma_bufs) {
+		buf->dmabuf_fd = (int)syscall(SYS_memfd_create, "dma-buf", 1u /* MFD_CLOEXEC */);
+		if (buf->dmabuf_fd < 0 || ftruncate(buf->dmabuf_fd, (off_t)size))
+			goto failed;
+		flags = MAP_SHARED;
+	}
+	buf->addr = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, buf->dmabuf_fd, 0);
+	if (buf->addr != MAP_FAILED) {
+		*made = buf;
+		return buf->addr;
+	}
+failed:
+	if (buf->dmabuf_fd >= 0)
+		close(buf->dmabuf_fd);
+	free(buf);
+	return NULL;
+}
+
+EXPORT void ibv_free_buf(struct ibv_buf *buf)
+{
+	munmap(buf->addr, buf->size);
+	if (buf->dmabuf_fd >= 0)
+		close(buf->dmabuf_fd);
+	free(buf);
+}
+
+/* The request of ibv_reg_mr_ex() for mlx5, since Linux 6.17. Its numbers are not in the headers of older kernels. */
+static void make_reg_mr_request(const struct ibv_mr_init_attr *attributes)
+{
+	enum { ADDR = 4, LENGTH = 5, ACCESS_FLAGS = 6, FD = 7, FD_OFFSET = 8, METHOD_REG_MR = 5 };
+	bool is_dma_buf = attributes->comp_mask & IBV_REG_MR_MASK_FD;
+	struct {
+		struct ib_uverbs_ioctl_hdr header;
+		struct ib_uverbs_attr attributes[4];
+	} request = {
+		.header = {.length = sizeof request,
+			   .object_id = UVERBS_OBJECT_MR,
+			   .method_id = METHOD_REG_MR,
+			   .num_attrs = 4},
+		.attributes = {{.attr_id = is_dma_buf ? FD_OFFSET : ADDR,
+				.len = 8,
+				.data = is_dma_buf ? attributes->fd_offset : (uintptr_t)attributes->addr},
+			       {.attr_id = LENGTH, .len = 8, .data = attributes->length},
+			       {.attr_id = ACCESS_FLAGS, .len = 4, .data = (unsigned int)attributes->access},
+			       {.attr_id = FD, .data = (unsigned int)attributes->fd}},
+	};
+	if (!is_dma_buf) {
+		request.header.num_attrs = 3;
+		request.header.length -= sizeof request.attributes[3];
+	}
+	ioctl(-1, RDMA_VERBS_IOCTL, &request);
+}
+
+EXPORT struct ibv_mr *ibv_reg_mr_ex(struct ibv_pd *pd, struct ibv_mr_init_attr *caller_s)
+{
+	struct ibv_mr_init_attr attributes = *caller_s;
+	const struct ibv_buf *buf = attributes.comp_mask & IBV_REG_MR_MASK_BUF ? attributes.buf : NULL;
+
+	if (buf) {
+		size_t offset = (uintptr_t)attributes.addr - (uintptr_t)buf->addr;
+		if (attributes.comp_mask != (IBV_REG_MR_MASK_BUF | IBV_REG_MR_MASK_ADDR) || buf->pd != pd ||
+		    offset > buf->size || attributes.length > buf->size - offset) {
+			errno = EINVAL;
+			return NULL;
+		}
+		attributes.comp_mask = IBV_REG_MR_MASK_ADDR;
+		if (buf->dmabuf_fd != -1) {
+			attributes.comp_mask =
+				IBV_REG_MR_MASK_FD | IBV_REG_MR_MASK_FD_OFFSET | IBV_REG_MR_MASK_IOVA;
+			attributes.fd = buf->dmabuf_fd;
+			attributes.fd_offset = offset;
+		}
+	}
+	/* A dma-buf with its offset, or an address. */
+	bool is_dma_buf = attributes.comp_mask & IBV_REG_MR_MASK_FD;
+	uint64_t needed = is_dma_buf ? IBV_REG_MR_MASK_FD | IBV_REG_MR_MASK_FD_OFFSET | IBV_REG_MR_MASK_IOVA
+				     : IBV_REG_MR_MASK_ADDR;
+	if ((attributes.comp_mask | IBV_REG_MR_MASK_IOVA) != (needed | IBV_REG_MR_MASK_IOVA)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	if (settings.makes_requests)
+		make_reg_mr_request(&attributes);
+	return register_region(is_dma_buf ? REG_DMA_BUF : REG_MR_EX, pd,
+			       is_dma_buf ? (void *)(uintptr_t)attributes.fd_offset : attributes.addr,
+			       attributes.length, (unsigned int)attributes.access);
+}
+
+/* Calls ibv_reg_mr_ex() by its public name, through the PLT. */
+EXPORT struct ibv_mr *ibv_reg_buf_mr(struct ibv_pd *pd, struct ibv_buf *buf, void *addr, size_t length,
+				     int access)
+{
+	struct ibv_mr_init_attr attributes = {
+		.length = length,
+		.access = access,
+		.comp_mask = IBV_REG_MR_MASK_BUF | IBV_REG_MR_MASK_ADDR,
+		.addr = addr,
+		.buf = buf,
+	};
+
+	return ibv_reg_mr_ex(pd, &attributes);
 }
 
 #endif

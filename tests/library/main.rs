@@ -7,6 +7,7 @@ mod common;
 
 mod c_api;
 mod children;
+mod dma_buf;
 mod exit;
 mod forwarding;
 mod gpu_memory;
