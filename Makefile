@@ -46,7 +46,7 @@ gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
 # The fake libibverbs as the device of a transfer engine, and a libmlx5 beside it.
 engine   := $(addprefix $(FIXTURES)/engine/,libibverbs.so.1 libmlx5.so.1)
 
-.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor nfpm rattler ruff clean
+.PHONY: release fixtures demo check test test-clients test-gpu model miri fuzz bench peers header debian-roots validator ray metrics gvisor newest-rdma nfpm rattler ruff clean
 
 # cargo does not rewrite an unchanged library: touch makes it newer than its sources, for make.
 release:
@@ -152,18 +152,32 @@ ruff: $(ruff)
 # For the test of `mrlock status --openmetrics`.
 metrics: $(metrics)
 	@echo $<
+# apt-get for the packages of another release: $(1) is a directory for its lists, $(2) the file that names the release.
+apt = apt-get -qq $(addprefix -o ,Dir::State::lists=$(1)/lists Dir::State::status=/dev/null Dir::Cache=$(1) Dir::Etc::sourcelist=$(2) \
+	Dir::Etc::sourceparts=- APT::Sandbox::User=root)
+
 # gVisor, from Debian 13. For tests/machine/gvisor.rs.
 gvisor := $(TARGET)/gvisor
 trixie := $(TARGET)/debian-trixie
 gvisor: $(gvisor)
 	@echo $</usr/bin/runsc
-$(gvisor): apt = apt-get -qq $(addprefix -o ,Dir::State::lists=$@.new/lists Dir::State::status=/dev/null Dir::Cache=$@.new \
-		Dir::Etc::sourcelist=$(trixie)/etc/apt/sources.list Dir::Etc::sourceparts=- \
-		Dir::Etc::trustedparts=$(trixie)/etc/apt/trusted.gpg.d APT::Sandbox::User=root)
+$(gvisor): trixie-apt = $(call apt,$@.new,$(trixie)/etc/apt/sources.list) -o Dir::Etc::trustedparts=$(trixie)/etc/apt/trusted.gpg.d
 $(gvisor): | $(trixie)
 	rm -rf $@.new && mkdir -p $@.new/lists/partial
-	$(apt) update && cd $@.new && $(apt) download runsc && dpkg -x runsc_*.deb .
+	$(trixie-apt) update && cd $@.new && $(trixie-apt) download runsc && dpkg -x runsc_*.deb .
 	mv $@.new $@
+
+# The newest libibverbs, and the newest headers of it and of the kernel, from Debian sid. For tests/product/newest_rdma.rs.
+newest-rdma := $(TARGET)/newest-rdma
+newest-rdma: sid-apt = $(call apt,$(newest-rdma),$(newest-rdma)/sources.list) -o APT::Update::Error-Mode=any -o Acquire::Retries=2
+newest-rdma:
+	@mkdir -p $(newest-rdma)/lists/partial && cd $(newest-rdma) && rm -rf *.deb usr
+	@echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg target=Packages] http://deb.debian.org/debian sid main" \
+		>$(newest-rdma)/sources.list
+	@$(sid-apt) update
+	@cd $(newest-rdma) && $(sid-apt) download libibverbs1 libibverbs-dev linux-libc-dev && \
+		for package in *.deb; do dpkg -x $$package . || exit; done
+	@echo $(newest-rdma)
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:

@@ -8,9 +8,9 @@ use elf::{
 };
 use std::{collections::BTreeSet, fs, path::Path};
 
-type Elf<'data> = ElfBytes<'data, LittleEndian>;
+pub type Elf<'data> = ElfBytes<'data, LittleEndian>;
 
-fn read(file: &Path) -> Vec<u8> {
+pub fn read(file: &Path) -> Vec<u8> {
     fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
@@ -23,7 +23,7 @@ fn builds() -> Vec<Vec<u8>> {
     builds
 }
 
-fn parse(bytes: &[u8]) -> Elf<'_> {
+pub fn parse(bytes: &[u8]) -> Elf<'_> {
     Elf::minimal_parse(bytes).expect("an ELF file")
 }
 
@@ -41,7 +41,7 @@ fn versions<'data>(file: &Elf<'data>) -> SymbolVersionTable<'data, LittleEndian>
 
 /// The dynamic symbols that the library defines: `name@@version` for a default version, `name@version` for another, and
 /// `name` for one without.
-fn exported(file: &Elf) -> BTreeSet<String> {
+pub fn exported(file: &Elf) -> BTreeSet<String> {
     let (symbols, names) = dynamic_symbols(file);
     let versions = versions(file);
     let defined = symbols

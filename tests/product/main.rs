@@ -15,6 +15,7 @@ mod header;
 mod install;
 mod launcher;
 mod layers;
+mod newest_rdma;
 mod recipes;
 mod rpm;
 mod shells;
