@@ -240,6 +240,7 @@ static int step_through(void)
 		return 1;
 	for (acts_after = 0, instructions = 1; instructions > acts_after; acts_after++) {
 		instructions = 0;
+		give_up_in_time(); /* since the last instruction */
 		step(true);
 		int refused = mrlock_lock();
 		the_other_has_to_wait();
@@ -251,6 +252,7 @@ static int step_through(void)
 	printf("section %ld\n", instructions);
 	for (acts_after = 0, instructions = 1; instructions > acts_after; acts_after++) {
 		instructions = 0;
+		give_up_in_time(); /* since the last instruction */
 		inside = the_other_has_to_wait;
 		step(true);
 		struct ibv_mr *mr = ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
