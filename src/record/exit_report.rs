@@ -185,6 +185,7 @@ fn fill(
     summary::write(page, rows(), &totals, devices)
 }
 
+#[inline(never)]
 fn row(operation: &Operation, record: &Record) -> Option<Row<'static>> {
     let [
         calls,

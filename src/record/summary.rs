@@ -148,6 +148,7 @@ pub fn write<'a>(
 }
 
 /// The time with three digits and a suitable unit.
+#[inline(never)]
 fn duration(ns: u64) -> Text<16> {
     let (unit, name) = match ns {
         0 => return Text::from(format_args!("0")),
