@@ -60,8 +60,8 @@ pub unsafe fn symbol(image: *const u8, name: &CStr) -> Option<*mut c_void> {
     }
 }
 
-/// Whether a loaded object other than this library may define one of these symbols. Compares hashes
-/// alone, without the loader's look-up, which allocates memory if it fails.
+/// Whether a loaded object other than this library may define one of these symbols. Compares hashes alone, without the loader's
+/// look-up, which allocates memory if it fails.
 pub fn may_be_defined<const N: usize>(names: [&CStr; N]) -> bool {
     let hashes = names.map(hash);
     let mut hashes: &[u32] = &hashes;
@@ -88,11 +88,13 @@ unsafe extern "C" fn is_possible(
     let (object, hashes) = unsafe { (&*object, *hashes.cast::<&[u32]>()) };
     // SAFETY: as above.
     let segments = unsafe { slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()) };
-    let own = is_possible as *const () as u64;
-    let is_ours = segments.iter().any(|segment| {
-        let start = object.dlpi_addr.wrapping_add(segment.p_vaddr);
-        segment.p_type == libc::PT_LOAD && own.wrapping_sub(start) < segment.p_memsz
-    });
+    let is_inside = |address: &u64| {
+        segments.iter().any(|it| {
+            let start = object.dlpi_addr.wrapping_add(it.p_vaddr);
+            it.p_type == libc::PT_LOAD && address.wrapping_sub(start) < it.p_memsz
+        })
+    };
+    let is_ours = is_inside(&(is_possible as *const () as u64));
     let dynamic = segments.iter().find(|it| it.p_type == libc::PT_DYNAMIC);
     let (false, Some(dynamic)) = (is_ours, dynamic) else {
         return 0;
@@ -108,12 +110,6 @@ unsafe extern "C" fn is_possible(
     };
     // glibc has made the address absolute, but for objects whose dynamic section is read-only; musl never does. The bias may be
     // negative: an object that could not be mapped where it was linked to begin.
-    let is_inside = |address: &u64| {
-        segments.iter().any(|it| {
-            let start = object.dlpi_addr.wrapping_add(it.p_vaddr);
-            it.p_type == libc::PT_LOAD && address.wrapping_sub(start) < it.p_memsz
-        })
-    };
     let Some(table) = [table, object.dlpi_addr.wrapping_add(table)]
         .into_iter()
         .find(is_inside)

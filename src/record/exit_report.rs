@@ -219,18 +219,18 @@ fn number(word: &Word) -> u64 {
 }
 
 fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
-    // A forked child that has made no call has the file of its parent.
-    if let Some(file) = is_open().filter(|_| present().is_some()) {
+    let write = |file| {
         if let Err(error) = sys::write(file, text) {
             say_unwritable(name, &file::Failure::Kernel(error));
         }
-        return;
+    };
+    // A forked child that has made no call has the file of its parent.
+    if let Some(file) = is_open().filter(|_| present().is_some()) {
+        return write(file);
     }
     match file::open_to_append(name, path) {
         Ok(file) => {
-            if let Err(error) = sys::write(file, text) {
-                say_unwritable(name, &file::Failure::Kernel(error));
-            }
+            write(file);
             sys::close(file);
         }
         Err(failure) => say_unwritable(name, &failure),

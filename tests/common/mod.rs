@@ -132,6 +132,16 @@ pub fn install(prefix: &Path) {
     build(install.arg(format!("PREFIX={}", prefix.display())));
 }
 
+/// What `make install` made, once for all tests of a program.
+pub fn installed() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let prefix = scratch("prefix");
+        install(&prefix);
+        prefix
+    })
+}
+
 /// A make that gets neither the flags of the make that runs the tests, nor install paths from the environment.
 pub fn make<const N: usize>(arguments: [&str; N]) -> Command {
     let mut make = Command::new("make");

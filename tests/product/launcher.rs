@@ -1,7 +1,7 @@
 //! `mrlock run`, also by its name `mrlock-run`: the command runs with the library and is otherwise what it would have been, or is not run at all.
 
 use crate::common::{
-    Outcome, Program, build, client, fixtures, install,
+    Outcome, Program, build, client, fixtures, install, installed,
     machine::{self, is_root},
     make, scratch, unpacked,
 };
@@ -11,28 +11,15 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-/// What `make install` made.
-fn tree() -> &'static Path {
-    static TREE: OnceLock<PathBuf> = OnceLock::new();
-    TREE.get_or_init(|| {
-        let prefix = scratch("prefix");
-        install(&prefix);
-        prefix
-    })
-}
-
 fn library() -> PathBuf {
-    tree().join("lib/libmrlock.so.0")
+    installed().join("lib/libmrlock.so.0")
 }
 
 fn launcher() -> Program {
-    Program::new(tree().join("bin/mrlock-run"))
+    Program::new(installed().join("bin/mrlock-run"))
 }
 
 /// A client that dies when two of its registrations overlap.
@@ -46,7 +33,7 @@ fn stress(launcher: impl AsRef<OsStr>) -> Program {
 fn the_command_runs_with_the_library() {
     let without = client("stress").run();
     assert!(without.segfaulted(), "{without:#?}");
-    let with = stress(tree().join("bin/mrlock-run")).run();
+    let with = stress(installed().join("bin/mrlock-run")).run();
     assert_eq!(with.succeeded("with the library").stderr, "");
 }
 
@@ -63,12 +50,12 @@ fn it_finds_the_library_through_links_and_path() {
     let directory = scratch("links");
     fs::create_dir_all(directory.join("more")).expect("a scratch directory");
     let link = directory.join("mrlock-run");
-    symlink(tree().join("bin/mrlock-run"), &link).expect("a symbolic link");
+    symlink(installed().join("bin/mrlock-run"), &link).expect("a symbolic link");
     stress(&link).run().succeeded("a link");
     let link_to_link = directory.join("more/mrlock-run");
     symlink("../mrlock-run", &link_to_link).expect("a symbolic link");
     stress(&link_to_link).run().succeeded("a relative link");
-    let path = tree().join("bin").into_os_string();
+    let path = installed().join("bin").into_os_string();
     let by_path = stress("mrlock-run").env("PATH", path);
     by_path.run().succeeded("by PATH");
 }
@@ -103,7 +90,7 @@ fn copy_of_launcher() -> PathBuf {
     let directory = scratch("launcher");
     fs::create_dir(&directory).expect("a scratch directory");
     let copy = directory.join("mrlock-run");
-    fs::copy(tree().join("bin/mrlock-run"), copy).expect("a copy");
+    fs::copy(installed().join("bin/mrlock-run"), copy).expect("a copy");
     directory
 }
 
@@ -137,7 +124,9 @@ fn the_environment_is_otherwise_the_same() {
     ];
     let clean = Program::new("env").arg("-i").args(settings);
     let without = clean.clone().args(["env", "-0"]).run().stdout;
-    let with = clean.arg(tree().join("bin/mrlock-run")).args(["env", "-0"]);
+    let with = clean
+        .arg(installed().join("bin/mrlock-run"))
+        .args(["env", "-0"]);
     let with = with.run().succeeded("env").stdout;
     let ours = format!("LD_PRELOAD={}\0", library().display());
     assert_eq!(with, without + &ours);
@@ -391,11 +380,11 @@ fn it_explains_itself() {
     let expected = concat!("mrlock-run ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(version.stdout, expected);
     let help = launcher().arg("--help").run().succeeded("--help").stdout;
-    let by_other_name = Program::new(tree().join("bin/mrlock")).args(["run", "--help"]);
+    let by_other_name = Program::new(installed().join("bin/mrlock")).args(["run", "--help"]);
     assert_eq!(by_other_name.run().succeeded("--help").stdout, help);
     assert!(help.lines().count() <= 24, "it fits a screen: {help}");
     assert!(help.lines().all(|line| line.len() <= 80), "{help}");
-    let manual = fs::read_to_string(tree().join("share/man/man1/mrlock-run.1"));
+    let manual = fs::read_to_string(installed().join("share/man/man1/mrlock-run.1"));
     let manual = manual.expect("the manual page");
     let options = help
         .split_whitespace()
@@ -414,7 +403,7 @@ fn it_explains_itself() {
         125,
         "--nonsense",
     );
-    let mrlock = || Program::new(tree().join("bin/mrlock"));
+    let mrlock = || Program::new(installed().join("bin/mrlock"));
     for (arguments, status, help) in [
         (&["run", "--bogus"][..], 125, "mrlock run --help"),
         (&["status", "abc"], 2, "mrlock status --help"),
@@ -1082,7 +1071,7 @@ fn a_command_that_is_not_handed_over() {
 fn run_by_shell(command: &str, path: &str) -> Outcome {
     let line = format!("exec \"$0\" {command}");
     let program = Program::new("/bin/sh").args(["-c", &line]);
-    let program = program.arg(tree().join("bin/mrlock-run"));
+    let program = program.arg(installed().join("bin/mrlock-run"));
     program.env("PATH", path).run().succeeded(command)
 }
 
@@ -1113,7 +1102,7 @@ fn a_running_server_of_tmux() {
         program.run().succeeded("tmux")
     };
     tmux("new-session -d");
-    let launcher = tree().join("bin/mrlock-run");
+    let launcher = installed().join("bin/mrlock-run");
     let launcher = launcher.to_str().expect("a name");
     let (outcome, has_library) = window(launcher, &directory.join("maps"));
     assert!(!has_library, "then the line is wrong");

@@ -1,6 +1,6 @@
 //! `mrlock path` and `mrlock env`, evaluated by each shell, and the completions, asked for by the key Tab.
 
-use crate::common::{Outcome, Program, client, fixtures, install, machine, scratch};
+use crate::common::{Outcome, Program, client, fixtures, installed, machine, scratch};
 use std::{
     fs,
     io::Write as _,
@@ -10,22 +10,12 @@ use std::{
     sync::OnceLock,
 };
 
-/// What `make install` made.
-fn tree() -> &'static Path {
-    static TREE: OnceLock<PathBuf> = OnceLock::new();
-    TREE.get_or_init(|| {
-        let prefix = scratch("prefix");
-        install(&prefix);
-        prefix
-    })
-}
-
 fn mrlock() -> Program {
-    Program::new(tree().join("bin/mrlock"))
+    Program::new(installed().join("bin/mrlock"))
 }
 
 fn library() -> String {
-    tree().join("lib/libmrlock.so.0").display().to_string()
+    installed().join("lib/libmrlock.so.0").display().to_string()
 }
 
 fn zsh() -> machine::Need {
@@ -53,7 +43,7 @@ fn evaluates(shell: &[&str], bin: &Path, script: &str) -> Program {
 }
 
 fn bin() -> PathBuf {
-    tree().join("bin")
+    installed().join("bin")
 }
 
 #[test]
@@ -125,7 +115,7 @@ fn the_path_is_that_which_mrlock_run_uses() {
 fn in_a_directory(name: &str) -> PathBuf {
     let directory = scratch(name);
     fs::create_dir(&directory).expect("a scratch directory");
-    fs::copy(tree().join("bin/mrlock"), directory.join("mrlock")).expect("a copy");
+    fs::copy(installed().join("bin/mrlock"), directory.join("mrlock")).expect("a copy");
     fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
     directory
 }
@@ -228,7 +218,7 @@ fn completions() {
             "bash-completion"
         )
     );
-    let share = tree().join("share");
+    let share = installed().join("share");
     let home = scratch("home");
     fs::create_dir(&home).expect("a scratch directory");
     let write = |name: &str, text: &str| {

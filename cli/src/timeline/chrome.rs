@@ -57,7 +57,7 @@ fn add(events: &mut Vec<Value>, process: &Process, pid: u64, zero: u64) {
         events.push(json!({"name": kind, "ph": "M", "pid": pid, "tid": tid, "args": arguments}));
     };
     metadata("process_name", pid, json!({"name": name}));
-    let mut labels = vec![process.sentence()];
+    let mut labels = vec![overlap::sentence(process)];
     labels.extend(process.notes());
     metadata("process_labels", pid, json!({"labels": labels.join("; ")}));
     for (&tid, name) in &process.names {

@@ -16,6 +16,15 @@ pub fn most(process: &Process) -> usize {
     steps.iter().map(|step| step.inside).max().unwrap_or(0)
 }
 
+/// The same in a sentence.
+pub fn sentence(process: &Process) -> String {
+    match most(process) {
+        0 => "none of these calls has to be alone".into(),
+        1 => "never more than 1 thread in the kernel at once".into(),
+        most => format!("{most} threads in the kernel at once"),
+    }
+}
+
 /// The changes, in their order.
 pub fn steps(process: &Process) -> Vec<Step> {
     let mut changes = Vec::new();

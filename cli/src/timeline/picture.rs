@@ -201,7 +201,7 @@ impl Panel<'_> {
     fn head(&self, content: &mut Group, top: f64) -> f64 {
         let process = self.process;
         let mut y = top + 16.0;
-        content.append(text("sentence", MARGIN, y, &process.sentence()));
+        content.append(text("sentence", MARGIN, y, &overlap::sentence(process)));
         let mut lines = vec![("faint", format!("{}{}", process.title(), mode(process)))];
         lines.push(("", self.numbers()));
         if self.after_the_first > 0 {

@@ -1,6 +1,6 @@
 //! What is drawn: the times in which the threads of a process waited or were inside.
 
-use super::{overlap, units};
+use super::units;
 use std::collections::BTreeMap;
 
 /// A process that made calls.
@@ -99,15 +99,6 @@ impl Process {
             // A kernel whose host was given no name says "(none)".
             "" | "(none)" => format!("{name} ({id})"),
             host => format!("{name} ({id}) on {host}"),
-        }
-    }
-
-    /// What the picture shows, in a sentence.
-    pub fn sentence(&self) -> String {
-        match overlap::most(self) {
-            0 => "none of these calls has to be alone".into(),
-            1 => "never more than 1 thread in the kernel at once".into(),
-            most => format!("{most} threads in the kernel at once"),
         }
     }
 

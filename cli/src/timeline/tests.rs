@@ -56,7 +56,7 @@ fn a_record_with_a_call_under_way() {
     let process = recorded(&bytes);
     assert_eq!(process.title(), "server (77)");
     assert_eq!(
-        process.sentence(),
+        overlap::sentence(&process),
         "never more than 1 thread in the kernel at once"
     );
     assert_eq!(
