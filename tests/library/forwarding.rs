@@ -4,7 +4,11 @@
 //! A copy of the fake libibverbs ends the process when it gets a context of another copy.
 
 use crate::common::{Outcome, Program, client, fixtures, library, same_with_and_without, scratch};
-use std::{fs, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
 
 fn clients(file: &str) -> PathBuf {
     fixtures().join("clients").join(file)
@@ -155,6 +159,22 @@ fn another_library_that_interposes_ibv_reg_mr_is_still_reached() {
         let outcome = same_with_and_without(&program).succeeded("with another library");
         assert!(!outcome.stdout.contains(": 0 calls"), "{outcome:#?}");
     }
+}
+
+/// The same behind a library that wraps dlsym().
+#[test]
+fn another_library_is_still_reached_where_one_wraps_dlsym() {
+    let [wrapper, other] = ["wrapped_dlsym.so", "other_reg_mr.so"].map(clients);
+    let run = |list: &[&Path]| {
+        let list: Vec<_> = list.iter().map(|file| file.as_os_str()).collect();
+        let stress = client("stress").args(["-n", "20"]);
+        let stress = stress.env("FAKE_IBV_RACE", "count");
+        stress.env("LD_PRELOAD", list.join(OsStr::new(":"))).run()
+    };
+    let without = run(&[&wrapper, &other]).succeeded("without the library");
+    assert!(!without.stdout.contains(": 0 calls"), "{without:#?}");
+    let with = run(&[&wrapper, library(), &other]).succeeded("with the library");
+    assert_eq!(with.stdout, without.stdout);
 }
 
 /// Installed in two places and preloaded from both, for example by a user and by the service that starts the program.

@@ -26,6 +26,7 @@ const MORE_TESTS: &[&str] = &[
     "serialization::more_threads_than_cores_or_devices",
     "forwarding::a_constructor_that_registers_before_ours_has_run",
     "forwarding::a_glibc_before_2_36",
+    "forwarding::another_library_is_still_reached_where_one_wraps_dlsym",
     "forwarding::another_library_that_interposes_ibv_reg_mr_is_still_reached",
     "forwarding::two_copies_of_libibverbs_in_use_at_once",
     "forwarding::two_copies_of_the_library",
