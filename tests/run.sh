@@ -56,7 +56,7 @@ done
 
 # The same tests with the library of `make dist`.
 check make --silent dist
-MRLOCK_LIBRARY=$target/dist/libmrlock.so tests --quiet --test library
+MRLOCK_LIBRARY=$target/dist/x86_64/libmrlock.so tests --quiet --test library
 
 echo
 echo "The longest:  seconds  of a processor"

@@ -98,7 +98,12 @@ pub fn make_dist() -> Need {
     static TOOLS: OnceLock<Need> = OnceLock::new();
     TOOLS
         .get_or_init(|| match make(["dist-tools"]).output() {
-            Ok(output) if output.status.success() => program("dh", "debhelper"),
+            Ok(output) if output.status.success() => program("dh", "debhelper")
+                .and(program(
+                    "aarch64-linux-gnu-objcopy",
+                    "binutils-aarch64-linux-gnu",
+                ))
+                .and(rust_target("aarch64-unknown-linux-gnu")),
             _ => Err(
                 "`make dist-tools` cannot fetch what `make dist` needs: run it to see why".into(),
             ),

@@ -42,7 +42,8 @@ fn on_arm64() -> bool {
     env::var_os("MRLOCK_TEST_ARM64").is_some()
 }
 
-const ARM64: &str = "TARGET_TRIPLE=aarch64-unknown-linux-gnu";
+/// What make builds for arm64.
+pub const ARM64: &str = "TARGET_TRIPLE=aarch64-unknown-linux-gnu";
 
 /// `libmrlock.so`, built with `cargo build --release` from the sources as they are now; or the one that `MRLOCK_LIBRARY`
 /// names, so that the tests can run with another build.
@@ -101,27 +102,34 @@ pub fn dist() -> &'static Path {
     })
 }
 
-/// The package that `make dist` makes, unpacked into a directory that was not known when it was made.
-pub fn unpacked() -> &'static Path {
+/// The processors that `make dist` makes packages for, and Debian's names of them.
+pub const PROCESSORS: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
+
+/// The package that `make dist` makes for a processor, unpacked into a directory that was not known when it was made.
+pub fn unpacked_for(processor: &str) -> PathBuf {
     static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
-    UNPACKED.get_or_init(|| {
+    let package = |processor| PACKAGE.replace("x86_64", processor);
+    let directory = UNPACKED.get_or_init(|| {
         let directory = scratch("unpacked");
         fs::create_dir(&directory).expect("a scratch directory");
-        for package in [PACKAGE.to_owned(), format!("{PACKAGE}-debug")] {
-            let package = dist().join(package + ".tar.gz");
-            build(
-                Command::new("tar")
-                    .arg("-xf")
-                    .arg(package)
-                    .arg("-C")
-                    .arg(&directory),
-            );
+        for (processor, _) in PROCESSORS {
+            for part in ["", "-debug"] {
+                let file = dist().join(package(processor) + part + ".tar.gz");
+                let mut tar = Command::new("tar");
+                build(tar.arg("-xf").arg(file).arg("-C").arg(&directory));
+            }
         }
-        directory.join(PACKAGE)
-    })
+        directory
+    });
+    directory.join(package(processor))
 }
 
-/// The name of the package that `make dist` makes, and of the directory in it.
+/// The one for this machine.
+pub fn unpacked() -> PathBuf {
+    unpacked_for("x86_64")
+}
+
+/// The name of the package that `make dist` makes for this machine, and of the directory in it.
 pub const PACKAGE: &str = concat!("mrlock-", env!("CARGO_PKG_VERSION"), "-x86_64-linux-gnu");
 
 /// Runs `make install` with this prefix as root would after `make`: without cargo, so it must have nothing to build.

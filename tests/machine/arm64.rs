@@ -7,8 +7,15 @@
 //! the real ones, the loader fails where two libraries are preloaded. It keeps loads and stores in the order of an x86_64 processor:
 //! what an arm64 processor may reorder is for loom.
 
-use crate::common::machine;
-use std::{env, process::Command};
+use crate::common::{
+    ARM64, Program, build, machine, make, mrlock, scratch, target_dir, unpacked_for,
+};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 /// With each of the sizes of a page.
 const TESTS: &[&str] = &[
@@ -66,21 +73,136 @@ fn pass(page_size: u32, tests: &[&str]) {
     }
 }
 
+fn can_run() -> machine::Need {
+    machine::program("qemu-aarch64", "qemu-user")
+        .and(machine::program(
+            "aarch64-linux-gnu-gcc",
+            "gcc-aarch64-linux-gnu",
+        ))
+        .and(machine::file(
+            "/usr/aarch64-linux-gnu/include/stdio.h",
+            "libc6-dev-arm64-cross",
+        ))
+        .and(machine::rust_target("aarch64-unknown-linux-gnu"))
+}
+
+/// The clients and the fake libibverbs for arm64.
+fn fixtures() -> &'static Path {
+    static FIXTURES: OnceLock<PathBuf> = OnceLock::new();
+    FIXTURES.get_or_init(|| {
+        build(&mut make(["fixtures", ARM64]));
+        target_dir().join("fixtures-aarch64")
+    })
+}
+
 #[test]
 fn the_tests_of_the_library_on_arm64() {
-    const TEST: &str = "the library's tests on arm64";
-    needs!(
-        TEST,
-        machine::program("qemu-aarch64", "qemu-user"),
-        machine::program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-        machine::file(
-            "/usr/aarch64-linux-gnu/include/stdio.h",
-            "libc6-dev-arm64-cross"
-        ),
-        machine::rust_target("aarch64-unknown-linux-gnu")
-    );
+    needs!("the library's tests on arm64", can_run());
+    fixtures();
     pass(4096, &[TESTS, MORE_TESTS].concat());
     for page_size in [16384, 65536] {
         pass(page_size, TESTS);
+    }
+}
+
+/// qemu-user, which runs the program for arm64 that is added next, with these libraries preloaded.
+fn qemu(preloads: &[PathBuf]) -> Program {
+    let setting = |name: &str, value: String| format!("{name}={value}");
+    let libraries = fixtures().join("lib").display().to_string();
+    let preloads = preloads.iter().map(|file| file.display().to_string());
+    let preloads = preloads.collect::<Vec<_>>().join(":");
+    Program::new("qemu-aarch64")
+        .args(["-L", "/usr/aarch64-linux-gnu", "-E"])
+        .arg(setting("LD_LIBRARY_PATH", libraries))
+        .arg("-E")
+        .arg(setting("LD_PRELOAD", preloads))
+}
+
+/// A client that dies alone.
+fn stress() -> PathBuf {
+    static STRESS: OnceLock<PathBuf> = OnceLock::new();
+    let stress = STRESS.get_or_init(|| {
+        let stress = fixtures().join("clients/stress");
+        let bare = qemu(&[]).arg(&stress).run();
+        assert!(bare.segfaulted(), "it should die alone: {bare:#?}");
+        stress
+    });
+    stress.clone()
+}
+
+#[test]
+fn the_library_of_the_package_for_arm64() {
+    needs!("the packages for arm64", machine::make_dist(), can_run());
+    let library = unpacked_for("aarch64").join("lib/libmrlock.so.0");
+    let with = qemu(&[library]).arg(stress());
+    assert_eq!(with.run().succeeded("with the library").stderr, "");
+}
+
+#[test]
+fn the_command_of_the_package_for_arm64() {
+    needs!("the packages for arm64", machine::make_dist(), can_run());
+    let tree = unpacked_for("aarch64");
+    let command = |preloads: &[PathBuf]| qemu(preloads).arg(tree.join("bin/mrlock"));
+    let library = fs::canonicalize(tree.join("lib/libmrlock.so.0")).expect("the library");
+
+    let path = command(&[]).arg("path").run().succeeded("mrlock path");
+    let named = fs::canonicalize(path.stdout.trim_end()).expect("a file");
+    assert_eq!(named, library);
+
+    // What it says of this host is what the command for x86_64 says, but for its own place. The kernel's log grows.
+    let doctor = |program: Program| {
+        let said = program.arg("doctor").run().succeeded("mrlock doctor");
+        assert_eq!(said.stderr, "");
+        let text = said.stdout.replace("-x86_64-", "-aarch64-");
+        let lines = text.lines().filter(|line| !line.starts_with("log: "));
+        lines.map(String::from).collect::<Vec<_>>()
+    };
+    let arm64 = doctor(command(&[]));
+    assert!(arm64[0].starts_with("mrlock: "), "{arm64:#?}");
+    let x86_64 = Program::new(unpacked_for("x86_64").join("bin/mrlock"));
+    assert_eq!(arm64, doctor(x86_64));
+
+    // The kernel starts no program for arm64: the preloaded library starts qemu-user with it.
+    let record = scratch("record");
+    let run = command(&[fixtures().join("clients/exec_by_qemu.so")])
+        .args(["run", "--trace"])
+        .arg(&record)
+        .arg(stress());
+    assert_eq!(run.run().succeeded("mrlock run").stderr, "");
+    let report = command(&[]).arg("report").arg(&record);
+    let report = report.run().succeeded("mrlock report").stdout;
+    assert!(report.contains("ibv_reg_mr"), "{report}");
+    assert_eq!(
+        Program::new(mrlock())
+            .arg("report")
+            .arg(&record)
+            .run()
+            .stdout,
+        report,
+        "left: what the command for x86_64 says"
+    );
+}
+
+/// Of the two commands, each with the library of the other.
+#[test]
+fn the_library_of_the_other_package() {
+    needs!("the packages for arm64", machine::make_dist(), can_run());
+    let processors = ["x86_64", "aarch64"];
+    for (own, other) in [(0, 1), (1, 0)].map(|(a, b)| (processors[a], processors[b])) {
+        let directory = scratch("mixed");
+        fs::create_dir(&directory).expect("a scratch directory");
+        let library = unpacked_for(other).join("lib/libmrlock.so.0");
+        fs::copy(library, directory.join("libmrlock.so.0")).expect("a copy");
+        let command = directory.join("mrlock");
+        fs::copy(unpacked_for(own).join("bin/mrlock"), &command).expect("a copy");
+        let start = if own == "x86_64" {
+            Program::new(&command)
+        } else {
+            qemu(&[]).arg(&command)
+        };
+        let refused = start.args(["run", "true"]).run();
+        let reason = format!("libmrlock.so.0: for {other}, and ");
+        assert_eq!(refused.status.code(), Some(125), "{refused:#?}");
+        assert!(refused.stderr.contains(&reason), "{refused:#?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The built `libmrlock.so`, read as a loader reads it: that of `cargo build --release`, and that of `make dist`, which another
 //! linker made. (A toolchain can drop symbol versions without an error.)
 
-use crate::common::{PACKAGE, dist, library, machine};
+use crate::common::{PROCESSORS, library, machine, unpacked_for};
 use elf::{
     ElfBytes, abi, endian::LittleEndian, gnu_symver::SymbolVersionTable, string_table::StringTable,
     symbol::SymbolTable,
@@ -14,11 +14,13 @@ pub fn read(file: &Path) -> Vec<u8> {
     fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// The library of `cargo build --release` and, where that can be made, the one of `make dist`.
+/// The library of `cargo build --release` and, where they can be made, those of `make dist`.
 fn builds() -> Vec<Vec<u8>> {
     let mut builds = vec![read(library())];
     if machine::has("the library of `make dist`", machine::make_dist()) {
-        builds.push(read(&dist().join("libmrlock.so")));
+        for (processor, _) in PROCESSORS {
+            builds.push(read(&unpacked_for(processor).join("lib/libmrlock.so.0")));
+        }
     }
     builds
 }
@@ -142,11 +144,16 @@ fn needs_libc_and_nothing_else() {
 #[test]
 fn what_make_dist_makes_needs_nothing_newer_than_glibc_2_17() {
     needs!("the glibc versions of `make dist`", machine::make_dist());
-    for file in ["lib/libmrlock.so.0", "bin/mrlock"] {
-        let bytes = read(&dist().join(PACKAGE).join(file));
-        let newest = needed_versions(&parse(&bytes)).into_iter().max();
-        let newest = newest.expect("it needs some version of glibc");
-        assert!(newest <= vec![2, 17], "{file}: needs glibc {newest:?}");
+    for (processor, _) in PROCESSORS {
+        for file in ["lib/libmrlock.so.0", "bin/mrlock"] {
+            let bytes = read(&unpacked_for(processor).join(file));
+            let newest = needed_versions(&parse(&bytes)).into_iter().max();
+            let newest = newest.expect("it needs some version of glibc");
+            assert!(
+                newest <= vec![2, 17],
+                "{processor}, {file}: needs glibc {newest:?}"
+            );
+        }
     }
 }
 
@@ -190,6 +197,9 @@ fn leaves_a_shadow_stack_on() {
     .collect();
     for bytes in builds() {
         let file = parse(&bytes);
+        if file.ehdr.e_machine != abi::EM_X86_64 {
+            continue;
+        }
         let segments = file.segments().expect("program headers");
         let mut notes = segments
             .iter()
@@ -206,18 +216,20 @@ fn is_hardened() {
 #[test]
 fn the_packed_command_is_hardened() {
     needs!("the command of `make dist`", machine::make_dist());
-    let bytes = read(&dist().join(PACKAGE).join("bin/mrlock"));
-    let file = parse(&bytes);
-    hardened(&file);
-    assert_eq!(file.ehdr.e_type, abi::ET_DYN, "always at the same address");
-    let position_independent = dynamic(&file, abi::DT_FLAGS_1);
-    assert!(
-        position_independent
-            .iter()
-            .any(|flags| flags & abi::DF_1_PIE as u64 != 0)
-    );
-    let build_id = file.section_header_by_name(".note.gnu.build-id");
-    assert!(build_id.expect("readable").is_some(), "no build id");
+    for (processor, _) in PROCESSORS {
+        let bytes = read(&unpacked_for(processor).join("bin/mrlock"));
+        let file = parse(&bytes);
+        hardened(&file);
+        assert_eq!(file.ehdr.e_type, abi::ET_DYN, "always at the same address");
+        let position_independent = dynamic(&file, abi::DT_FLAGS_1);
+        assert!(
+            position_independent
+                .iter()
+                .any(|flags| flags & abi::DF_1_PIE as u64 != 0)
+        );
+        let build_id = file.section_header_by_name(".note.gnu.build-id");
+        assert!(build_id.expect("readable").is_some(), "no build id");
+    }
 }
 
 fn hardened(file: &Elf) {
@@ -262,7 +274,9 @@ fn has_no_panic_of_its_own() {
     );
     let mut builds = vec![read(library())];
     if machine::has("the library of `make dist`", machine::make_dist()) {
-        builds.push(read(&dist().join(PACKAGE).join(debug)));
+        for (processor, _) in PROCESSORS {
+            builds.push(read(&unpacked_for(processor).join(&debug)));
+        }
     }
     for bytes in builds {
         let panics = panics(&parse(&bytes));

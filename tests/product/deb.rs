@@ -1,7 +1,7 @@
 //! The .deb packages that `make dist` makes, installed, used and purged in a Debian of their own.
 
 use crate::common::{
-    dist, machine,
+    PROCESSORS, dist, machine,
     root::{CLIENT, Root},
     scratch,
 };
@@ -24,7 +24,9 @@ fn lintian_finds_nothing() {
     );
     let mut lintian = Command::new("lintian");
     lintian.arg("--allow-root");
-    lintian.args(PACKAGES.map(|name| dist().join(format!("{name}_{VERSION}_amd64.deb"))));
+    for (_, processor) in PROCESSORS {
+        lintian.args(PACKAGES.map(|name| dist().join(format!("{name}_{VERSION}_{processor}.deb"))));
+    }
     let output = lintian.output().expect("lintian");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{output:?}");

@@ -230,7 +230,7 @@ fn trees() -> Vec<PathBuf> {
         "builds with the package of `make dist`",
         machine::make_dist(),
     ) {
-        trees.push(unpacked().to_owned());
+        trees.push(unpacked());
     }
     trees
 }
@@ -428,8 +428,8 @@ fn a_cmake_project_without_a_language() {
     fs::write(project.join("CMakeLists.txt"), lists).expect("a scratch file");
     let mut cmake = Command::new("cmake");
     cmake.arg("-S").arg(&project).arg("-B").arg(&project);
-    let tree = unpacked().display();
-    build(cmake.arg(format!("-DCMAKE_PREFIX_PATH={tree}")));
+    let tree = unpacked();
+    build(cmake.arg(format!("-DCMAKE_PREFIX_PATH={}", tree.display())));
 }
 
 const PKG_CHECK_MODULES: &str = r#"

@@ -1,7 +1,7 @@
 //! The wheel that `make dist` makes, installed by pip into a new virtual environment, without a network.
 
 use crate::common::{
-    Program, build, client, dist, machine, scratch,
+    PROCESSORS, Program, build, client, dist, machine, scratch,
     venv::{environment, install, library, new_environment, pip, python, wheel},
 };
 use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::Path};
@@ -56,10 +56,15 @@ fn what_pip_installs_and_uninstalls() {
 #[test]
 fn its_name_says_where_it_runs() {
     needs!("tests/product/wheel.rs", machine::make_dist());
-    let said = fs::read_to_string(dist().join("wheel/auditwheel")).expect("what it said");
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let confirmed = "is consistent with the following platform tag: \"manylinux_2_17_x86_64\".";
-    assert!(said.contains(confirmed), "{said}");
+    for (processor, _) in PROCESSORS {
+        let said = dist().join(processor).join("wheel/auditwheel");
+        let said = fs::read_to_string(said).expect("what it said");
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let tag = format!("manylinux_2_17_{processor}");
+        assert!(said.contains(&format!("-{tag}.whl is")), "{said}");
+        let confirmed = format!("is consistent with the following platform tag: \"{tag}\".");
+        assert!(said.contains(&confirmed), "{said}");
+    }
 }
 
 /// The command, by its two names, through PATH.
