@@ -6,6 +6,9 @@
 pub mod processor;
 
 #[macro_use]
+mod symbols;
+
+#[macro_use]
 pub mod sys;
 
 pub mod clock;

@@ -1,5 +1,5 @@
-//! The code that depends on the processor, for x86_64 (System V ABI): exported symbols, a thread's own variables and the system
-//! call instruction. `aarch64.rs` defines the same for aarch64; another port adds such a file.
+//! The instructions and numbers that depend on the processor, for x86_64 (System V ABI). `aarch64.rs` defines the same for aarch64;
+//! another port adds such a file.
 
 use core::{arch::asm, ffi::CStr};
 
@@ -17,52 +17,10 @@ macro_rules! trap {
     };
 }
 
-/// Exports `$function@@$version`. In assembly, because a Rust function cannot carry an ELF version.
-macro_rules! export {
-    ($function:ident @@ $version:literal) => {
-        core::arch::global_asm!(
-            concat!(".pushsection .text.mrlock_entry_", stringify!($function), ", \"ax\", @progbits"),
-            concat!(".globl mrlock_entry_", stringify!($function)),
-            concat!(".type mrlock_entry_", stringify!($function), ", @function"),
-            concat!("mrlock_entry_", stringify!($function), ":"),
-            ".cfi_startproc",
-            "jmp {function}",
-            ".cfi_endproc",
-            concat!(".size mrlock_entry_", stringify!($function), ", . - mrlock_entry_", stringify!($function)),
-            concat!(".symver mrlock_entry_", stringify!($function), ", ", stringify!($function), "@@", $version),
-            ".popsection",
-            function = sym $function,
-        );
-    };
-}
-
-/// Defines `$own`, a static of `$type` that is all zero, and exports it as `$name@@$version`. Two names, because a second copy of
-/// the library in a process must not use the data of the first.
-macro_rules! export_zeroed {
-    ($own:ident: $type:ty, $name:ident @@ $version:literal) => {
-        core::arch::global_asm!(
-            concat!(".pushsection .bss.", stringify!($own), ", \"aw\", @nobits"),
-            concat!(".globl ", stringify!($own)),
-            concat!(".hidden ", stringify!($own)),
-            concat!(".globl mrlock_entry_", stringify!($name)),
-            concat!(".type ", stringify!($own), ", @object"),
-            concat!(".type mrlock_entry_", stringify!($name), ", @object"),
-            ".balign {align}",
-            concat!(stringify!($own), ":"),
-            concat!("mrlock_entry_", stringify!($name), ":"),
-            ".zero {size}",
-            concat!(".size ", stringify!($own), ", {size}"),
-            concat!(".size mrlock_entry_", stringify!($name), ", {size}"),
-            concat!(".symver mrlock_entry_", stringify!($name), ", ", stringify!($name), "@@", $version),
-            ".popsection",
-            size = const size_of::<$type>(),
-            align = const align_of::<$type>(),
-        );
-
-        unsafe extern "C" {
-            /// As said above.
-            safe static $own: $type;
-        }
+/// Where an exported function begins.
+macro_rules! jump_to_function {
+    () => {
+        "jmp {function}"
     };
 }
 
@@ -92,43 +50,22 @@ macro_rules! export_ioctl {
     };
 }
 
-/// Defines `$pointer()`, which returns the address of the calling thread's own `$type`, zeroed by the loader when the thread
-/// starts. Not `thread_local!`: that one is part of std.
-///
-/// The initial-exec model: two instructions and no call into the loader, and therefore usable in signal handlers and before
-/// any constructor.
-macro_rules! thread_variable {
-    ($pointer:ident, $type:ty) => {
-        core::arch::global_asm!(
-            ".pushsection .tbss, \"awT\", @nobits",
-            ".globl mrlock_thread",
-            ".hidden mrlock_thread",
-            ".type mrlock_thread, @object",
-            ".balign {align}",
-            "mrlock_thread:",
-            ".zero {size}",
-            ".size mrlock_thread, {size}",
-            ".popsection",
-            size = const size_of::<$type>(),
-            align = const align_of::<$type>(),
-        );
-
-        #[inline(always)]
-        fn $pointer() -> *const $type {
-            let address;
-            // SAFETY: %fs:0 holds the thread pointer itself (x86-64 TLS ABI), and the GOT entry the offset of `mrlock_thread`
-            // from it. Both are constant for the life of the thread; nothing is written.
-            unsafe {
-                core::arch::asm!(
-                    "mov {address}, qword ptr fs:[0]",
-                    "add {address}, qword ptr [rip + mrlock_thread@GOTTPOFF]",
-                    address = out(reg) address,
-                    options(pure, readonly, nostack),
-                );
-            }
-            address
+/// The address of the calling thread's `mrlock_thread` (`symbols.rs`).
+macro_rules! thread_address {
+    () => {{
+        let address;
+        // SAFETY: %fs:0 holds the thread pointer itself (x86-64 TLS ABI), and the GOT entry the offset of `mrlock_thread`
+        // from it. Both are constant for the life of the thread; nothing is written.
+        unsafe {
+            core::arch::asm!(
+                "mov {address}, qword ptr fs:[0]",
+                "add {address}, qword ptr [rip + mrlock_thread@GOTTPOFF]",
+                address = out(reg) address,
+                options(pure, readonly, nostack),
+            );
         }
-    };
+        address
+    }};
 }
 
 /// Makes a system call, and returns what the kernel returns: on failure, the negated error number.

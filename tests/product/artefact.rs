@@ -208,6 +208,37 @@ fn leaves_a_shadow_stack_on() {
     }
 }
 
+/// On aarch64: `bti c`. Where no page is guarded, nothing else would notice that it is missing. (The library has no mark that says
+/// that all its code has it, and the tests in tests/machine/arm64.rs would die with a false one: qemu-user guards the pages then.)
+#[test]
+fn an_indirect_call_may_land_on_each_exported_function() {
+    const BTI_C: [u8; 4] = 0xd503_245f_u32.to_le_bytes();
+    needs!(
+        "the library of `make dist` for aarch64",
+        machine::make_dist()
+    );
+    let bytes = read(&unpacked_for("aarch64").join("lib/libmrlock.so.0"));
+    let file = parse(&bytes);
+    let (symbols, names) = dynamic_symbols(&file);
+    let functions = symbols
+        .iter()
+        .filter(|it| !it.is_undefined() && it.st_symtype() == abi::STT_FUNC);
+    let mut seen = 0;
+    for function in functions {
+        let name = names.get(function.st_name as usize).expect("a name");
+        let segments = file.segments().expect("program headers");
+        let code = segments.iter().find(|it| {
+            (it.p_vaddr..it.p_vaddr + it.p_filesz).contains(&function.st_value)
+                && it.p_type == abi::PT_LOAD
+        });
+        let code = code.unwrap_or_else(|| panic!("{name} is in no segment"));
+        let at = (function.st_value - code.p_vaddr + code.p_offset) as usize;
+        assert_eq!(bytes[at..at + 4], BTI_C, "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, exported(&file).len() - 1, "mrlock_record is data");
+}
+
 #[test]
 fn is_hardened() {
     builds().iter().for_each(|bytes| hardened(&parse(bytes)));

@@ -1,0 +1,78 @@
+//! Exported symbols and the variables of a thread, in assembly. The instructions in them are in `x86_64.rs` and `aarch64.rs`.
+
+/// Exports `$function@@$version`. In assembly, because a Rust function cannot carry an ELF version.
+macro_rules! export {
+    ($function:ident @@ $version:literal) => {
+        core::arch::global_asm!(
+            concat!(".pushsection .text.mrlock_entry_", stringify!($function), ", \"ax\", %progbits"),
+            ".balign 4",
+            concat!(".globl mrlock_entry_", stringify!($function)),
+            concat!(".type mrlock_entry_", stringify!($function), ", %function"),
+            concat!("mrlock_entry_", stringify!($function), ":"),
+            ".cfi_startproc",
+            jump_to_function!(),
+            ".cfi_endproc",
+            concat!(".size mrlock_entry_", stringify!($function), ", . - mrlock_entry_", stringify!($function)),
+            concat!(".symver mrlock_entry_", stringify!($function), ", ", stringify!($function), "@@", $version),
+            ".popsection",
+            function = sym $function,
+        );
+    };
+}
+
+/// Defines `$own`, a static of `$type` that is all zero, and exports it as `$name@@$version`. Two names, because a second copy of
+/// the library in a process must not use the data of the first.
+macro_rules! export_zeroed {
+    ($own:ident: $type:ty, $name:ident @@ $version:literal) => {
+        core::arch::global_asm!(
+            concat!(".pushsection .bss.", stringify!($own), ", \"aw\", %nobits"),
+            concat!(".globl ", stringify!($own)),
+            concat!(".hidden ", stringify!($own)),
+            concat!(".globl mrlock_entry_", stringify!($name)),
+            concat!(".type ", stringify!($own), ", %object"),
+            concat!(".type mrlock_entry_", stringify!($name), ", %object"),
+            ".balign {align}",
+            concat!(stringify!($own), ":"),
+            concat!("mrlock_entry_", stringify!($name), ":"),
+            ".zero {size}",
+            concat!(".size ", stringify!($own), ", {size}"),
+            concat!(".size mrlock_entry_", stringify!($name), ", {size}"),
+            concat!(".symver mrlock_entry_", stringify!($name), ", ", stringify!($name), "@@", $version),
+            ".popsection",
+            size = const size_of::<$type>(),
+            align = const align_of::<$type>(),
+        );
+
+        unsafe extern "C" {
+            /// As said above.
+            safe static $own: $type;
+        }
+    };
+}
+
+/// Defines `$pointer()`, which returns the address of the calling thread's own `$type`, zeroed by the loader when the thread
+/// starts. Not `thread_local!`: that one is part of std.
+///
+/// The initial-exec model: no call into the loader, and therefore usable in signal handlers and before any constructor.
+macro_rules! thread_variable {
+    ($pointer:ident, $type:ty) => {
+        core::arch::global_asm!(
+            ".pushsection .tbss, \"awT\", %nobits",
+            ".globl mrlock_thread",
+            ".hidden mrlock_thread",
+            ".type mrlock_thread, %object",
+            ".balign {align}",
+            "mrlock_thread:",
+            ".zero {size}",
+            ".size mrlock_thread, {size}",
+            ".popsection",
+            size = const size_of::<$type>(),
+            align = const align_of::<$type>(),
+        );
+
+        #[inline(always)]
+        fn $pointer() -> *const $type {
+            thread_address!()
+        }
+    };
+}
