@@ -30,7 +30,12 @@ class Mrlock(MakefilePackage):
     depends_on("llvm+lld", type="build")
 
     requires("platform=linux", msg="it is preloaded by ld.so of Linux")
-    requires("target=x86_64:", msg="it has code for x86_64 alone")
+    requires(
+        "target=x86_64:",
+        "target=aarch64:",
+        policy="one_of",
+        msg="it has code for x86_64 and aarch64 alone",
+    )
 
     build_targets = ["release"]
 
