@@ -1,5 +1,6 @@
 //! The library for arm64, cross-compiled, does what tests/library asks: the tests named here run once more, with the library and the
-//! clients of arm64 on a processor that qemu-user simulates, also with pages of 16 and 64 KiB.
+//! clients of arm64 on a processor that qemu-user simulates, also with pages of 16 and 64 KiB. And the library and the command in the
+//! packages of `make dist` for arm64 do there what those for x86_64 do.
 //!
 //! What qemu-user (7.2) cannot do is left to a real kernel: it has no process_vm_readv(), so that the memory of a call is never known
 //! to be the host's; madvise() does nothing, also where it should fail or wipe a page in a forked child; a child that was forked
@@ -7,9 +8,7 @@
 //! the real ones, the loader fails where two libraries are preloaded. It keeps loads and stores in the order of an x86_64 processor:
 //! what an arm64 processor may reorder is for loom.
 
-use crate::common::{
-    ARM64, Program, build, machine, make, mrlock, scratch, target_dir, unpacked_for,
-};
+use crate::common::{ARM64, Program, build, machine, make, scratch, target_dir, unpacked_for};
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -107,27 +106,23 @@ fn the_tests_of_the_library_on_arm64() {
 
 /// qemu-user, which runs the program for arm64 that is added next, with these libraries preloaded.
 fn qemu(preloads: &[PathBuf]) -> Program {
-    let setting = |name: &str, value: String| format!("{name}={value}");
     let libraries = fixtures().join("lib").display().to_string();
     let preloads = preloads.iter().map(|file| file.display().to_string());
     let preloads = preloads.collect::<Vec<_>>().join(":");
-    Program::new("qemu-aarch64")
-        .args(["-L", "/usr/aarch64-linux-gnu", "-E"])
-        .arg(setting("LD_LIBRARY_PATH", libraries))
-        .arg("-E")
-        .arg(setting("LD_PRELOAD", preloads))
+    let program = Program::new("qemu-aarch64").args(["-L", "/usr/aarch64-linux-gnu"]);
+    [("LD_LIBRARY_PATH", libraries), ("LD_PRELOAD", preloads)]
+        .into_iter()
+        .fold(program, |program, (name, value)| {
+            program.arg("-E").arg(format!("{name}={value}"))
+        })
 }
 
 /// A client that dies alone.
 fn stress() -> PathBuf {
-    static STRESS: OnceLock<PathBuf> = OnceLock::new();
-    let stress = STRESS.get_or_init(|| {
-        let stress = fixtures().join("clients/stress");
-        let bare = qemu(&[]).arg(&stress).run();
-        assert!(bare.segfaulted(), "it should die alone: {bare:#?}");
-        stress
-    });
-    stress.clone()
+    let stress = fixtures().join("clients/stress");
+    let bare = qemu(&[]).arg(&stress).run();
+    assert!(bare.segfaulted(), "it should die alone: {bare:#?}");
+    stress
 }
 
 #[test]
@@ -160,7 +155,7 @@ fn the_command_of_the_package_for_arm64() {
     let arm64 = doctor(command(&[]));
     assert!(arm64[0].starts_with("mrlock: "), "{arm64:#?}");
     let x86_64 = Program::new(unpacked_for("x86_64").join("bin/mrlock"));
-    assert_eq!(arm64, doctor(x86_64));
+    assert_eq!(arm64, doctor(x86_64.clone()));
 
     // The kernel starts no program for arm64: the preloaded library starts qemu-user with it.
     let record = scratch("record");
@@ -172,23 +167,15 @@ fn the_command_of_the_package_for_arm64() {
     let report = command(&[]).arg("report").arg(&record);
     let report = report.run().succeeded("mrlock report").stdout;
     assert!(report.contains("ibv_reg_mr"), "{report}");
-    assert_eq!(
-        Program::new(mrlock())
-            .arg("report")
-            .arg(&record)
-            .run()
-            .stdout,
-        report,
-        "left: what the command for x86_64 says"
-    );
+    let by_the_other = x86_64.arg("report").arg(&record).run();
+    assert_eq!(by_the_other.stdout, report, "left: by the one for x86_64");
 }
 
 /// Of the two commands, each with the library of the other.
 #[test]
 fn the_library_of_the_other_package() {
     needs!("the packages for arm64", machine::make_dist(), can_run());
-    let processors = ["x86_64", "aarch64"];
-    for (own, other) in [(0, 1), (1, 0)].map(|(a, b)| (processors[a], processors[b])) {
+    for (own, other) in [("x86_64", "aarch64"), ("aarch64", "x86_64")] {
         let directory = scratch("mixed");
         fs::create_dir(&directory).expect("a scratch directory");
         let library = unpacked_for(other).join("lib/libmrlock.so.0");
