@@ -136,8 +136,8 @@ pub fn virtual_machine() -> Need {
         .clone()
 }
 
-/// What `tests/vm/boot trixie` and `tests/vm/boot sid` need, and do not fetch here.
-pub fn newer_releases() -> Need {
+/// What `tests/vm/boot` with the name of another system needs, and does not fetch here.
+pub fn other_systems() -> Need {
     static PREPARED: OnceLock<Need> = OnceLock::new();
     PREPARED
         .get_or_init(|| prepared("tests/vm/prepare-releases"))

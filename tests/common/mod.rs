@@ -54,13 +54,18 @@ pub fn library() -> &'static Path {
             return library.into();
         }
         if on_arm64() {
-            let library = target_dir().join("aarch64-unknown-linux-gnu/release/libmrlock.so");
-            build(make([ARM64]).arg(&library));
-            return library;
+            return library_for_arm64();
         }
         build(&mut cargo_build());
         target_dir().join(TRIPLE).join("release/libmrlock.so")
     })
+}
+
+/// The same for arm64, cross-compiled.
+pub fn library_for_arm64() -> PathBuf {
+    let library = target_dir().join("aarch64-unknown-linux-gnu/release/libmrlock.so");
+    build(make([ARM64]).arg(&library));
+    library
 }
 
 /// A release build in the Makefile's target directory, whatever target and directory the user's cargo settings name.

@@ -1,6 +1,6 @@
 //! What a run in the virtual machine left behind.
 
-use super::{kernel_trace::KernelWitness, library, target_dir};
+use super::{kernel_trace::KernelWitness, library, library_for_arm64, target_dir};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -15,13 +15,17 @@ use std::{
 pub fn results(command: &'static str) -> PathBuf {
     static RESULTS: Mutex<BTreeMap<&str, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
     let boot = || {
-        let (script, release) = command.split_once(' ').unwrap_or((command, ""));
+        let (script, system) = command.split_once(' ').unwrap_or((command, ""));
         let boot = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/vm")
             .join(script);
         let output = Command::new(boot)
-            .arg(library())
-            .args((!release.is_empty()).then_some(release))
+            .arg(if system == "arm64" {
+                library_for_arm64()
+            } else {
+                library().into()
+            })
+            .args((!system.is_empty()).then_some(system))
             .output()
             .map_err(|error| format!("tests/vm/{command}: {error}"))?;
         if output.status.success() {

@@ -3,13 +3,12 @@
 //! `__ib_umem_get_va`) or makes an on-demand region with (`ib_umem_odp_get`), of `ib_umem_release` (a deregistration unpins it), and of
 //! `ioctl` on a device that stands in for the NVIDIA driver (a free of GPU memory).
 //!
-//! `tests/vm/boot` starts the machine, once for all tests of a release of Debian; `tests/vm/guest` runs in it and records what
-//! happened; this file judges the records. `tests/vm/prepare` and `prepare-releases` fetch what is missing. All of it is kept under
-//! `target/vm`.
+//! `tests/vm/boot` starts the machine, once for all tests of a system; `tests/vm/guest` runs in it and records what happened; this
+//! file judges the records. `tests/vm/prepare` and `prepare-releases` fetch what is missing. All of it is kept under `target/vm`.
 
 use crate::common::{
     kernel_trace::{KernelWitness, event, is_without_loss},
-    machine::{Need, newer_releases, virtual_machine},
+    machine::{Need, other_systems, virtual_machine},
     recorded::{Run, results},
 };
 use std::{collections::BTreeMap, fs};
@@ -17,97 +16,102 @@ use std::{collections::BTreeMap, fs};
 /// The tests that are left out where the virtual machine cannot boot.
 const VM: &str = "all tests with a real kernel";
 
-/// A release of Debian: its kernel, libibverbs, libc and Python.
+/// A release of Debian for x86_64 or arm64: its kernel, libibverbs, libc and Python.
 #[derive(Clone, Copy)]
-struct Release {
+struct System {
     /// What starts it, and where its records are: see `results`.
     boot: &'static str,
     has: fn() -> Need,
 }
 
-const DEBIAN_12: Release = Release {
+const DEBIAN_12: System = System {
     boot: "boot",
     has: virtual_machine,
 };
-const DEBIAN_13: Release = Release {
+const DEBIAN_13: System = System {
     boot: "boot trixie",
-    has: newer_releases,
+    has: other_systems,
 };
-const SID: Release = Release {
+const SID: System = System {
     boot: "boot sid",
-    has: newer_releases,
+    has: other_systems,
+};
+/// Debian 12 on a simulated arm64 processor.
+const ARM64: System = System {
+    boot: "boot arm64",
+    has: other_systems,
 };
 
-// What the library promises in every release. The clients are the same files: they were built on Debian 12.
+// What the library promises in every system. In the releases of Debian for x86_64 the clients are the same files, built on Debian 12.
 
 macro_rules! tests_in {
-    ($module:ident, $release:expr) => {
+    ($module:ident, $system:expr) => {
         mod $module {
             use super::*;
 
             #[test]
             fn mooncake_registers_a_batch_of_buffers_one_at_a_time() {
-                needs!(VM, ($release.has)());
+                needs!(VM, ($system.has)());
                 // Debian's sid loses a Python when it has two newer ones.
-                if has_no_python($release) {
+                if has_no_python($system) {
                     return;
                 }
-                is_serialized_in($release, "mooncake_batch");
+                is_serialized_in($system, "mooncake_batch");
             }
 
             #[test]
             fn mrlock_stress_overlaps_alone_and_registers_one_at_a_time_with_the_library() {
-                needs!(VM, ($release.has)());
+                needs!(VM, ($system.has)());
                 for scenario in ["stress", "stress_free"] {
-                    is_serialized_with_the_same_stderr($release, scenario);
+                    is_serialized_with_the_same_stderr($system, scenario);
                 }
             }
 
             #[test]
             fn a_c_client_gets_the_same_from_every_entry_point_one_at_a_time() {
-                needs!(VM, ($release.has)());
-                is_serialized_with_the_same_stderr($release, "mr_check");
+                needs!(VM, ($system.has)());
+                is_serialized_with_the_same_stderr($system, "mr_check");
             }
 
             #[test]
             fn a_client_of_the_1_0_abi_registers_one_at_a_time() {
-                needs!(VM, ($release.has)());
-                is_serialized_with_the_same_stderr($release, "mr_check_1_0");
+                needs!(VM, ($system.has)());
+                is_serialized_with_the_same_stderr($system, "mr_check_1_0");
             }
 
             #[test]
             fn every_function_that_registers_does_so_one_at_a_time() {
-                needs!(VM, ($release.has)());
-                is_serialized_with_the_same_stderr($release, "registering_functions");
-                has_seen_on_demand_regions($release);
+                needs!(VM, ($system.has)());
+                is_serialized_with_the_same_stderr($system, "registering_functions");
+                has_seen_on_demand_regions($system);
             }
 
             #[test]
             fn the_ioctl_hook_alone_sees_every_function_that_registers() {
-                needs!(VM, ($release.has)());
-                let with = run_in($release, "registering_functions_ioctl_hook", "with");
-                let without = run_in($release, "registering_functions", "without");
+                needs!(VM, ($system.has)());
+                let with = run_in($system, "registering_functions_ioctl_hook", "with");
+                let without = run_in($system, "registering_functions", "without");
                 is_what_the_ioctl_hook_sees(&without, &with);
             }
 
             #[test]
             fn a_caller_of_rdma_reg_msgs_registers_one_at_a_time() {
-                needs!(VM, ($release.has)());
-                is_serialized_with_the_same_stderr($release, "rdma_reg_msgs");
+                needs!(VM, ($system.has)());
+                is_serialized_with_the_same_stderr($system, "rdma_reg_msgs");
             }
 
             /// As NCCL does.
             #[test]
             fn a_caller_that_binds_by_dlvsym_on_a_handle_registers_one_at_a_time() {
-                needs!(VM, ($release.has)());
-                is_serialized_with_the_same_stderr($release, "dlvsym");
+                needs!(VM, ($system.has)());
+                is_serialized_with_the_same_stderr($system, "dlvsym");
             }
 
             /// As Mooncake's TENT does.
             #[test]
             fn a_caller_that_binds_by_dlsym_on_a_handle_registers_one_at_a_time() {
-                needs!(VM, ($release.has)());
-                is_serialized_with_the_same_stderr($release, "dlsym");
+                needs!(VM, ($system.has)());
+                is_serialized_with_the_same_stderr($system, "dlsym");
             }
         }
     };
@@ -116,6 +120,33 @@ macro_rules! tests_in {
 tests_in!(debian_12, DEBIAN_12);
 tests_in!(debian_13, DEBIAN_13);
 tests_in!(sid, SID);
+tests_in!(debian_12_aarch64, ARM64);
+
+// What it promises in Debian 12, on both processors
+
+macro_rules! tests_on {
+    ($module:ident, $system:expr) => {
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn a_program_with_libibverbs_linked_in_registers_one_at_a_time() {
+                needs!(VM, ($system.has)());
+                is_serialized_with_the_same_stderr($system, "mr_check_static");
+            }
+
+            /// One at a time in each process; parent and child do not wait for each other.
+            #[test]
+            fn a_forked_child_registers_on_devices_that_it_opens_itself() {
+                needs!(VM, ($system.has)());
+                forks_in($system);
+            }
+        }
+    };
+}
+
+tests_on!(x86_64, DEBIAN_12);
+tests_on!(aarch64, ARM64);
 
 // What it promises in Debian 12
 
@@ -218,13 +249,6 @@ fn a_c_client_linked_in_the_wrong_order_registers_one_at_a_time() {
 }
 
 #[test]
-fn a_program_with_libibverbs_linked_in_registers_one_at_a_time() {
-    needs!(VM, virtual_machine());
-    let (without, with) = is_serialized("mr_check_static");
-    with.writes_to_stderr_what(&without);
-}
-
-#[test]
 fn all_callers_in_one_process_register_one_at_a_time() {
     needs!(VM, virtual_machine());
     let (without, _) = is_serialized("all_callers");
@@ -282,35 +306,6 @@ fn a_request_that_is_not_as_it_should_be_gets_the_kernels_own_answer() {
         run("malformed_ioctl", "with"),
     );
     with.prints_what(&without);
-    with.writes_to_stderr_what(&without);
-}
-
-/// One at a time in each process; parent and child do not wait for each other.
-#[test]
-fn a_forked_child_registers_on_devices_that_it_opens_itself() {
-    needs!(VM, virtual_machine());
-    let (without, with) = (run("fork", "without"), run("fork", "with"));
-    let alone = without.witness_of("parent").overlap;
-    without.expects(
-        alone >= 2,
-        "two threads of the parent inside at once, or the run is inconclusive",
-        alone,
-    );
-    for process in ["parent", "child"] {
-        let overlap = with.witness_of(process).overlap;
-        with.expects(overlap == 1, "one thread of a process at a time", overlap);
-    }
-    // Twenty children with two threads, each with three regions.
-    let witness = with.witness_of("child");
-    let calls = (witness.registrations, witness.deregistrations);
-    with.expects(calls == (120, 120), "the calls of twenty children", calls);
-    let mixed_names = with.witness().mixed_names;
-    with.expects(
-        mixed_names.contains("child"),
-        "a child inside beside its parent",
-        mixed_names,
-    );
-    reports_what_the_kernel_saw(&with);
     with.writes_to_stderr_what(&without);
 }
 
@@ -445,10 +440,10 @@ fn is_serialized(scenario: &str) -> (Run, Run) {
 }
 
 /// Calls overlap without the library and do not with it; everything else is the same.
-fn is_serialized_in(release: Release, scenario: &str) -> (Run, Run) {
+fn is_serialized_in(system: System, scenario: &str) -> (Run, Run) {
     let (without, with) = (
-        run_in(release, scenario, "without"),
-        run_in(release, scenario, "with"),
+        run_in(system, scenario, "without"),
+        run_in(system, scenario, "with"),
     );
     let (alone, together) = (without.witness().overlap, with.witness().overlap);
     without.expects(
@@ -463,8 +458,8 @@ fn is_serialized_in(release: Release, scenario: &str) -> (Run, Run) {
     (without, with)
 }
 
-fn is_serialized_with_the_same_stderr(release: Release, scenario: &str) {
-    let (without, with) = is_serialized_in(release, scenario);
+fn is_serialized_with_the_same_stderr(system: System, scenario: &str) {
+    let (without, with) = is_serialized_in(system, scenario);
     with.writes_to_stderr_what(&without);
 }
 
@@ -482,10 +477,37 @@ fn is_what_the_ioctl_hook_sees(without: &Run, with: &Run) {
     counts_what_the_kernel_counts(without, with);
 }
 
+/// A process and its children register.
+fn forks_in(system: System) {
+    let [without, with] = ["without", "with"].map(|which| run_in(system, "fork", which));
+    let alone = without.witness_of("parent").overlap;
+    without.expects(
+        alone >= 2,
+        "two threads of the parent inside at once, or the run is inconclusive",
+        alone,
+    );
+    for process in ["parent", "child"] {
+        let overlap = with.witness_of(process).overlap;
+        with.expects(overlap == 1, "one thread of a process at a time", overlap);
+    }
+    // Twenty children with two threads, each with three regions.
+    let witness = with.witness_of("child");
+    let calls = (witness.registrations, witness.deregistrations);
+    with.expects(calls == (120, 120), "the calls of twenty children", calls);
+    let mixed_names = with.witness().mixed_names;
+    with.expects(
+        mixed_names.contains("child"),
+        "a child inside beside its parent",
+        mixed_names,
+    );
+    reports_what_the_kernel_saw(&with);
+    with.writes_to_stderr_what(&without);
+}
+
 /// If the device pages on demand, the kernel's function for such regions was called.
-fn has_seen_on_demand_regions(release: Release) {
+fn has_seen_on_demand_regions(system: System) {
     for which in ["without", "with"] {
-        let run = run_in(release, "registering_functions", which);
+        let run = run_in(system, "registering_functions", which);
         let (stdout, seen) = (run.read("stdout"), run.witness().on_demand);
         run.expects(
             stdout.contains("on demand: called") == (seen > 0),
@@ -496,11 +518,11 @@ fn has_seen_on_demand_regions(release: Release) {
 }
 
 /// Whether the release has no Python that Mooncake's wheel is built for. Its record says so, and so does this.
-fn has_no_python(release: Release) -> bool {
-    let versions = results(release.boot).join("versions");
+fn has_no_python(system: System) -> bool {
+    let versions = results(system.boot).join("versions");
     let absent = fs::read_to_string(versions).is_ok_and(|versions| versions.contains("absent"));
     if absent {
-        println!("{}: no Python for Mooncake's wheel", release.boot);
+        println!("{}: no Python for Mooncake's wheel", system.boot);
     }
     absent
 }
@@ -591,8 +613,8 @@ fn run(scenario: &str, which: &str) -> Run {
 }
 
 /// The run, after checking that it took place and that every try ended with status 0.
-fn run_in(release: Release, scenario: &str, which: &str) -> Run {
-    let run = Run::of(&results(release.boot), scenario, which);
+fn run_in(system: System, scenario: &str, which: &str) -> Run {
+    let run = Run::of(&results(system.boot), scenario, which);
     let status = run.read("status");
     run.expects(
         !status.is_empty() && status.lines().all(|line| line == "0"),
