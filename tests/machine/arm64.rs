@@ -2,11 +2,11 @@
 //! clients of arm64 on a processor that qemu-user simulates, also with pages of 16 and 64 KiB. And the library and the command in the
 //! packages of `make dist` for arm64 do there what those for x86_64 do.
 //!
-//! What qemu-user (7.2) cannot do is left to a real kernel (`vm`): it has no process_vm_readv(), so that the memory of a call is never known
-//! to be the host's; madvise() does nothing, also where it should fail or wipe a page in a forked child; a child that was forked
-//! from among several threads cannot start a thread; vfork() is fork(); /proc is the real processor's; and with pages larger than
-//! the real ones, the loader fails where two libraries are preloaded. It keeps loads and stores in the order of an x86_64 processor:
-//! what an arm64 processor may reorder is for loom.
+//! What qemu-user (7.2) cannot do is left to a real kernel (`vm` boots Debian's for arm64): it has no process_vm_readv(), so that the
+//! memory of a call is never known to be the host's; madvise() does nothing, also where it should fail or wipe a page in a forked
+//! child; a child that was forked from among several threads cannot start a thread; vfork() is fork(); /proc is the real
+//! processor's; and with pages larger than the real ones, the loader fails where two libraries are preloaded. It keeps loads and
+//! stores in the order of an x86_64 processor: what an arm64 processor may reorder is for loom.
 
 use crate::common::{ARM64, Program, build, machine, make, scratch, target_dir, unpacked_for};
 use std::{
