@@ -126,8 +126,8 @@ int main(int argc, char **argv)
 			return 2;
 		pthread_join(thread, NULL);
 	} else if (!strcmp(how, "small-handler")) {
-		/* What the kernel stores there, and 4096 bytes for the handler. */
-		size_t size = (getauxval(AT_MINSIGSTKSZ) + 4096 + 4095) & ~4095ul;
+		/* What the kernel stores there, and 4096 bytes for the handler, in whole pages. */
+		size_t page = sysconf(_SC_PAGESIZE), size = (getauxval(AT_MINSIGSTKSZ) + 4096 + page - 1) & -page;
 		stack_t stack = {.ss_sp = guarded(size), .ss_size = size};
 
 		if (sigaltstack(&stack, NULL) || sigaction(SIGUSR1, &handler, NULL))

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define NV_ESC_RM_FREE 0xC0104629
 
@@ -40,8 +41,9 @@ static atomic_bool ended;
 static void *new_memory(void)
 {
 	char *memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long page = sysconf(_SC_PAGESIZE);
 
-	if (memory == MAP_FAILED || (!is_host && mprotect(memory + LENGTH - 4096, 4096, PROT_NONE)))
+	if (memory == MAP_FAILED || (!is_host && mprotect(memory + LENGTH - page, page, PROT_NONE)))
 		abort();
 	return memory;
 }

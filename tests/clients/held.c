@@ -43,8 +43,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "held: access that no device has was granted\n");
 		return 1;
 	}
+	long page = sysconf(_SC_PAGESIZE);
 	/* A page without access looks like GPU memory. */
-	if (argc > 2 && mprotect(memory + 4096, 4096, PROT_NONE))
+	if (argc > 2 && mprotect(memory + sizeof memory - page, page, PROT_NONE))
 		return 1;
 	start_caller(&holder, 0, hold_until_end_of_input);
 	sem_wait(&entered);

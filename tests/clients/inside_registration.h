@@ -16,7 +16,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static char memory[8192] __attribute__((aligned(4096)));
+/* Two pages, of whatever size. */
+static char memory[2 * 65536] __attribute__((aligned(65536)));
 
 /* What this thread does inside its next registration. */
 static __thread void (*inside)(void);

@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PAGE 4096
 #define UNTOUCHED 4242 /* no error number: a call that succeeds leaves it there */
 #define UNKNOWN 0x7777
 #define GARBAGE 0xdeadbeef00000000ul
@@ -151,7 +150,7 @@ static void ask_for_commands(int fd)
 /* A valid registration, built by hand. */
 static void ask_for_regions(struct ibv_context *context)
 {
-    static char memory[PAGE];
+    static char memory[4096];
     struct ibv_pd *pd = ibv_alloc_pd(context);
     struct ibv_mr *mr = pd ? ibv_reg_mr(pd, memory, sizeof memory, 0) : NULL;
 
@@ -203,15 +202,16 @@ int main(void)
 {
     struct ibv_device **devices = ibv_get_device_list(NULL);
     struct ibv_context *context = devices && devices[0] ? ibv_open_device(devices[0]) : NULL;
-    char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long page = sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int fresh = open("/dev/infiniband/uverbs0", O_RDWR);
 
     if (!context || pages == MAP_FAILED || fresh < 0) {
         perror("cannot open");
         return 1;
     }
-    edge = pages + PAGE;
-    munmap(edge, PAGE);
+    edge = pages + page;
+    munmap(edge, page);
 
     /* A descriptor without a context, as every program may open it, and one with a context. */
     const int fds[] = {fresh, context->cmd_fd};

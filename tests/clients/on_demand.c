@@ -52,6 +52,6 @@ int main(int argc, char **argv)
 	ioctl(-1, NV_ESC_RM_FREE, NULL);
 	if (!mr || ibv_dereg_mr(mr) || fstat(file, &status))
 		return 1;
-	printf("%lld pages\n", (long long)status.st_blocks * 512 / 4096);
+	printf("%lld pages\n", (long long)status.st_blocks * 512 / sysconf(_SC_PAGESIZE));
 	return 0;
 }

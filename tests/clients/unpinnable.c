@@ -6,10 +6,10 @@
 #include "run_together.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define ROUNDS 50
 #define LENGTH (4 << 20)
-#define PAGE 4096
 
 static int fails(struct ibv_pd *pd, void *memory)
 {
@@ -25,7 +25,7 @@ static int work(struct ibv_pd *pd, int index)
 	if (memory == MAP_FAILED || mprotect(unreadable, LENGTH, PROT_NONE))
 		return 1;
 	for (int round = 0; round < ROUNDS; round++) {
-		if (!fails(pd, unreadable) || !fails(pd, memory + PAGE)) {
+		if (!fails(pd, unreadable) || !fails(pd, memory + sysconf(_SC_PAGESIZE))) {
 			fprintf(stderr, "unpinnable: thread %d, round %d: not EFAULT\n", index, round);
 			return 1;
 		}

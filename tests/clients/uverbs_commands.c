@@ -133,7 +133,7 @@ static int register_memory(const char *kind)
 {
 	int is_gpu = !strcmp(kind, "gpu"), is_dma_buf = !strcmp(kind, "dma-buf");
 	char *memory = mmap(NULL, 1 << 20, is_gpu ? PROT_NONE : PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *nothing = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *nothing = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED || nothing == MAP_FAILED)
 		return 1;
 

@@ -8,10 +8,10 @@
 #include <mrlock.h>
 #include <stdint.h>
 #include <sys/mman.h>
-
-#define PAGE 4096
+#include <unistd.h>
 
 static struct ibv_pd *pd;
+static long page;
 
 static unsigned long long calls_with_lock(void)
 {
@@ -30,9 +30,9 @@ static void show(const char *what, void *memory, size_t length, int access)
 
 static void show_moved(const char *what, void *from, void *to)
 {
-	struct ibv_mr *mr = ibv_reg_mr(pd, from, PAGE, IBV_ACCESS_LOCAL_WRITE);
+	struct ibv_mr *mr = ibv_reg_mr(pd, from, page, IBV_ACCESS_LOCAL_WRITE);
 	unsigned long long before = calls_with_lock();
-	int failed = !mr || ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, to, PAGE, 0);
+	int failed = !mr || ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, to, page, 0);
 
 	printf("%s: %llu of 1%s\n", what, calls_with_lock() - before, failed ? ", failed" : "");
 	if (mr)
@@ -42,20 +42,21 @@ static void show_moved(const char *what, void *from, void *to)
 int main(void)
 {
 	/* Two pages of host memory, two of GPU memory, two of host memory. */
-	char *host = mmap(NULL, 6 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *gpu = host + 2 * PAGE;
+	page = sysconf(_SC_PAGESIZE);
+	char *host = mmap(NULL, 6 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *gpu = host + 2 * page;
 
 	pd = open_pd(linked_verbs(), 0);
-	if (!pd || host == MAP_FAILED || mprotect(gpu, 2 * PAGE, PROT_NONE))
+	if (!pd || host == MAP_FAILED || mprotect(gpu, 2 * page, PROT_NONE))
 		return 1;
-	show("host memory", host, 2 * PAGE, IBV_ACCESS_LOCAL_WRITE);
+	show("host memory", host, 2 * page, IBV_ACCESS_LOCAL_WRITE);
 	show("one byte of it", host + 100, 1, IBV_ACCESS_LOCAL_WRITE);
-	show("GPU memory", gpu, 2 * PAGE, IBV_ACCESS_LOCAL_WRITE);
+	show("GPU memory", gpu, 2 * page, IBV_ACCESS_LOCAL_WRITE);
 	show("one byte of it", gpu + 100, 1, IBV_ACCESS_LOCAL_WRITE);
 	show("host, GPU", gpu - 1, 2, IBV_ACCESS_LOCAL_WRITE);
-	show("GPU, host", gpu + 2 * PAGE - 1, 2, IBV_ACCESS_LOCAL_WRITE);
-	show("host, GPU, host", host, 6 * PAGE, IBV_ACCESS_LOCAL_WRITE);
-	show_moved("from host to host", host, host + PAGE);
+	show("GPU, host", gpu + 2 * page - 1, 2, IBV_ACCESS_LOCAL_WRITE);
+	show("host, GPU, host", host, 6 * page, IBV_ACCESS_LOCAL_WRITE);
+	show_moved("from host to host", host, host + page);
 	show_moved("from host to GPU", host, gpu);
 	show_moved("from GPU to host", gpu, host);
 	show("no length", host, 0, IBV_ACCESS_LOCAL_WRITE);

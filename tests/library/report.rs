@@ -91,7 +91,7 @@ fn is_of_held(text: &str) {
     let thread = inside.split_whitespace().nth(1).expect("an id");
     let starts = format!("  thread {thread} (held) inside ibv_reg_mr since 20");
     assert!(inside.starts_with(&starts), "{text}");
-    assert!(inside.contains(": mlx5_0, 8192 bytes at 0x"), "{text}");
+    assert!(inside.contains(": mlx5_0, 131072 bytes at 0x"), "{text}");
     assert_eq!(waiting.len(), 3, "{text}");
     for line in waiting {
         assert!(

@@ -115,7 +115,7 @@ fn a_handler_registers_while_its_thread_waits() {
     let [outer] = &of_thread(&waiting)[..] else {
         panic!("one call was expected: {waiting:#?}");
     };
-    assert_eq!((outer.state, outer.length), (WAITING, 8192));
+    assert_eq!((outer.state, outer.length), (WAITING, 131072));
     assert_eq!(waiting.inside.len(), 2, "{waiting:#?}");
     assert!(waiting.inside.iter().any(|call| call.state == INSIDE));
 
@@ -147,8 +147,8 @@ fn a_handler_registers_while_its_thread_waits() {
     let expected = [
         ("ibv_reg_mr", 4096, true),
         ("ibv_dereg_mr", 4096, false),
-        ("ibv_reg_mr", 8192, true),
-        ("ibv_dereg_mr", 8192, false),
+        ("ibv_reg_mr", 131072, true),
+        ("ibv_dereg_mr", 131072, false),
     ];
     assert_eq!(calls, expected, "{record:#?}");
     assert_eq!(record.waits["ibv_reg_mr"].0, 2);

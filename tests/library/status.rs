@@ -135,7 +135,7 @@ fn the_counters_of_a_process_that_is_inside() {
         (&call["step"], &call["operation"], &call["name"]),
         (&"inside".into(), &"ibv_reg_mr".into(), &"held".into())
     );
-    assert_eq!(call["length"], 8192, "{call:#}");
+    assert_eq!(call["length"], 131072, "{call:#}");
     assert!(
         call["address"].as_u64().is_some_and(|it| it > 0),
         "{call:#}"
@@ -162,7 +162,7 @@ fn the_counters_of_a_process_that_is_inside() {
     assert_eq!(row.collect::<Vec<_>>(), expected, "{table}");
     let thread = format!("thread {} (held) inside ibv_reg_mr for ", call["thread"]);
     assert!(table.contains(&thread), "{table}");
-    assert!(table.contains(": mlx5_0, 8192 bytes at 0x"), "{table}");
+    assert!(table.contains(": mlx5_0, 131072 bytes at 0x"), "{table}");
 
     // The last call is counted when it is over. Then the process ends by a signal, and has written nothing.
     held.process.kill().expect("it runs");

@@ -24,6 +24,7 @@ const TESTS: &[&str] = &[
     "ioctl_hook::the_uverbs_requests_that_pin_or_unpin_are_known_and_no_others",
     "survival::a_fork_while_waiting",
     "survival::a_child_without_fork_handlers",
+    "trace::each_call_is_an_event",
     "trace::the_last_calls_are_kept",
 ];
 
@@ -50,6 +51,11 @@ const MORE_TESTS: &[&str] = &[
     "c_api::a_section_that_begins_or_ends_inside_a_call",
     "c_api::a_section_in_a_signal_handler_that_interrupts_the_wait_for_one",
     "c_api::a_section_protects_what_no_hook_sees",
+    "gpu_memory::a_free_does_not_wait_for_a_section",
+    "gpu_memory::gpu_memory_is_serialized",
+    "slots::a_handler_registers_while_its_thread_waits",
+    "trace::a_child_has_no_call_of_its_parent",
+    "trace::unrelated_processes_with_one_name",
     "transparency::a_libibverbs_without_ibv_reg_mr_iova2",
     "transparency::a_null_protection_domain",
 ];
