@@ -4,12 +4,16 @@
  * Eight threads, each with a context of its own, register and deregister by every
  * function of libibverbs that registers a process's memory: also by those that are
  * newer than the headers that this is built with, if the libibverbs at run time has
- * them. One line on stdout for each says whether it has.
+ * them. One line on stdout for each says whether it has. ibv_cmd_reg_mr_ex() is for
+ * libibverbs's drivers: it makes the request MR_REG of Linux 6.17.
  */
 #define _GNU_SOURCE
 #include "run_together.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* verbs.h turns these two into inline functions that choose an entry point themselves. */
 #undef ibv_reg_mr
@@ -20,8 +24,13 @@
 #define LENGTH ((size_t)1 << 20)
 #define ACCESS IBV_ACCESS_LOCAL_WRITE
 
-/* Names of its own: newer headers declare the functions, too. */
-struct buffer;
+/* Names of its own: newer headers declare the functions, too. Private to libibverbs: src/hook/verbs.rs knows the layout. */
+struct buffer {
+	void *addr;
+	size_t size;
+	struct ibv_pd *pd;
+	int dmabuf_fd;
+};
 struct description {
 	size_t length;
 	int access;
@@ -36,10 +45,18 @@ struct description {
 #define GIVEN_IOVA 1
 #define GIVEN_ADDR 2
 
+/* What a driver of libibverbs allocates for a region. */
+struct drivers_mr {
+	struct ibv_mr mr;
+	int type, access;
+};
+
 #define OF_LIBIBVERBS(name) __asm__(name) __attribute__((weak))
 extern struct ibv_mr *reg_mr_ex(struct ibv_pd *, struct description *) OF_LIBIBVERBS("ibv_reg_mr_ex");
 extern void *alloc_buf(struct ibv_pd *, size_t, struct buffer **) OF_LIBIBVERBS("ibv_alloc_buf");
 extern void free_buf(struct buffer *) OF_LIBIBVERBS("ibv_free_buf");
+extern int export_buf(struct buffer *) OF_LIBIBVERBS("ibv_export_buf_dmabuf_fd");
+extern int cmd_reg_mr_ex(struct ibv_pd *, struct drivers_mr *, struct description *) OF_LIBIBVERBS("ibv_cmd_reg_mr_ex");
 extern struct ibv_mr *reg_buf_mr(struct ibv_pd *, struct buffer *, void *, size_t, int) OF_LIBIBVERBS("ibv_reg_buf_mr");
 
 /* Registers, and deregisters: NULL, or what went wrong. */
@@ -72,17 +89,56 @@ static const char *on_demand(struct ibv_pd *pd, void *memory)
 	return checked(ibv_reg_mr_iova2(pd, memory, LENGTH, (uintptr_t)memory, access), pd, memory);
 }
 
-static const char *by_reg_mr_ex(struct ibv_pd *pd, void *memory)
+static struct description described(void *memory)
 {
-	struct description of = {
+	return (struct description){
 		.length = LENGTH,
 		.access = ACCESS,
 		.given = GIVEN_IOVA | GIVEN_ADDR,
 		.iova = (uintptr_t)memory,
 		.addr = memory,
 	};
+}
+
+static const char *by_reg_mr_ex(struct ibv_pd *pd, void *memory)
+{
+	struct description of = described(memory);
 
 	return checked(reg_mr_ex(pd, &of), pd, memory);
+}
+
+/* As a driver does: it allocates the region, which the driver's deregistration frees. */
+static const char *by_cmd_reg_mr_ex(struct ibv_pd *pd, void *memory)
+{
+	struct description of = described(memory);
+	struct drivers_mr *made = calloc(1, sizeof *made);
+	int error = cmd_reg_mr_ex(pd, made, &of);
+
+	if (error)
+		return strerror(error);
+	made->mr.context = pd->context;
+	made->mr.pd = pd;
+	made->mr.addr = memory;
+	made->mr.length = LENGTH;
+	return checked(&made->mr, pd, memory);
+}
+
+/* Whether the fields lie where we think. Soft-RoCE's buffers are ordinary memory: with another file in its place, it is seen
+ * which field libibverbs takes for the dma-buf. */
+static const char *wrong_field_of_buffer(struct buffer *buffer, struct ibv_pd *pd, void *memory)
+{
+	struct stat own, exported;
+	int file = open("/", O_PATH | O_CLOEXEC);
+
+	if (buffer->addr != memory || buffer->size < LENGTH || buffer->pd != pd || buffer->dmabuf_fd != -1)
+		return "struct ibv_buf has another layout";
+	buffer->dmabuf_fd = file;
+	int copy = export_buf(buffer);
+	buffer->dmabuf_fd = -1;
+	int differ = fstat(file, &own) || fstat(copy, &exported) || own.st_ino != exported.st_ino || own.st_dev != exported.st_dev;
+	close(file);
+	close(copy);
+	return differ ? "ibv_export_buf_dmabuf_fd() takes another field for the dma-buf" : NULL;
 }
 
 static const char *by_reg_buf_mr(struct ibv_pd *pd, void *unused)
@@ -93,7 +149,9 @@ static const char *by_reg_buf_mr(struct ibv_pd *pd, void *unused)
 	(void)unused;
 	if (!memory)
 		return strerror(errno);
-	const char *problem = checked(reg_buf_mr(pd, buffer, memory, LENGTH, ACCESS), pd, memory);
+	const char *problem = export_buf ? wrong_field_of_buffer(buffer, pd, memory) : NULL;
+	if (!problem)
+		problem = checked(reg_buf_mr(pd, buffer, memory, LENGTH, ACCESS), pd, memory);
 	free_buf(buffer);
 	return problem;
 }
@@ -120,7 +178,7 @@ static struct {
 	{"ibv_reg_mr", by_reg_mr, 0},	    {"ibv_reg_mr_iova", by_reg_mr_iova, 0},
 	{"ibv_reg_mr_iova2", by_reg_mr_iova2, 0}, {"ibv_reg_mr_ex", by_reg_mr_ex, 0},
 	{"ibv_reg_buf_mr", by_reg_buf_mr, 0},	    {"ibv_rereg_mr", by_rereg_mr, 0},
-	{"on demand", on_demand, 0},
+	{"ibv_cmd_reg_mr_ex", by_cmd_reg_mr_ex, 0}, {"on demand", on_demand, 0},
 };
 #define FUNCTIONS (sizeof functions / sizeof functions[0])
 

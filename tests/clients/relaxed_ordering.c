@@ -1,7 +1,8 @@
 /*
  * Asks the process for ibv_reg_mr_iova2, as Mooncake does to learn whether relaxed
- * ordering can be had, and registers with it. Needs nothing newer than
- * IBVERBS_1.1, so it also runs on a libibverbs that has no such function.
+ * ordering can be had, and registers with it; and the same with ibv_reg_mr_ex. Needs
+ * nothing newer than IBVERBS_1.1, so it also runs on a libibverbs that has no such
+ * functions.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,6 +24,19 @@ static void show(const char *call, struct ibv_mr *mr)
 	errno = 0;
 }
 
+static void describe(const char *what, uint64_t comp_mask, uint64_t iova)
+{
+	struct ibv_mr *(*reg_mr_ex)(struct ibv_pd *, struct ibv_mr_init_attr *);
+	struct ibv_mr_init_attr attributes = {
+		.length = sizeof memory, .access = ACCESS, .comp_mask = comp_mask, .iova = iova, .addr = memory};
+
+	*(void **)&reg_mr_ex = dlsym(RTLD_DEFAULT, "ibv_reg_mr_ex");
+	if (reg_mr_ex)
+		show(what, reg_mr_ex(pd, &attributes));
+	else
+		printf("ibv_reg_mr_ex: absent\n");
+}
+
 int main(void)
 {
 	struct ibv_mr *(*reg_mr_iova2)(struct ibv_pd *, void *, size_t, uint64_t, unsigned int);
@@ -39,5 +53,8 @@ int main(void)
 		show("iova equal to addr", reg_mr_iova2(pd, memory, sizeof memory, addr, ACCESS));
 		show("another iova", reg_mr_iova2(pd, memory, sizeof memory, addr + 0x10000, ACCESS));
 	}
+	describe("described by its address", IBV_REG_MR_MASK_ADDR, 0);
+	describe("and another iova", IBV_REG_MR_MASK_ADDR | IBV_REG_MR_MASK_IOVA, (uintptr_t)memory + 0x10000);
+	describe("described as a dma-buf", IBV_REG_MR_MASK_FD | IBV_REG_MR_MASK_FD_OFFSET | IBV_REG_MR_MASK_IOVA, 0);
 	return close_pd(linked_verbs(), pd) != NULL;
 }

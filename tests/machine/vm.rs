@@ -84,6 +84,7 @@ macro_rules! tests_in {
                 needs!(VM, ($system.has)());
                 is_serialized_with_the_same_stderr($system, "registering_functions");
                 has_seen_on_demand_regions($system);
+                has_seen_a_driver_s_own_request($system);
             }
 
             #[test]
@@ -515,6 +516,17 @@ fn has_seen_on_demand_regions(system: System) {
             (stdout, seen),
         );
     }
+}
+
+/// If libibverbs has the function for it, and then in Linux 6.17 and later, the request was MR_REG, and not REG_MR in its place.
+fn has_seen_a_driver_s_own_request(system: System) {
+    let run = run_in(system, "registering_functions", "with");
+    let (stdout, reports) = (run.read("stdout"), run.reports());
+    run.expects(
+        stdout.contains("ibv_cmd_reg_mr_ex: called") == reports.contains("\nuverbs:MR_REG  "),
+        "requests MR_REG, if the client makes them",
+        (stdout, reports),
+    );
 }
 
 /// Whether the release has no Python that Mooncake's wheel is built for. Its record says so, and so does this.
