@@ -36,7 +36,7 @@ linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plu
               inside_together on_demand ended_inside gives_up_root held forked_before drained_stderr reused_descriptor pairs which_memory \
               one_after_another interrupted_wait buffers)
 unlinked := $(addprefix $(CLIENTS)/,heap plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
-              uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr)
+              uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr without_shared_mappings)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
 # These set the trap flag of an x86_64 processor.
 ifneq ($(CPU),x86_64)

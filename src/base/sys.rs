@@ -45,6 +45,10 @@ impl Errno {
     pub const EFAULT: Self = Self(libc::EFAULT);
     /// "File exists".
     pub const EEXIST: Self = Self(libc::EEXIST);
+    /// "Invalid argument".
+    pub const EINVAL: Self = Self(libc::EINVAL);
+    /// "No such device".
+    pub const ENODEV: Self = Self(libc::ENODEV);
     /// "Operation not supported".
     pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
     /// "Function not implemented".

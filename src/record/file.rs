@@ -16,6 +16,8 @@ pub enum Failure {
     Link(libc::uid_t),
     /// It is a directory, a device, a pipe or a socket.
     Special,
+    /// Its file system, such as 9p, cannot map a file for reading and writing.
+    NoMapping(Errno),
     /// The kernel's error.
     Kernel(Errno),
 }
@@ -26,6 +28,12 @@ impl fmt::Display for Failure {
             Self::TooLong => formatter.write_str("longer than a file name may be"),
             Self::Link(owner) => write!(formatter, "a symbolic link of another user ({owner})"),
             Self::Special => formatter.write_str("not a regular file"),
+            Self::NoMapping(error) => {
+                write!(
+                    formatter,
+                    "its file system cannot map it, {error}: name a file on a local one"
+                )
+            }
             Self::Kernel(error) => write!(formatter, "{error}"),
         }
     }

@@ -46,18 +46,20 @@ fn create_at(name: &FileName, path: &mut Path) -> Result<&'static Record, Failur
     let events = capacity();
     let length = size_of::<Record>() + events as usize * size_of::<Event>();
     let file = file::create(name, path)?;
-    let mapped = reserve(file, length).and_then(|()| map_file(file, length));
+    let mapped = reserve(file, length)
+        .map_err(Failure::Kernel)
+        .and_then(|()| map_file(file, length));
     sys::close(file);
     match mapped {
         Ok(record) => {
             record.header.capacity.store(events, Ordering::Relaxed);
             Ok(record)
         }
-        Err(error) => {
+        Err(failure) => {
             // An empty file would be taken for a damaged record.
             // SAFETY: the path is NUL-terminated.
             unsafe { syscall!(SYS_unlinkat, libc::AT_FDCWD, path.as_bytes().as_ptr(), 0) };
-            Err(Failure::Kernel(error))
+            Err(failure)
         }
     }
 }
@@ -84,7 +86,7 @@ fn write_zeros(file: c_int, length: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-fn map_file(file: c_int, length: usize) -> Result<&'static Record, Errno> {
+fn map_file(file: c_int, length: usize) -> Result<&'static Record, Failure> {
     let (anywhere, from) = (ptr::null_mut::<u8>(), 0);
     // SAFETY: a new mapping, at an address that the kernel chooses.
     let address = unsafe {
@@ -98,8 +100,10 @@ fn map_file(file: c_int, length: usize) -> Result<&'static Record, Errno> {
             from,
         )
     };
-    if let Some(error) = Errno::of(address) {
-        return Err(error);
+    match Errno::of(address) {
+        None => {}
+        Some(error @ (Errno::EINVAL | Errno::ENODEV)) => return Err(Failure::NoMapping(error)),
+        Some(error) => return Err(Failure::Kernel(error)),
     }
     let record = ptr::with_exposed_provenance::<Record>(address as usize);
     // SAFETY: aligned to a page, as long as the record, never unmapped, and zero, which is a record without content.

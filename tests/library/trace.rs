@@ -440,6 +440,24 @@ fn a_trace_that_cannot_be_written() {
     }
 }
 
+/// As on 9p, and on some file systems of FUSE. No part of the file is left, and the line says what to do.
+#[test]
+fn a_trace_on_a_file_system_that_cannot_map_files() {
+    let directory = scratch("unmapped");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let without = client("outcomes").run().succeeded("without the library");
+    let program = client("without_shared_mappings").arg(fixtures().join("clients/outcomes"));
+    let outcome = traced(&program, &directory.join("trace"))
+        .run()
+        .succeeded("without mappings");
+    assert_eq!(outcome.stdout, without.stdout);
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    let says =
+        |line: &str| line.contains("MRLOCK_TRACE=") && line.contains("name a file on a local");
+    assert!(lines.len() == 1 && says(lines[0]), "{outcome:#?}");
+    assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 0);
+}
+
 /// A write into a mapping for which the disk has no room would end the process by SIGBUS, and one beyond its size limit by
 /// SIGXFSZ. It goes on, no part of the file is left, and one line names the variable, the file and the reason.
 #[test]
