@@ -158,22 +158,14 @@ pub fn snapshot(
 impl Snapshot {
     fn add(&mut self, operation: &Operation) {
         let Some(row) = row(operation) else { return };
-        let [
-            calls,
-            failures,
-            waits,
-            waiting,
-            longest_wait,
-            inside,
-            longest_inside,
-        ] = row.counters().map(|word| word.load(Ordering::Relaxed));
-        self.calls += calls;
-        self.failures += failures;
-        self.waits += waits;
-        self.wait_ns += waiting;
-        self.longest_wait_ns = self.longest_wait_ns.max(longest_wait);
-        self.inside_ns += inside;
-        self.longest_inside_ns = self.longest_inside_ns.max(longest_inside);
+        let number = |word: &Word| word.load(Ordering::Relaxed);
+        self.calls += number(&row.calls);
+        self.failures += number(&row.failures);
+        self.waits += number(&row.waits);
+        self.wait_ns += number(&row.waiting);
+        self.longest_wait_ns = self.longest_wait_ns.max(number(&row.longest_wait));
+        self.inside_ns += number(&row.inside);
+        self.longest_inside_ns = self.longest_inside_ns.max(number(&row.longest_inside));
     }
 }
 

@@ -187,30 +187,18 @@ fn fill(
 
 #[inline(never)]
 fn row(operation: &Operation, record: &Record) -> Option<Row<'static>> {
-    let [
-        calls,
-        failures,
-        waits,
-        wait_ns,
-        longest_wait_ns,
-        inside_ns,
-        longest_inside_ns,
-    ] = record
-        .operations
-        .get(operation.index)?
-        .counters()
-        .map(number);
+    let counted = record.operations.get(operation.index)?;
     Some(Row {
         name: operation.name,
         is_free: operation.kind == Kind::Free,
         is_serialized: policy::serializes(operation.kind, operation.layer),
-        calls,
-        failures,
-        waits,
-        wait_ns,
-        longest_wait_ns,
-        inside_ns,
-        longest_inside_ns,
+        calls: number(&counted.calls),
+        failures: number(&counted.failures),
+        waits: number(&counted.waits),
+        wait_ns: number(&counted.waiting),
+        longest_wait_ns: number(&counted.longest_wait),
+        inside_ns: number(&counted.inside),
+        longest_inside_ns: number(&counted.longest_inside),
     })
 }
 

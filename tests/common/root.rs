@@ -1,7 +1,8 @@
 //! A Debian in a directory of its own: a container's root, without a container.
 
-use super::{Outcome, Program, build, client, dist, fixtures, scratch, target_dir};
+use super::{Outcome, Program, build, client, dist, fixtures, listed, scratch, target_dir};
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -65,6 +66,26 @@ impl Root {
         self.copy_package(name);
         let dpkg = format!("dpkg --install /tmp/{name}_*.deb && rm /tmp/{name}_*.deb");
         self.run(&dpkg).succeeded("dpkg --install");
+    }
+
+    /// What installing a package changes; the rest is the package manager's own bookkeeping.
+    pub fn contents(&self) -> BTreeSet<String> {
+        let all = listed(&self.0, true).into_iter();
+        let ours = |line: &String| line.starts_with("usr/") || line.starts_with("etc/");
+        let ours = all.filter(|line| ours(line) && !line.starts_with("etc/ld.so.cache "));
+        // debhelper compresses a text when it is long.
+        ours.map(|line| line.replace(".md.gz ", ".md ")).collect()
+    }
+
+    /// Fails unless the files that were not there `before` are these, with this version for VERSION.
+    #[track_caller]
+    pub fn has_new_files(&self, before: &BTreeSet<String>, expected: &[&str]) {
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = expected.iter().map(|line| line.replace("VERSION", version));
+        let now = self.contents();
+        let new = now.difference(before).filter(|line| !line.contains("/ "));
+        let new: BTreeSet<_> = new.cloned().collect();
+        assert_eq!(new, expected.collect(), "left: what is new");
     }
 
     /// Runs a shell command with this as its root, and with processes of its own.

@@ -5,7 +5,7 @@ use crate::common::{
     root::{CLIENT, Root},
     scratch,
 };
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{fs, process::Command};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PACKAGES: [&str; 2] = ["mrlock", "libmrlock-dev"];
@@ -32,38 +32,19 @@ fn lintian_finds_nothing() {
     assert!(output.status.success() && said.is_empty(), "{output:?}");
 }
 
-/// What dpkg changes in the root; the rest is its own bookkeeping.
-fn files(root: &Root) -> BTreeSet<String> {
-    let all = crate::common::listed(root.path(), true).into_iter();
-    let ours = |line: &String| line.starts_with("usr/") || line.starts_with("etc/");
-    let ours = all.filter(|line| ours(line) && !line.starts_with("etc/ld.so.cache "));
-    // debhelper compresses a text when it is long.
-    ours.map(|line| line.replace(".md.gz ", ".md ")).collect()
-}
-
 #[test]
 fn what_is_installed_and_purged() {
     needs!("tests/product/deb.rs", can_run());
     let root = Root::new();
-    let before = files(&root);
-    let mut installed = BTreeSet::new();
+    let before = root.contents();
     for (name, expected) in PACKAGES.into_iter().zip([LIBRARY_AND_COMMAND, DEVELOPMENT]) {
+        let earlier = root.contents();
         root.install(name);
-        let now = files(&root);
-        let new: BTreeSet<_> = now.difference(&before).cloned().collect();
-        let expected: BTreeSet<_> = expected
-            .iter()
-            .map(|line| line.replace("VERSION", VERSION))
-            .collect();
-        let files = new
-            .difference(&installed)
-            .filter(|line| !line.contains("/ "));
-        assert_eq!(files.cloned().collect::<BTreeSet<_>>(), expected, "{name}");
-        installed = new;
+        root.has_new_files(&earlier, expected);
     }
     root.run("dpkg --purge libmrlock-dev mrlock")
         .succeeded("dpkg --purge");
-    assert_eq!(files(&root), before);
+    assert_eq!(root.contents(), before);
     let cache = root.run("ldconfig --print-cache").succeeded("ldconfig");
     assert!(!cache.stdout.contains("mrlock"), "{cache:#?}");
 }

@@ -6,7 +6,7 @@ use crate::common::{
     root::{CLIENT, Root},
     scratch, unpacked,
 };
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{fs, process::Command};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PACKAGES: [&str; 2] = ["mrlock", "mrlock-devel"];
@@ -82,14 +82,6 @@ description: What the root has, and rpm does not know of.
 provides: [/bin/sh, "libc.so.6(GLIBC_2.17)(64bit)"]
 "#;
 
-/// What rpm changes in the root; the rest is its own bookkeeping.
-fn files(root: &Root) -> BTreeSet<String> {
-    let all = crate::common::listed(root.path(), true).into_iter();
-    let ours = |line: &String| line.starts_with("usr/") || line.starts_with("etc/");
-    all.filter(|line| ours(line) && !line.starts_with("etc/ld.so.cache "))
-        .collect()
-}
-
 #[test]
 fn what_is_installed_and_erased() {
     needs!("tests/product/rpm.rs", can_run());
@@ -98,23 +90,13 @@ fn what_is_installed_and_erased() {
     let alone = rpm(&root, &["--install", &devel]);
     assert!(alone.stderr.contains("mrlock = "), "{alone:#?}");
 
-    let before = files(&root);
-    let mut installed = BTreeSet::new();
+    let before = root.contents();
     for (name, expected) in PACKAGES.into_iter().zip([LIBRARY_AND_COMMAND, DEVELOPMENT]) {
+        let earlier = root.contents();
         let outcome = rpm(&root, &["--install", &file(name)]).succeeded(name);
         assert_eq!(outcome.stderr, "");
-        let now = files(&root);
-        let new: BTreeSet<_> = now.difference(&before).cloned().collect();
-        let expected: BTreeSet<_> = expected
-            .iter()
-            .map(|line| line.replace("VERSION", VERSION))
-            .collect();
-        let files = new
-            .difference(&installed)
-            .filter(|line| !line.contains("/ "));
-        assert_eq!(files.cloned().collect::<BTreeSet<_>>(), expected, "{name}");
+        root.has_new_files(&earlier, expected);
         rpm(&root, &["--verify", name]).succeeded("--verify");
-        installed = new;
     }
     let library = fs::read(root.path().join("usr/lib64/libmrlock.so.0")).expect("the library");
     let command = fs::read(root.path().join("usr/lib64/mrlock/mrlock")).expect("the command");
@@ -125,7 +107,7 @@ fn what_is_installed_and_erased() {
     let erased = rpm(&root, &["--erase", "mrlock-devel", "mrlock"]).succeeded("--erase");
     assert_eq!(erased.stderr, "");
     // Of the directories of others, rpm has made some.
-    let left: Vec<_> = files(&root).difference(&before).cloned().collect();
+    let left: Vec<_> = root.contents().difference(&before).cloned().collect();
     let ours = |line: &&String| line.contains("mrlock") || !line.contains("/ ");
     assert_eq!(left.iter().filter(ours).count(), 0, "{left:#?}");
     let cache = root.run("ldconfig --print-cache").succeeded("ldconfig");

@@ -24,7 +24,7 @@ mod resolve {
 
 /// The command's reader of records.
 #[path = "../../../cli/src/record/mod.rs"]
-#[allow(dead_code, reason = "only the parsing is used")]
+#[allow(dead_code, unused_imports, reason = "only the parsing is used")]
 mod record_reader;
 
 #[path = "../../../cli/src/status/image.rs"]
