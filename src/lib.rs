@@ -47,7 +47,7 @@ mod lock;
 mod record;
 mod resolve;
 
-use base::settings;
+use base::{settings, stream};
 use call::{operation::Layer, policy};
 use core::ffi::c_void;
 
@@ -83,6 +83,7 @@ fn hooks_reached() -> u64 {
 
 /// Runs in the thread that is about to fork.
 extern "C" fn before_fork() {
+    stream::remember_again();
     hook::before_fork();
 }
 

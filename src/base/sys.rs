@@ -352,6 +352,13 @@ pub fn type_of(descriptor: c_int) -> libc::mode_t {
     status(descriptor).map_or(0, |file| file.st_mode & libc::S_IFMT)
 }
 
+/// Whether this descriptor was opened for reading alone.
+pub fn is_read_only(descriptor: c_int) -> bool {
+    // SAFETY: it changes nothing.
+    let flags = unsafe { syscall!(SYS_fcntl, descriptor, libc::F_GETFL) };
+    Errno::of(flags).is_none() && flags as c_int & libc::O_ACCMODE == libc::O_RDONLY
+}
+
 /// How many bytes a pipe can take. (gVisor's poll() also says of a pipe that has less room than a page that it can be written to.)
 fn room_of_pipe(descriptor: c_int) -> usize {
     let mut used: c_int = 0;

@@ -21,7 +21,7 @@ pub use call::{Call, Times};
 pub use place::Place;
 
 use crate::{
-    base::{log_sink, process::PreparedFor, settings, sys, text},
+    base::{log_sink, process::PreparedFor, settings, stream, sys, text},
     call::operation::{Kind, Operation},
 };
 use core::{
@@ -116,6 +116,7 @@ fn in_file() -> Option<&'static Record> {
 #[cold]
 fn begin(place: &Place, generation: u32) {
     clear(&own_record);
+    stream::remember_again();
     exit_report::open();
     let file = settings::get().trace.as_ref().and_then(mapping::map);
     let address = file.map_or(ptr::null_mut(), |file| ptr::from_ref(file).cast_mut());

@@ -6,6 +6,7 @@
 mod common;
 
 mod arm64;
+mod checkpoint;
 mod clients_vm;
 mod gvisor;
 mod mooncake;

@@ -37,11 +37,11 @@ fn living(
     let started = process.stat("stat").map_or(0, |stat| stat.started);
     let calls = in_call.iter().map(|(thread, call)| {
         let id = ids.iter().find(|(own, _)| *own == thread.id);
-        // In the record is a moment at which the thread was alive: a thread that was started later has only its id. (If the
-        // process, too, was started later, it was restored from a checkpoint.)
+        // In the record is a moment at which the thread was alive: a thread that was started later has only its id. But if the
+        // process, too, was started later, it was restored from a checkpoint, and start times prove nothing.
         let there = id.filter(|(_, id)| {
             let stat = process.stat(&format!("task/{id}/stat"));
-            stat.is_some_and(|stat| stat.started <= thread.alive_at.max(started))
+            stat.is_some_and(|stat| stat.started <= thread.alive_at || started > thread.alive_at)
         });
         let name = there.and_then(|(_, id)| process.read(&format!("task/{id}/comm")).ok());
         let name = name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
