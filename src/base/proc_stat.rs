@@ -15,24 +15,30 @@ pub struct ProcStat {
 impl ProcStat {
     /// Of a thread of this process.
     pub fn of_own_thread(thread: u64) -> Option<Self> {
-        Self::read(format_args!("/proc/self/task/{thread}/stat\0"))
+        Self::read_named(format_args!("/proc/self/task/{thread}/stat\0"))
     }
 
     /// Of a thread of a process.
     pub fn of_thread(process: libc::pid_t, thread: u64) -> Option<Self> {
-        Self::read(format_args!("/proc/{process}/task/{thread}/stat\0"))
+        Self::read_named(format_args!("/proc/{process}/task/{thread}/stat\0"))
     }
 
     /// Of this process.
     pub fn of_process() -> Option<Self> {
-        Self::read(format_args!("/proc/self/stat\0"))
+        Self::read(c"/proc/self/stat".to_bytes_with_nul())
     }
 
-    fn read(name: core::fmt::Arguments) -> Option<Self> {
+    fn read_named(name: core::fmt::Arguments) -> Option<Self> {
         let mut path = Text::<64>::new();
         let _ = path.write_fmt(name);
-        let path = path.as_bytes();
-        let mut buffer = [0u8; 512];
+        Self::read(path.as_bytes())
+    }
+
+    /// The path is NUL-terminated.
+    fn read(path: &[u8]) -> Option<Self> {
+        // Field 22 ends within 355 bytes: it and eight counters have up to 20 digits, the other numbers up to 11, the name up to 32
+        // bytes.
+        let mut buffer = [0u8; 384];
         // SAFETY: the path is NUL-terminated, the buffer valid for its length, the descriptor our own.
         let length = unsafe {
             let flags = libc::O_RDONLY | libc::O_CLOEXEC;
