@@ -48,15 +48,13 @@ check cargo test --quiet -p mrlock-cli
 check tests/fuzz/run 100000
 
 tests --lib
-tests --test library
+# The library that is published. (Those of tests/product and tests/machine have the one that cargo builds by default.)
+check make --silent dist
+MRLOCK_LIBRARY=$target/dist/x86_64/libmrlock.so tests --test library
 tests --test product
 for module in arm64 clients_vm gvisor mooncake peermem strangers vm; do
     tests --test machine "$module::" $([ $module != vm ] || echo -- --skip clients_vm::)
 done
-
-# The same tests with the library of `make dist`.
-check make --silent dist
-MRLOCK_LIBRARY=$target/dist/x86_64/libmrlock.so tests --quiet --test library
 
 echo
 echo "The longest:  seconds  of a processor"
