@@ -13,17 +13,15 @@
  */
 #define _GNU_SOURCE
 #define MRLOCK_WEAK
+#include "each_instruction.h"
 #include "inside_registration.h"
 
 #include <dlfcn.h>
 #include <mrlock.h>
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <time.h>
-#include <ucontext.h>
 
 /*
  * A handler may interrupt an allocation, and the fake libibverbs allocates. This malloc()
@@ -136,39 +134,26 @@ static int run_storm(int threads)
 }
 
 static struct ibv_pd *handlers_pd;
-static unsigned long code, code_end; /* the library's */
-static long acts_after, instructions;
-static void one_instruction_is_done(int signal, siginfo_t *info, void *context)
+
+static void lock_and_register(void)
 {
 	int saved = errno;
 	void (*of_the_interrupted)(void) = inside;
-	unsigned long next = (unsigned long)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
 
-	(void)signal;
-	(void)info;
 	inside = NULL;
-	if (next >= code && next < code_end && instructions++ == acts_after) {
-		if (mrlock_lock())
-			_exit(3);
-		register_once(handlers_pd);
-		if (mrlock_unlock())
-			_exit(3);
-		register_once(handlers_pd);
-	}
+	if (mrlock_lock())
+		_exit(3);
+	register_once(handlers_pd);
+	if (mrlock_unlock())
+		_exit(3);
+	register_once(handlers_pd);
 	inside = of_the_interrupted;
 	errno = saved;
 }
 
-/* The processor's trap flag. A handler begins without it. */
-static inline void step(bool on)
-{
-	const unsigned long trap = 0x100, flags = __builtin_ia32_readeflags_u64();
-	__builtin_ia32_writeeflags_u64(on ? flags | trap : flags & ~trap);
-}
-
 static struct caller other;
 static sem_t ask;
-static long asked;
+static long asked, number;
 static atomic_long came, went;
 
 static void *register_when_asked(void *argument)
@@ -189,29 +174,26 @@ static void *register_when_asked(void *argument)
 /* This thread is inside. No thread waits before the handler has acted: otherwise the handler would queue behind it. */
 static void the_other_has_to_wait(void)
 {
-	if (instructions <= acts_after)
+	if (!interrupted)
 		return;
-	step(false);
 	asked++;
 	sem_post(&ask);
 	while (came != asked)
 		sched_yield();
 	until_asleep(&other.id);
 	if (went == asked) {
-		fprintf(stderr, "signals: it came in, after instruction %ld\n", acts_after);
+		fprintf(stderr, "signals: it came in, after instruction %ld\n", number);
 		_exit(1);
 	}
-	step(true);
 }
 
 static void the_other_comes_in(void)
 {
-	step(false);
 	asked++;
 	sem_post(&ask);
 	while (went != asked)
 		sched_yield();
-	if (code && mrlock_unlock() != EPERM)
+	if (path->length && mrlock_unlock() != EPERM)
 		_exit(3);
 }
 
@@ -222,45 +204,67 @@ static void find_code(void)
 
 	while (maps && fgets(line, sizeof line, maps))
 		if (strstr(line, "libmrlock") && strstr(line, " r-xp "))
-			sscanf(line, "%lx-%lx", &code, &code_end);
+			sscanf(line, "%lx-%lx", &first_instruction, &last_instruction);
 	if (maps)
 		fclose(maps);
 }
 
-static int step_through(void)
+static void section(struct ibv_pd *pd)
 {
-	struct sigaction action = {.sa_sigaction = one_instruction_is_done, .sa_flags = SA_SIGINFO};
+	(void)pd;
+	begin_steps();
+	int refused = mrlock_lock();
+	the_other_has_to_wait();
+	refused |= mrlock_unlock();
+	end_steps();
+	the_other_comes_in();
+	if (refused)
+		_exit(1);
+}
+
+static void registration(struct ibv_pd *pd)
+{
+	inside = the_other_has_to_wait;
+	begin_steps();
+	struct ibv_mr *mr = ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
+	end_steps();
+	the_other_comes_in();
+	if (!mr || ibv_dereg_mr(mr))
+		_exit(1);
+}
+
+static void step_through(const char *name, void (*what)(struct ibv_pd *), struct ibv_pd *pd)
+{
+	long missed = 0;
+
+	what(pd); /* the library looks functions up at the first call */
+	record();
+	what(pd);
+	for (number = 0; number < path->length; number++) {
+		give_up_in_time(); /* since the last instruction */
+		interrupt_before(number, false, lock_and_register);
+		what(pd);
+		if (was_interrupted())
+			continue;
+		interrupt_before(number, true, lock_and_register);
+		what(pd);
+		missed += !was_interrupted();
+	}
+	printf("%s %ld missed %ld\n", name, path->length - missed, missed);
+}
+
+static int step_through_both(void)
+{
 	struct ibv_pd *pd = open_pd(linked_verbs(), 0);
 
 	other.pd = open_pd(linked_verbs(), 1);
 	handlers_pd = open_pd(linked_verbs(), 2);
 	find_code();
-	sigaction(SIGTRAP, &action, NULL);
+	prepare_steps();
 	if (pthread_create(&other.thread, NULL, register_when_asked, &other))
 		return 1;
-	for (acts_after = 0, instructions = 1; instructions > acts_after; acts_after++) {
-		instructions = 0;
-		give_up_in_time(); /* since the last instruction */
-		step(true);
-		int refused = mrlock_lock();
-		the_other_has_to_wait();
-		refused |= mrlock_unlock();
-		the_other_comes_in();
-		if (refused)
-			return 1;
-	}
-	printf("section %ld\n", instructions);
-	for (acts_after = 0, instructions = 1; instructions > acts_after; acts_after++) {
-		instructions = 0;
-		give_up_in_time(); /* since the last instruction */
-		inside = the_other_has_to_wait;
-		step(true);
-		struct ibv_mr *mr = ibv_reg_mr(pd, memory, sizeof memory, IBV_ACCESS_LOCAL_WRITE);
-		the_other_comes_in();
-		if (!mr || ibv_dereg_mr(mr))
-			return 1;
-	}
-	printf("call %ld\n", instructions);
+	step_through("section", section, pd);
+	step_through("call", registration, pd);
 	return 0;
 }
 
@@ -324,7 +328,7 @@ int main(int argc, char **argv)
 	    calls_each > 0)
 		return run_storm(threads);
 	if (!strcmp(how, "step"))
-		return step_through();
+		return step_through_both();
 	if (!strcmp(how, "waiter"))
 		return signal_a_waiter();
 	fprintf(stderr, "usage: signals verbs|section|ioctl THREADS CALLS | step | waiter\n");

@@ -1,36 +1,31 @@
 /*
  * single_step exit|call|fork alone|queued
  *
- * A thread makes a call that the ioctl hook serializes, one processor instruction at a
- * time. After some number of them a signal handler
+ * A thread makes a call that the ioctl hook serializes. Before one of its instructions, a signal
+ * handler
  *
  *   exit   ends the thread, as if the kernel had ended it
  *   call   makes the same call
  *   fork   forks; the child goes on with the call, and makes another
  *
- * and at the end another thread must be served. This is done for every number of instructions
- * up to the length of the call, each time in a process of its own. `queued`: one thread is
- * inside a registration, and another waits, until the stepped thread sleeps or has ended.
+ * and at the end another thread must be served. This is done for each instruction of the call,
+ * each time in a process of its own. `queued`: one thread is inside a registration, and another
+ * waits, until the interrupted thread sleeps or has ended.
  */
 #define _GNU_SOURCE
+#include "each_instruction.h"
 #include "inside_registration.h"
 
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <ucontext.h>
 
-#define TRAP_FLAG 0x100
-#define AT_ONCE 32 /* processes */
+#define AT_ONCE 64 /* processes */
 
-enum { SERVED = 0, CALL_WAS_OVER = 3 };
+enum { SERVED = 0, MISSED = 3 };
 
 static int device;
-static void (*interrupt)(void);
-static long steps; /* left until the interruption */
-static int interrupted;
 static _Atomic pid_t stepping, over;
 static struct caller holder, waiter;
 
@@ -46,24 +41,6 @@ static void call(void)
 		perror("single_step: ioctl");
 		_exit(1);
 	}
-}
-
-static void trace(int on)
-{
-	unsigned long flags = __builtin_ia32_readeflags_u64();
-	__builtin_ia32_writeeflags_u64(on ? flags | TRAP_FLAG : flags & ~(unsigned long)TRAP_FLAG);
-}
-
-static void step(int signal, siginfo_t *info, void *context)
-{
-	greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
-
-	(void)signal, (void)info;
-	if (--steps > 0)
-		return;
-	registers[REG_EFL] &= ~TRAP_FLAG;
-	interrupted = 1;
-	interrupt();
 }
 
 static void end_thread(void) { syscall(SYS_exit, 0); }
@@ -94,9 +71,9 @@ static void fork_here(void)
 static void *make_call(void *unused)
 {
 	atomic_store(&stepping, own_id());
-	trace(1);
+	begin_steps();
 	call();
-	trace(0);
+	end_steps();
 	if (!forked) {
 		call();
 		be_served();
@@ -106,23 +83,23 @@ static void *make_call(void *unused)
 	return unused;
 }
 
-/* In a process of its own. */
-static int interrupt_after(long number, void (*action)(void), int queued)
+/* In a process of its own. Without a number, the instructions are recorded. */
+static int interrupt_at(long number, bool use_flag, void (*action)(void), bool queued)
 {
-	const struct sigaction on_trap = {.sa_sigaction = step, .sa_flags = SA_SIGINFO};
 	pthread_t thread;
 	int status;
 
 	give_up_in_time();
 	call(); /* the library looks functions up at the first call */
-	steps = number;
-	interrupt = action;
-	sigaction(SIGTRAP, &on_trap, NULL);
 	if (queued) {
 		start_caller(&holder, 0, hold);
 		sem_wait(&entered);
 		start_queue(&waiter, 1);
 	}
+	if (number < 0)
+		record();
+	else
+		interrupt_before(number, use_flag, action);
 	if (pthread_create(&thread, NULL, make_call, NULL))
 		return 1;
 	if (queued) {
@@ -133,10 +110,25 @@ static int interrupt_after(long number, void (*action)(void), int queued)
 		join_queue(&waiter, 1);
 	}
 	pthread_join(thread, NULL);
+	if (number >= 0 && !was_interrupted())
+		return MISSED;
 	be_served();
 	if (forked > 0 && (waitpid(forked, &status, 0) != forked || status))
 		return 1;
-	return interrupted ? SERVED : CALL_WAS_OVER;
+	return SERVED;
+}
+
+static int end_of(pid_t child, long number)
+{
+	int status;
+
+	if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
+	    (WEXITSTATUS(status) != SERVED && WEXITSTATUS(status) != MISSED)) {
+		fprintf(stderr, "single_step: interrupted before instruction %ld: status %#x\n", number,
+			status);
+		exit(1);
+	}
+	return WEXITSTATUS(status);
 }
 
 int main(int argc, char **argv)
@@ -146,7 +138,9 @@ int main(int argc, char **argv)
 			       : !strcmp(how, "call") ? call
 			       : !strcmp(how, "fork") ? fork_here
 						      : NULL;
-	long number = 1, before_the_end = 0;
+	bool queued = argc == 3 && !strcmp(argv[2], "queued");
+	pid_t child[AT_ONCE];
+	long missed = 0;
 
 	device = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (!action || device < 0) {
@@ -154,31 +148,21 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	alarm(0); /* each child has its own */
-	/* AT_ONCE processes at a time, until in all of them the call ended before the interruption. */
-	for (int served = 1; served;) {
-		pid_t first = 0;
-		served = 0;
-		for (int i = 0; i < AT_ONCE; i++, number++) {
-			pid_t child = fork();
-			first = first ? first : child;
-			if (!child)
-				_exit(interrupt_after(number, action, !strcmp(argv[2], "queued")));
-			if (child < 0)
-				return 1;
+	prepare_steps();
+	for (long first = -1; first < path->length; first += first < 0 ? 1 : AT_ONCE) {
+		long end = first < 0 ? 0 : first + AT_ONCE < path->length ? first + AT_ONCE : path->length;
+		for (long number = first; number < end; number++)
+			if (!(child[number - first] = fork()))
+				_exit(interrupt_at(number, false, action, queued));
+		for (long number = first; number < end; number++) {
+			if (end_of(child[number - first], number) == SERVED)
+				continue;
+			pid_t again = fork();
+			if (!again)
+				_exit(interrupt_at(number, true, action, queued));
+			missed += end_of(again, number) == MISSED;
 		}
-		for (int i = 0; i < AT_ONCE; i++) {
-			int status;
-			pid_t child = wait(&status);
-			if (!WIFEXITED(status) ||
-			    (WEXITSTATUS(status) != SERVED && WEXITSTATUS(status) != CALL_WAS_OVER)) {
-				fprintf(stderr, "single_step: interrupted after instruction %ld: status %#x\n",
-					number - AT_ONCE + (child - first), status);
-				return 1;
-			}
-			served += !WEXITSTATUS(status);
-		}
-		before_the_end += served;
 	}
-	printf("instructions %ld\n", before_the_end);
+	printf("instructions %ld missed %ld\n", path->length - missed, missed);
 	return 0;
 }

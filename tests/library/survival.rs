@@ -200,6 +200,19 @@ fn a_waiter_that_is_cancelled() {
     goes_on_without_the_dead(&client("thread_ends").arg("waiter"), "2 3");
 }
 
+/// Before how many instructions this line's call was interrupted. Few may be missed: a call may take another way on a busy machine.
+fn interrupted(stdout: &str, call: &str) -> u32 {
+    let [interrupted, "missed", missed] = words(stdout, call)[..] else {
+        panic!("{stdout}");
+    };
+    let [interrupted, missed] = [interrupted, missed].map(|it| it.parse().expect("a number"));
+    assert!(
+        missed * 100 <= interrupted,
+        "too many were missed: {stdout}"
+    );
+    interrupted
+}
+
 /// A thread is interrupted after each single instruction of its call, each time in a new process. The number of instructions shows
 /// that those of the library were among them.
 fn is_served_after_any_instruction(how: &str) {
@@ -207,8 +220,7 @@ fn is_served_after_any_instruction(how: &str) {
         let outcome = program.run().succeeded(how);
         // A line may report a thread that has ended; no other thread may be reported as ended.
         assert!(how == "exit" || outcome.stderr.is_empty(), "{outcome:#?}");
-        let count = words(&outcome.stdout, "instructions")[0].parse();
-        count.unwrap_or_else(|_| panic!("{outcome:#?}"))
+        interrupted(&outcome.stdout, "instructions")
     };
     let [alone, queued] = ["alone", "queued"].map(|queue| client("single_step").args([how, queue]));
     let without = instructions(&alone);
@@ -359,14 +371,13 @@ fn handlers_with_sections_interrupt_sections_anywhere() {
     counts_calls_of_handlers_too(&program, &["mrlock_lock"]);
 }
 
-/// The processor's trap flag interrupts the code after each instruction.
+/// Of the library, as calls of both kinds run through it.
 #[test]
 fn a_handler_after_any_single_instruction() {
     let program = client("signals").arg("step").env("FAKE_IBV_HOLD_US", "0");
     let stdout = quiet_output(&program);
     for what in ["section", "call"] {
-        let instructions: u32 = words(&stdout, what)[0].parse().expect("a number");
-        assert!(instructions > 50, "nothing to see: {stdout}");
+        assert!(interrupted(&stdout, what) > 50, "nothing to see: {stdout}");
     }
 }
 
