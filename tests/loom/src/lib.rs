@@ -9,6 +9,8 @@ extern crate mrlock_loom_threads as loom;
 #[path = "../../../src/lock/mod.rs"]
 #[allow(dead_code, reason = "fork and the log are not part of the model")]
 mod lock;
+#[cfg(all(not(miri), target_arch = "x86_64"))]
+mod stacks;
 
 use lock::{CallInfo, Lock, ThreadState};
 use loom::{cell::UnsafeCell, thread};
