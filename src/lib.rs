@@ -59,7 +59,7 @@ ctor::declarative::ctor! {
         if !resolve::is_bound_to_us(c"mrlock_version") {
             settings::leave_to_first_copy();
         }
-        let settings = settings::get();
+        let settings = settings::read_once();
         log::info!("loaded: {settings}");
         hook::verbs::find_next();
         hook::ioctl::find_next();

@@ -220,8 +220,10 @@ pub fn get() -> &'static Settings {
     }
 }
 
+/// The same, for our constructor. It writes before it reads: the first access to a page of zeros, if it is a read, is followed by a
+/// second page fault.
 #[cold]
-fn read_once() -> &'static Settings {
+pub fn read_once() -> &'static Settings {
     static IS_BEING_READ: AtomicBool = AtomicBool::new(false);
     // A signal handler that interrupts the reading must not wait for it: it gets the defaults, which are safe.
     // Relaxed: `SETTINGS` publishes the settings.
@@ -573,7 +575,9 @@ impl Report {
 }
 
 /// The bytes of the names that are kept, behind those of their directory.
+#[unsafe(link_section = ".bss.large")]
 static REPORT_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
+#[unsafe(link_section = ".bss.large")]
 static TRACE_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
 
 /// How many bytes a file name may have: PATH_MAX has room for the terminating NUL.

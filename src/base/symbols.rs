@@ -22,10 +22,13 @@ macro_rules! export {
 
 /// Defines `$own`, a static of `$type` that is all zero, and exports it as `$name@@$version`. Two names, because a second copy of
 /// the library in a process must not use the data of the first.
+///
+/// It is in `.bss.large`, as each static of about a page or more: so the small ones are next to each other, and a process that
+/// makes no call touches one page of them.
 macro_rules! export_zeroed {
     ($own:ident: $type:ty, $name:ident @@ $version:literal) => {
         core::arch::global_asm!(
-            concat!(".pushsection .bss.", stringify!($own), ", \"aw\", %nobits"),
+            ".pushsection .bss.large, \"aw\", %nobits",
             concat!(".globl ", stringify!($own)),
             concat!(".hidden ", stringify!($own)),
             concat!(".globl mrlock_entry_", stringify!($name)),

@@ -150,3 +150,31 @@ fn a_process_without_verbs_allocates_nothing_at_start() {
     let outcome = same_with_and_without(&client("heap"));
     assert_eq!(outcome.stdout, "0 bytes of heap\n");
 }
+
+/// Each page that is written to is a page fault and a copy, in every process: what is relocated (two), what has a value, the
+/// record, and the small statics. Behind them may be two pages of the loader's, as part of the same mapping.
+#[test]
+fn a_process_without_verbs_writes_to_few_pages() {
+    let program = Program::new("cat").arg("/proc/self/smaps");
+    let maps = program.preloaded().run().succeeded("cat").stdout;
+    let (mut written, mut end_of_ours) = (0, "");
+    for line in maps.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["Anonymous:", kib, "kB"] if !end_of_ours.is_empty() => {
+                written += kib.parse::<u32>().expect("a number");
+            }
+            [range, _, _, _, _, ref file @ ..]
+                if let Some((start, end)) = range.split_once('-') =>
+            {
+                let is_ours = match file {
+                    [] => start == end_of_ours,
+                    [file, ..] => file.ends_with("/libmrlock.so"),
+                };
+                end_of_ours = if is_ours { end } else { "" };
+            }
+            _ => {}
+        }
+    }
+    assert!((16..=28).contains(&written), "{written} KiB:\n{maps}");
+}
