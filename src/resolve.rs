@@ -10,7 +10,7 @@
 //! identify the copy. In Debian's build, the inner call of `ibv_reg_mr` is a jump that returns to NCCL, which has no libibverbs of
 //! its own. A call may also come through a pointer or a wrapper.)
 
-use crate::base::{elf, processor::FIRST_GLIBC, sys::Errno};
+use crate::base::{dl, elf, processor::FIRST_GLIBC, sys::Errno};
 use core::{
     ffi::{CStr, c_char, c_void},
     fmt,
@@ -202,8 +202,10 @@ impl<const N: usize> Resolver<N> {
 /// Clears the error that our look-ups left for dlerror(). (An error of the host's own is lost already: glibc clears it at the
 /// start of each look-up.)
 fn forget_failures() {
-    // SAFETY: dlerror() has no preconditions.
-    unsafe { libc::dlerror() };
+    if let Some(dlerror) = dl::dlerror() {
+        // SAFETY: dlerror() has no preconditions.
+        unsafe { dlerror() };
+    }
 }
 
 /// Its soname. The loader knows a loaded library by this name, whatever its path.
@@ -226,12 +228,20 @@ pub fn has_libibverbs() -> bool {
     NOTICED.load(Ordering::Relaxed)
 }
 
-/// Whether a call of this function, from a module in the same scope as ours, reaches our definition. Calls the loader.
+/// dlsym(3): the first definition, of whatever version.
+fn find(handle: *mut c_void, symbol: &CStr) -> Option<Target> {
+    // SAFETY: the handle is open, or one of those that need no opening; the name is NUL-terminated.
+    NonNull::new(unsafe { dl::dlsym()?(handle, symbol.as_ptr()) })
+}
+
+/// Whether a call of this function, from a module in the same scope as ours, reaches our definition: assumed to be so, where the
+/// loader cannot be asked. Calls the loader.
 pub fn is_bound_to_us(symbol: &CStr) -> bool {
-    // SAFETY: the name is NUL-terminated.
-    let first = unsafe { libc::dlsym(RTLD_DEFAULT, symbol.as_ptr()) };
+    if dl::dlsym().is_none() {
+        return true;
+    }
     // Checks for ours first: otherwise the loader searches all symbols of the main program.
-    let ours = NonNull::new(first).is_some_and(|first| {
+    let ours = find(RTLD_DEFAULT, symbol).is_some_and(|first| {
         is_ours(first)
             // The main program. If it is not position-independent and takes the function's address, it has a stub of that
             // name, which jumps to the first real definition: ours, if another definition comes after ours.
@@ -242,7 +252,6 @@ pub fn is_bound_to_us(symbol: &CStr) -> bool {
     ours
 }
 
-type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut c_void;
 
 /// The definition after ours that the loader would take, of whatever version.
@@ -250,14 +259,14 @@ type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) ->
 /// For dlsym(), "next" means after its caller. A preload library before ours may define dlsym() itself, as libraries that share a
 /// GPU do, and call libc's. Then that library is the caller, and the next definition is ours. So we call libc's dlsym() directly.
 pub fn next(symbol: &CStr) -> Option<Target> {
-    // SAFETY: the name is NUL-terminated.
-    let ask = |dlsym: Dlsym| NonNull::new(unsafe { dlsym(RTLD_NEXT, symbol.as_ptr()) });
-    match ask(libc::dlsym) {
+    match find(RTLD_NEXT, symbol) {
         Some(found) if is_ours(found) => {
             let original = find_version(RTLD_NEXT, c"dlsym", FIRST_GLIBC)?;
             // SAFETY: this version of dlsym() has this type.
-            let original = unsafe { mem::transmute::<Target, Dlsym>(original) };
-            ask(original).filter(|&target| !is_ours(target))
+            let original = unsafe { mem::transmute::<Target, dl::Dlsym>(original) };
+            // SAFETY: the name is NUL-terminated.
+            NonNull::new(unsafe { original(RTLD_NEXT, symbol.as_ptr()) })
+                .filter(|&target| !is_ours(target))
         }
         found => found,
     }
@@ -265,8 +274,7 @@ pub fn next(symbol: &CStr) -> Option<Target> {
 
 /// dlvsym(3), if the process has it: musl's loader has no symbol versions.
 fn find_version(handle: *mut c_void, symbol: &CStr, version: &CStr) -> Option<Target> {
-    // SAFETY: the name is NUL-terminated.
-    let dlvsym = NonNull::new(unsafe { libc::dlsym(RTLD_DEFAULT, c"dlvsym".as_ptr()) })?;
+    let dlvsym = find(RTLD_DEFAULT, c"dlvsym")?;
     // SAFETY: the function of this name has this type.
     let dlvsym = unsafe { mem::transmute::<Target, Dlvsym>(dlvsym) };
     // SAFETY: the handle is open, or RTLD_NEXT; both strings are NUL-terminated.
@@ -282,9 +290,7 @@ pub fn run_around_fork(
     in_child: extern "C" fn(),
 ) {
     type Handler = extern "C" fn();
-    // SAFETY: the name is NUL-terminated.
-    let find = |name: &CStr| NonNull::new(unsafe { libc::dlsym(RTLD_DEFAULT, name.as_ptr()) });
-    if let Some(function) = find(c"__register_atfork") {
+    if let Some(function) = find(RTLD_DEFAULT, c"__register_atfork") {
         type Function = unsafe extern "C" fn(Handler, Handler, Handler, *mut c_void) -> c_int;
         // SAFETY: the function of this name has this type. NULL: the handlers belong to a library that is never unloaded.
         unsafe {
@@ -295,7 +301,7 @@ pub fn run_around_fork(
                 ptr::null_mut(),
             )
         };
-    } else if let Some(function) = find(c"pthread_atfork") {
+    } else if let Some(function) = find(RTLD_DEFAULT, c"pthread_atfork") {
         type Function = unsafe extern "C" fn(Handler, Handler, Handler) -> c_int;
         // SAFETY: the function of this name has this type.
         unsafe { mem::transmute::<Target, Function>(function)(before, in_parent, in_child) };
@@ -334,24 +340,25 @@ struct Module(NonNull<c_void>);
 impl Module {
     fn loaded(name: &CStr) -> Option<Self> {
         // SAFETY: the name is NUL-terminated. With RTLD_NOLOAD nothing is loaded and no constructor runs.
-        NonNull::new(unsafe { libc::dlopen(name.as_ptr(), RTLD_NOLOAD | RTLD_LAZY) }).map(Self)
+        NonNull::new(unsafe { dl::dlopen()?(name.as_ptr(), RTLD_NOLOAD | RTLD_LAZY) }).map(Self)
     }
 
     /// The first definition in this module and its dependencies, unless it is our own. It may have no version: a module with
     /// libibverbs built in may define the functions without versions.
     fn find(&self, symbol: Symbol) -> Option<Target> {
         let handle = self.0.as_ptr();
-        // SAFETY: the handle is open; the name is NUL-terminated.
-        let any = || NonNull::new(unsafe { libc::dlsym(handle, symbol.name.as_ptr()) });
-        let found = find_version(handle, symbol.name, symbol.version).or_else(any)?;
+        let found = find_version(handle, symbol.name, symbol.version)
+            .or_else(|| find(handle, symbol.name))?;
         (!is_ours(found)).then_some(found)
     }
 }
 
 impl Drop for Module {
     fn drop(&mut self) {
-        // SAFETY: the handle is open and not used again.
-        unsafe { libc::dlclose(self.0.as_ptr()) };
+        if let Some(dlclose) = dl::dlclose() {
+            // SAFETY: the handle is open and not used again.
+            unsafe { dlclose(self.0.as_ptr()) };
+        }
     }
 }
 
@@ -394,7 +401,7 @@ fn file_of(address: *const c_void) -> Option<&'static CStr> {
 fn look_up(address: *const c_void) -> Option<Dl_info> {
     let mut info = MaybeUninit::uninit();
     // SAFETY: `info` is valid for writing, and dladdr() takes any address.
-    let found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
+    let found = unsafe { dl::dladdr()?(address, info.as_mut_ptr()) } != 0;
     // SAFETY: dladdr() has succeeded, so it has written all of it.
     found.then(|| unsafe { info.assume_init() })
 }

@@ -12,6 +12,7 @@ mod symbols;
 pub mod sys;
 
 pub mod clock;
+pub mod dl;
 pub mod elf;
 pub mod log_sink;
 pub mod proc_stat;
