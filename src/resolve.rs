@@ -12,7 +12,7 @@
 
 use crate::base::{dl, elf, processor::FIRST_GLIBC, sys::Errno};
 use core::{
-    ffi::{CStr, c_char, c_void},
+    ffi::{CStr, c_void},
     fmt,
     mem::{self, MaybeUninit},
     ptr::{self, NonNull},
@@ -252,8 +252,6 @@ pub fn is_bound_to_us(symbol: &CStr) -> bool {
     ours
 }
 
-type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut c_void;
-
 /// The definition after ours that the loader would take, of whatever version.
 ///
 /// For dlsym(), "next" means after its caller. A preload library before ours may define dlsym() itself, as libraries that share a
@@ -274,11 +272,8 @@ pub fn next(symbol: &CStr) -> Option<Target> {
 
 /// dlvsym(3), if the process has it: musl's loader has no symbol versions.
 fn find_version(handle: *mut c_void, symbol: &CStr, version: &CStr) -> Option<Target> {
-    let dlvsym = find(RTLD_DEFAULT, c"dlvsym")?;
-    // SAFETY: the function of this name has this type.
-    let dlvsym = unsafe { mem::transmute::<Target, Dlvsym>(dlvsym) };
     // SAFETY: the handle is open, or RTLD_NEXT; both strings are NUL-terminated.
-    NonNull::new(unsafe { dlvsym(handle, symbol.as_ptr(), version.as_ptr()) })
+    NonNull::new(unsafe { dl::dlvsym()?(handle, symbol.as_ptr(), version.as_ptr()) })
 }
 
 /// Lets these functions run around each fork(), as pthread_atfork(3) does: before it, and then in the parent and in the child. glibc
