@@ -27,6 +27,26 @@
 //! because the lock is reserved for a successor that does not run, goes back to sleep behind the waiters that have slept for as
 //! many periods, and ahead of those that have slept for fewer.
 //!
+//! # Modes
+//!
+//! How long calls usually take (`UsualHold`) decides how the successor waits for the end of one:
+//!
+//! | a call takes | the successor |
+//! |---|---|
+//! | up to 0.11 ms (`AWAKE` and `LEAST_NAP`) | stays awake |
+//! | up to 0.3 ms (`LONG`) | sleeps for most of the call, and is awake before its usual end |
+//! | longer | sleeps until the lock is free |
+//!
+//! It also sleeps until the lock is free if a call takes much longer than usual, or if it has probably taken its processor from the
+//! holder.
+//!
+//! What the unlocking thread has done before (`stays_away`) decides in which state it leaves the lock:
+//!
+//! | the thread | the lock |
+//! |---|---|
+//! | has come back at once | open: the thread may take it again, until the successor has been bypassed for long enough (`BYPASS`) |
+//! | has stayed away, and calls are not long | reserved, if the successor is awake; open otherwise |
+//!
 //! # When the next successor is woken
 //!
 //! A thread that unlocks and locks again at once keeps the lock for a time; where calls are short, nearly without wake-ups.
@@ -113,7 +133,9 @@ mod sync {
     /// Takes about a tenth of a microsecond. It does not yield the processor: the kernel may give it back only after milliseconds.
     #[cfg(not(loom))]
     pub fn pause() {
-        (0..8).for_each(|_| core::hint::spin_loop());
+        for _ in 0..8 {
+            core::hint::spin_loop();
+        }
     }
 }
 
@@ -412,16 +434,19 @@ impl Lock {
     fn adopt(&self, thread: &ThreadState, old: u32, generation: u32) {
         let (before, state) = (thread.id.get(), self.state());
         let has_forked = old != 0 && thread.generation.get() == old;
-        let was_inside = !state.is_free()
-            && match has_forked {
-                true => state.holder() == before.id(),
-                false => state.possession() == self.forking.load(Ordering::Relaxed),
-            };
+        let was_inside = if state.is_free() {
+            false
+        } else if has_forked {
+            state.holder() == before.id()
+        } else {
+            state.possession() == self.forking.load(Ordering::Relaxed)
+        };
         let mut new = state.reset();
         if was_inside {
-            let holder = match has_forked {
-                true => ThreadId::current(),
-                false => ThreadId::main(),
+            let holder = if has_forked {
+                ThreadId::current()
+            } else {
+                ThreadId::main()
             };
             new = new.taken_by(holder.id());
             self.record.0.rename(new.turn(), holder);
@@ -534,9 +559,10 @@ impl Lock {
         let (state, me) = self.look(thread);
         let is_called = thread.is_called.get();
         // This thread is the woken one. Others may still be asleep in the queue.
-        let seen = match is_called {
-            true => state.without(WAKING).with(QUEUED),
-            false => state,
+        let seen = if is_called {
+            state.without(WAKING).with(QUEUED)
+        } else {
+            state
         };
         if state.holder() == me.id() {
             // A signal handler that interrupted this wait has taken the lock. `WAKING` is still set if the wake-up was for us.
@@ -559,7 +585,11 @@ impl Lock {
             }
             return false;
         }
-        waiter.idle_looks = u32::from(state.is_free()) * (waiter.idle_looks + 1);
+        if state.is_free() {
+            waiter.idle_looks += 1;
+        } else {
+            waiter.idle_looks = 0;
+        }
         if waiter.idle_looks > IDLE_LOOKS {
             // The successor reserves the lock again if its time is over.
             return self.take_as_waiter(state, seen.without(RESERVED), thread, call);
@@ -590,12 +620,12 @@ impl Lock {
             waiter.age += 1;
             // A thread that had to wake this one may have ended: the woken thread, or the holder. Then this thread acts as woken.
             let now = self.state();
-            let lack_successor = [state, now].map(State::successor) == [0, 0];
-            let are_waking = state.has(WAKING) && now.has(WAKING);
-            let are_one_call = (state.turn(), state.holder()) == (now.turn(), now.holder());
+            let had_no_successor = state.successor() == 0 && now.successor() == 0;
+            let was_waking = state.has(WAKING) && now.has(WAKING);
+            let is_same_call = state.possession() == now.possession();
             thread
                 .is_called
-                .set(lack_successor && (are_waking || are_one_call));
+                .set(had_no_successor && (was_waking || is_same_call));
             waiter.watchdog.check(self, thread.id.get());
         }
     }
@@ -682,7 +712,9 @@ impl Lock {
     /// Makes the threads that are about to sleep look again.
     fn keep_awake(&self) {
         self.successor.0.count();
-        self.queues.iter().for_each(EventCount::count);
+        for queue in &self.queues {
+            queue.count();
+        }
     }
 
     /// Wakes the successor, or a thread of the wait queue, for which `WAKING` is set.
@@ -691,15 +723,33 @@ impl Lock {
         if successor {
             self.successor.0.signal(i32::MAX);
         }
-        while queued && !self.queues.iter().rev().any(|queue| queue.signal(1)) {
+        if !queued {
+            return;
+        }
+        while !self.wake_oldest() {
             // No thread slept. Those that were about to sleep look again. If one has fallen asleep since, `QUEUED` is set, and it
             // has to be woken.
             let state = self.state();
-            let flag = if state.has(QUEUED) { QUEUED } else { WAKING };
-            if !state.has(WAKING) || self.replace(state, state.without(flag)) && flag == WAKING {
+            if !state.has(WAKING) {
+                return;
+            }
+            if state.has(QUEUED) {
+                self.replace(state, state.without(QUEUED));
+            } else if self.replace(state, state.without(WAKING)) {
                 return;
             }
         }
+    }
+
+    /// Wakes the thread of the wait queue that has slept for the most periods; of these, the one that fell asleep first. `false` if
+    /// no thread sleeps there.
+    fn wake_oldest(&self) -> bool {
+        for queue in self.queues.iter().rev() {
+            if queue.signal(1) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Takes the lock if the word is still `old`; then it becomes `new`.
@@ -730,7 +780,9 @@ impl Lock {
                 .0
                 .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed);
         #[cfg(any(test, loom))]
-        changed.iter().for_each(|_| new.check_step_from(old));
+        if changed.is_ok() {
+            new.check_step_from(old);
+        }
         changed.is_ok()
     }
 

@@ -101,7 +101,9 @@ impl Succession {
         let watched = now.saturating_sub(self.turn_since);
         if let Some(mean) = watched.checked_div(turns) {
             hold.learn(mean);
-            (self.turn, self.turn_since, self.looks) = (state.turn(), now, 0);
+            self.turn = state.turn();
+            self.turn_since = now;
+            self.looks = 0;
             self.shares_processor = false;
         }
         let is_bypassed = now >= self.since + (BYPASS + 4 * hold.get()).min(MOST_BYPASS);

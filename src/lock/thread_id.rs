@@ -79,10 +79,10 @@ impl ThreadId {
         // There is a thread with this id. A zombie (a main thread that ended before the others) has ended. A thread that started
         // later is another thread. But if the process, too, seems to have started later, it was restored from a checkpoint, and
         // start times prove nothing. A thread without a readable status is taken to be alive.
-        let Some(thread) = is_proc_ours()
-            .then(|| ProcStat::of_own_thread(self.id()))
-            .flatten()
-        else {
+        if !is_proc_ours() {
+            return false;
+        }
+        let Some(thread) = ProcStat::of_own_thread(self.id()) else {
             return false;
         };
         let has_ended = matches!(thread.state, b'Z' | b'X' | b'x');
