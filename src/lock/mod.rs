@@ -161,7 +161,8 @@ pub struct Lock {
     waiters: HintWord,
 }
 
-/// The number of parts of the wait queue. After so many watchdog periods, a waiter stays in the last part.
+/// The number of parts of the wait queue. After so many watchdog periods, a waiter stays in the last part. (With one part, a
+/// waiter of a queue of a second waits four times as long: benches/README.md.)
 const AGES: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// A value on a cache line of its own; on two, because processors fetch them in pairs.
@@ -795,7 +796,8 @@ impl Lock {
 }
 
 /// A waiter that has seen the lock free but reserved so many times sleeps for `IDLE_NAP` nanoseconds. If the successor has not
-/// taken the lock then, it has lost the processor, and the waiter takes the lock itself.
+/// taken the lock then, it has lost the processor, and the waiter takes the lock itself. (Without it, more time is lost where
+/// threads contend for two processors: benches/README.md.)
 const IDLE_LOOKS: u32 = if cfg!(loom) { 1 } else { 20 };
 const IDLE_NAP: u64 = 100_000;
 

@@ -120,7 +120,8 @@ impl Succession {
         if is_bypassed && turns > 0 && !state.has(RESERVED) {
             return Move::Reserve;
         }
-        // The holder probably waits for this processor; or it stays inside for longer than usual, and has lost another one.
+        // The holder probably waits for this processor; or it stays inside for longer than usual, and has lost another one. (Without
+        // the second, calls take longer beside other programs: benches/README.md.)
         let patience = (4 * hold.get()).clamp(LONG / 6, LONG);
         let sleeps =
             is_long || self.shares_processor || now.saturating_sub(self.turn_since) > patience;
