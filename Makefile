@@ -9,8 +9,11 @@ TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 HOST     := $(shell uname -m)-unknown-linux-gnu
 TRIPLE   := $(or $(TARGET_TRIPLE),$(HOST))
 CPU      := $(firstword $(subst -, ,$(TRIPLE)))
+# The target directory is last: the rule of IOCTL_LIBRARY appends to it.
 RELEASE  := --release --target $(TRIPLE) --target-dir $(TARGET)
 LIBRARY  := $(TARGET)/$(TRIPLE)/release/libmrlock.so
+# The same without the names of libibverbs.
+IOCTL_LIBRARY := $(TARGET)/$(TRIPLE)/release/libmrlock-ioctl.so
 FIXTURES := $(TARGET)/fixtures$(if $(filter-out $(HOST),$(TRIPLE)),-$(CPU))
 CLIENTS  := $(FIXTURES)/clients
 CARGO    ?= cargo
@@ -35,7 +38,7 @@ linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plu
               single_step register_in_destructors many_threads bypass c_api frees_and_registrations children let_through \
               inside_together on_demand ended_inside gives_up_root held forked_before drained_stderr reused_descriptor pairs which_memory \
               one_after_another interrupted_wait buffers checkpointed)
-unlinked := $(addprefix $(CLIENTS)/,heap plugin_host reload_plugin dlopen_verbs without_libibverbs registered_before_main ioctl_calls \
+unlinked := $(addprefix $(CLIENTS)/,heap plugin_host reload_plugin dlopen_verbs without_libibverbs optional_rdma registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr without_shared_mappings)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)
 # These set the trap flag of an x86_64 processor.
@@ -184,7 +187,7 @@ newest-rdma:
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
-	rm -rf $(TARGET)/fixtures* $(TARGET)/debug $(TARGET)/release $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
+	rm -rf $(TARGET)/fixtures* $(TARGET)/debug $(TARGET)/release $(TARGET)/ioctl $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
 		$(TARGET)/scratch $(dist) $(TARGET)/portable $(TARGET)/*-unknown-linux-gnu
 
 # The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);
@@ -218,7 +221,7 @@ $(CLIENTS)/signals: libs += -lrt -ldl
 $(CLIENTS)/ioctl_calls: libs := -lutil
 $(CLIENTS)/raw_syscalls_static: libs := -static
 # Weak references that nothing defines at link time must still be looked up at load time.
-$(CLIENTS)/without_libibverbs: libs := -fPIC -Wl,-z,dynamic-undefined-weak
+$(CLIENTS)/without_libibverbs $(CLIENTS)/optional_rdma: libs := -fPIC -Wl,-z,dynamic-undefined-weak -ldl
 $(CLIENTS)/registered_before_main: libs := -L$(CLIENTS) -lregister_in_constructor -Wl,-rpath,'$$ORIGIN' -Wl,-rpath-link,$(FIXTURES)/lib
 $(CLIENTS)/registered_before_main: $(CLIENTS)/libregister_in_constructor.so
 $(CLIENTS)/cost $(CLIENTS)/contend: libs := -L$(FIXTURES)/lib -libverbs

@@ -13,15 +13,23 @@ use std::{
 const VERSION_SCRIPT: &str = "IBVERBS_1.1 { local: mrlock_entry_*; };\nIBVERBS_1.7 { } IBVERBS_1.1;\n\
      IBVERBS_1.8 { } IBVERBS_1.7;\nIBVERBS_1.15 { } IBVERBS_1.8;\nMRLOCK_0.1 { };\n";
 
+/// That of libmrlock-ioctl.so, which exports nothing of libibverbs.
+const VERSION_SCRIPT_WITHOUT_VERBS: &str = "MRLOCK_0.1 { local: mrlock_entry_*; };\n";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let out_dir = PathBuf::from(variable("OUT_DIR"));
     let script = out_dir.join("libmrlock.map");
-    fs::write(&script, VERSION_SCRIPT).expect("OUT_DIR is writable");
+    let (versions, name) = if env::var_os("CARGO_FEATURE_VERBS").is_some() {
+        (VERSION_SCRIPT, "libmrlock")
+    } else {
+        (VERSION_SCRIPT_WITHOUT_VERBS, "libmrlock-ioctl")
+    };
+    fs::write(&script, versions).expect("OUT_DIR is writable");
     let mut arguments = vec![
         format!("-Wl,--version-script={}", script.display()),
         // The soname is also the name of the base version, which would otherwise be the path of this build.
-        "-Wl,-soname,libmrlock.so.0".into(),
+        format!("-Wl,-soname,{name}.so.0"),
         // A debugger finds the stripped debug symbols by the build id.
         "-Wl,--build-id=sha1".into(),
         // An undefined symbol is an error at build time, not in every process that preloads the library.

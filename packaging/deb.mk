@@ -15,7 +15,7 @@ deb: dist-tree
 		> $(deb_tree)/debian/changelog
 	install -m 644 -D --target-directory=$(deb_tree)/documents $(addprefix $(stage)/$(package)/,CHANGELOG.md README.md THIRD-PARTY)
 	cp -R $(stage)/$(package)/recipes $(deb_tree)/documents
-	$(MAKE) install LIBRARY=$(stage)/libmrlock.so COMMAND=$(stage)/mrlock DESTDIR=$(deb_tree)/tree \
+	$(MAKE) install $(packed) DESTDIR=$(deb_tree)/tree \
 		PREFIX=/usr BINDIR=/usr/bin LIBDIR=/usr/lib/$(CPU)-linux-gnu INCLUDEDIR=/usr/include DATADIR=/usr/share MANDIR=/usr/share/man
 	cd $(deb_tree) && env -u MAKEFLAGS -u MAKEOVERRIDES DH_QUIET=1 DEB_BUILD_OPTIONS=nocheck \
 		SOURCE_DATE_EPOCH=$(epoch) CC=$(CC) dpkg-architecture --host-arch $(deb_cpu) --command 'debian/rules --silent binary'

@@ -13,8 +13,11 @@ dist     := $(TARGET)/dist
 # What the packages of one processor are made from.
 stage    := $(dist)/$(CPU)
 built    := $(TARGET)/$(TRIPLE)/portable
+built_ioctl := $(TARGET)/ioctl/$(TRIPLE)/portable
 package  := mrlock-$(VERSION)-$(CPU)-linux-gnu
-debug    := lib/.debug/$(real).debug
+symbols  := $(stage)/$(package)/lib/.debug
+# What `make install` is to install for a package.
+packed    = $(foreach file,LIBRARY=libmrlock.so IOCTL_LIBRARY=libmrlock-ioctl.so COMMAND=mrlock,$(subst =,=$(stage)/,$(file)))
 
 # Filled under another name and renamed when complete, so that an interrupted download does not look complete.
 $(zig): tools := cargo-zigbuild==$(ZIGBUILD) ziglang==$(ZIG)
@@ -46,6 +49,7 @@ pack     = tar -C $(stage) --sort=name --owner=0 --group=0 --numeric-owner --mod
 # tests/vm/prepare runs this, so that a missing network is reported there.
 dist-tools: $(zig) $(hatch) $(nfpm)
 
+# The target directory is last: a call for libmrlock-ioctl.so appends to it.
 # (Without the linker that the Makefile names for another processor: cargo-zigbuild would let it be.)
 build = env $(addprefix -u ,$(LINKER)) $(with_zig) RUSTFLAGS='$(remap) $(1)' $(zig)/bin/cargo-zigbuild zigbuild --locked --profile portable \
 	--target $(TRIPLE).$(GLIBC) --target-dir $(TARGET)
@@ -58,18 +62,22 @@ dist:
 
 packages: tarball wheel deb rpm
 
+# Of the library $(1): $(2) without its debug symbols, and $(3) with them alone.
+split = $(OBJCOPY) --only-keep-debug $(1) $(3) && $(OBJCOPY) --strip-all --add-gnu-debuglink=$(3) $(1) $(2)
+
 # What is in all packages, built and installed. The linker strips the command: it makes the build id of what it writes, and the
 # debug information that zig adds names directories of this machine.
 dist-tree: $(PAGES) | $(zig)
 	$(call build,)
+	$(call build,)/ioctl --no-default-features
 	CARGO_PROFILE_PORTABLE_DEBUG=false \
 		$(call build,-Cstrip=symbols -Clink-arg=-Wl$(comma)--build-id=sha1) --package mrlock-cli --bin mrlock
 	rm -rf $(stage) $(dist)/*$(CPU)* $(dist)/*_$(deb_cpu).deb $(dist)/SHA256SUMS
-	mkdir -p $(stage)/$(package)/$(dir $(debug))
-	$(OBJCOPY) --only-keep-debug $(built)/libmrlock.so $(stage)/$(package)/$(debug)
-	$(OBJCOPY) --strip-all --add-gnu-debuglink=$(stage)/$(package)/$(debug) $(built)/libmrlock.so $(stage)/libmrlock.so
+	mkdir -p $(symbols)
+	$(call split,$(built)/libmrlock.so,$(stage)/libmrlock.so,$(symbols)/$(real).debug)
+	$(call split,$(built_ioctl)/libmrlock.so,$(stage)/libmrlock-ioctl.so,$(symbols)/$(real_ioctl).debug)
 	cp $(built)/mrlock $(stage)
-	$(MAKE) install LIBRARY=$(stage)/libmrlock.so COMMAND=$(stage)/mrlock \
+	$(MAKE) install $(packed) \
 		DESTDIR=$(stage)/$(package) PREFIX= BINDIR=/bin LIBDIR=/lib INCLUDEDIR=/include DATADIR=/share MANDIR=/share/man \
 		PC_PREFIX='$$$${pcfiledir}/../..'
 	install -m 644 CHANGELOG.md LICENSE packaging/THIRD-PARTY $(stage)/$(package)
@@ -79,4 +87,4 @@ dist-tree: $(PAGES) | $(zig)
 
 tarball: dist-tree
 	$(call pack,,--exclude=.debug $(package))
-	$(call pack,-debug,$(package)/$(debug))
+	$(call pack,-debug,$(addprefix $(package)/lib/.debug/,$(addsuffix .debug,$(real) $(real_ioctl))))

@@ -21,12 +21,18 @@ COMMAND  := $(TARGET)/$(TRIPLE)/release/mrlock
 PAGES    := $(TARGET)/pages
 VERSION  := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
-release: $(COMMAND) $(PAGES)
+release: $(IOCTL_LIBRARY) $(COMMAND) $(PAGES)
 
 # After `make`, `sudo make install` has nothing to build: root may have no cargo.
-$(LIBRARY): build.rs Cargo.toml Cargo.lock $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
+$(LIBRARY) $(IOCTL_LIBRARY): build.rs Cargo.toml Cargo.lock $(filter-out %/tests.rs,$(shell find src -name '*.rs'))
+$(LIBRARY):
 	$(CARGO) build $(RELEASE)
 	@touch -c $@
+
+# In a directory of its own: cargo gives it the other library's name.
+$(IOCTL_LIBRARY):
+	$(CARGO) build $(RELEASE)/ioctl --no-default-features
+	@install -D $(TARGET)/ioctl/$(TRIPLE)/release/libmrlock.so $@
 
 # Apart from the library: cargo would give both the features that either of them needs.
 $(COMMAND): cli/Cargo.toml Cargo.toml Cargo.lock $(shell find cli/src -name '*.rs')
@@ -48,6 +54,7 @@ bash_completions = $(datadir)/bash-completion/completions
 fish_completions = $(datadir)/fish/vendor_completions.d
 zsh_completions  = $(datadir)/zsh/site-functions
 real      := libmrlock.so.$(VERSION)
+real_ioctl := libmrlock-ioctl.so.$(VERSION)
 
 # The variable `prefix` of mrlock.pc, which the user can override.
 PC_PREFIX ?= $(PREFIX)
@@ -62,13 +69,16 @@ fill_in    = @sed -e 's|@VERSION@|$(VERSION)|' -e 's|@PREFIX@|$(PC_PREFIX)|' \
 # Other processes may preload the library at any moment: the rename replaces it at once, so it is never absent or incomplete.
 # The command finds the library one directory up from its own file, and the script for bpftrace beside it, whatever BINDIR and
 # LIBDIR are.
-install: $(LIBRARY) $(COMMAND) $(PAGES)
+install: $(LIBRARY) $(IOCTL_LIBRARY) $(COMMAND) $(PAGES)
 	install -d $(bindir) $(libdir)/mrlock $(libdir)/pkgconfig $(libdir)/cmake/mrlock $(includedir) \
 		$(mandir)/man1 $(mandir)/man7 $(bash_completions) $(fish_completions) $(zsh_completions)
 	install -m 755 $(LIBRARY) $(libdir)/$(real).new
 	mv -f $(libdir)/$(real).new $(libdir)/$(real)
+	install -m 755 $(IOCTL_LIBRARY) $(libdir)/$(real_ioctl).new
+	mv -f $(libdir)/$(real_ioctl).new $(libdir)/$(real_ioctl)
 	ln -sf $(real) $(libdir)/libmrlock.so.0
 	ln -sf libmrlock.so.0 $(libdir)/libmrlock.so
+	ln -sf $(real_ioctl) $(libdir)/libmrlock-ioctl.so.0
 	install -m 755 $(COMMAND) $(libdir)/mrlock/mrlock.new
 	mv -f $(libdir)/mrlock/mrlock.new $(libdir)/mrlock/mrlock
 	install -m 644 packaging/mrlock-overlap.bt $(libdir)/mrlock
@@ -87,10 +97,10 @@ install: $(LIBRARY) $(COMMAND) $(PAGES)
 # Once the library is gone, every program that is started complains of a line that still names it.
 preload    = '$(DESTDIR)'/etc/ld.so.preload
 uninstall:
-	@! grep -Eqs '(^|[[:space:]:])($(subst .,\.,$(LIBDIR))/)?libmrlock\.so' $(preload) || echo "mrlock:" $(preload) \
-		"still names libmrlock.so: delete it there, or every program will print an error of ld.so" >&2
-	rm -f $(libdir)/$(real) $(libdir)/libmrlock.so.0 $(libdir)/libmrlock.so $(bindir)/mrlock $(bindir)/mrlock-run \
-		$(includedir)/mrlock.h $(mandir)/man1/mrlock.1 $(mandir)/man1/mrlock-*.1 $(mandir)/man7/mrlock.7 \
+	@! grep -Eqs '(^|[[:space:]:])($(subst .,\.,$(LIBDIR))/)?libmrlock(-ioctl)?\.so' $(preload) || echo "mrlock:" $(preload) \
+		"still names the library: delete it there, or every program will print an error of ld.so" >&2
+	rm -f $(libdir)/$(real) $(libdir)/libmrlock.so.0 $(libdir)/libmrlock.so $(libdir)/$(real_ioctl) \
+		$(libdir)/libmrlock-ioctl.so.0 $(bindir)/mrlock $(bindir)/mrlock-run $(includedir)/mrlock.h $(mandir)/man1/mrlock.1 $(mandir)/man1/mrlock-*.1 $(mandir)/man7/mrlock.7 \
 		$(libdir)/pkgconfig/mrlock.pc $(bash_completions)/mrlock $(fish_completions)/mrlock.fish \
 		$(zsh_completions)/_mrlock
 	rm -rf $(libdir)/mrlock $(libdir)/cmake/mrlock

@@ -12,7 +12,7 @@ fill_rpm  = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ARCH@|$(CPU)|' \
 # In an RPM, manual pages are compressed, and the recipes name the library where it is then.
 rpm: dist-tree | $(nfpm)
 	mkdir -p $(rpm_tree)/share/doc/mrlock
-	$(MAKE) install LIBRARY=$(stage)/libmrlock.so COMMAND=$(stage)/mrlock DESTDIR=$(rpm_tree)/tree \
+	$(MAKE) install $(packed) DESTDIR=$(rpm_tree)/tree \
 		PREFIX=/usr BINDIR=/usr/bin LIBDIR=/usr/lib64 INCLUDEDIR=/usr/include DATADIR=/usr/share MANDIR=/usr/share/man
 	mv $(rpm_tree)/tree/usr/share/man $(rpm_tree)/share
 	gzip -9n $(rpm_tree)/share/man/*/*

@@ -17,6 +17,7 @@ wheel: dist-tree | $(hatch)
 	mv $(wheel_tree)/mrlock-run $(wheel_tree)/bin
 	install -m 755 $(stage)/mrlock $(wheel_tree)/bin
 	install -m 755 $(stage)/libmrlock.so $(wheel_tree)/lib/libmrlock.so.0
+	install -m 755 $(stage)/libmrlock-ioctl.so $(wheel_tree)/lib/libmrlock-ioctl.so.0
 	install -m 644 packaging/mrlock-overlap.bt $(wheel_tree)/lib
 	cd $(wheel_tree) && SOURCE_DATE_EPOCH=$(epoch) PYTHONPATH=$(hatch) python3 -m hatchling build --target wheel --directory $(dist)
 	PYTHONPATH=$(hatch) python3 -m auditwheel show $(dist)/mrlock-$(VERSION)-*_$(CPU).whl > $(wheel_tree)/auditwheel

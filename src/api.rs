@@ -97,8 +97,8 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
 /// own. If dlopen() loaded it with a plugin, the answer holds for that plugin.
 ///
 /// @return MRLOCK_ACTIVE_VERBS | MRLOCK_ACTIVE_IOCTL if both hooks are reached.
-///         MRLOCK_ACTIVE_IOCTL alone: the program is linked to libibverbs before mrlock. Registrations take the lock on their
-///         way into the kernel.
+///         MRLOCK_ACTIVE_IOCTL alone: the program is linked to libibverbs before mrlock, or libmrlock-ioctl.so is preloaded.
+///         Registrations take the lock on their way into the kernel.
 ///         MRLOCK_ACTIVE_VERBS alone: a library is linked to mrlock, but the program is not. Callers that load libibverbs by
 ///         dlopen(), such as NCCL, do not take the lock.
 ///         0: no registration takes it. The reason can be a setting: MRLOCK, MRLOCK_CALLS or MRLOCK_HOOKS.

@@ -1,5 +1,7 @@
 //! `libmrlock.so` is loaded into an unmodified process, by `LD_PRELOAD` or linked ahead of libibverbs. From then on no two
 //! threads of that process are ever inside an RDMA memory registration at the same time. Nothing else changes.
+//! (Only: a process without libibverbs that asks for its functions finds ours. Built without the feature `verbs`, this is
+//! `libmrlock-ioctl.so`, which has none.)
 //!
 //! Why: with older NVIDIA drivers, nvidia-peermem's page callbacks can race inside the kernel when several threads register
 //! GPU memory on several `ibv_context`s at once. The data path (sends, reads, writes) never enters this library.

@@ -24,7 +24,7 @@ pub enum Command {
     Run(Run),
     /// Print the library that `mrlock run` would use
     #[command(after_help = SHELL_STATUS)]
-    Path,
+    Path(Hooks),
     /// Print, for a shell, the variables that `mrlock run` would set
     Env(Env),
     /// Show what the library does in running processes
@@ -67,9 +67,8 @@ pub struct Run {
     /// For which memory
     #[arg(long, value_name = "KIND", value_parser = ["any", "device"])]
     pub memory: Option<String>,
-    /// Where to catch calls
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["verbs", "ioctl"])]
-    pub hooks: Option<Vec<String>>,
+    #[command(flatten)]
+    pub hooks: Hooks,
     /// Which messages to write to stderr
     #[arg(long, value_name = "LEVEL", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     pub log: Option<String>,
@@ -81,6 +80,27 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
+/// The hooks, and with them the library.
+#[derive(Args, Clone, Default)]
+pub struct Hooks {
+    /// Where to catch calls; ioctl: by a library without ibv_* functions
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["verbs", "ioctl"])]
+    hooks: Option<Vec<String>>,
+}
+
+impl Hooks {
+    /// The value of MRLOCK_HOOKS.
+    pub fn list(&self) -> Option<String> {
+        self.hooks.as_ref().map(|words| words.join(","))
+    }
+
+    /// Whether `ioctl` alone is wanted.
+    pub fn are_ioctl_alone(&self) -> bool {
+        let mut words = self.hooks.iter().flatten().peekable();
+        words.peek().is_some() && words.all(|word| word == "ioctl")
+    }
+}
+
 /// Arguments of `mrlock env`.
 #[derive(Args)]
 #[command(after_help = SHELL_STATUS)]
@@ -88,6 +108,8 @@ pub struct Env {
     /// Let calls on host memory through
     #[arg(long)]
     pub gpu: bool,
+    #[command(flatten)]
+    pub hooks: Hooks,
 }
 
 /// Arguments of `mrlock status`.

@@ -35,7 +35,7 @@ use std::{
 extern "C" fn main() -> c_int {
     let outcome = parse().and_then(|command| match command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Path => run::shell::path(),
+        Command::Path(hooks) => run::shell::path(&hooks),
         Command::Env(arguments) => run::shell::environment(&arguments),
         Command::Status(arguments) => status::show(arguments),
         Command::Report(arguments) => report::show(arguments),

@@ -46,7 +46,7 @@ pub fn run(arguments: arguments::Run) -> Result<ExitCode, Failure> {
     let Some(command) = arguments.command.first() else {
         return Err(refused("no COMMAND; see mrlock run --help"));
     };
-    let library = library::usable()?;
+    let library = library::usable(&arguments.hooks)?;
     let program = program::find(command)?;
     let about_program = program::check(&program, &library)?;
     let variables = variables(&arguments)?;
@@ -69,7 +69,7 @@ fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>
         ("MRLOCK", arguments.observe.then(|| "observe".into())),
         ("MRLOCK_CALLS", list(&arguments.calls)),
         ("MRLOCK_MEMORY", arguments.memory.clone().or(gpu("device"))),
-        ("MRLOCK_HOOKS", list(&arguments.hooks)),
+        ("MRLOCK_HOOKS", arguments.hooks.list()),
         ("MRLOCK_LOG", arguments.log.clone()),
         (
             "MRLOCK_WARN_AFTER",

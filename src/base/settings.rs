@@ -54,15 +54,21 @@ const MEMORY: Variable<MemoryKind> = Variable {
 };
 const HOOKS: Variable<Hooks> = Variable {
     name: "MRLOCK_HOOKS",
-    accepts: "a comma-separated list of verbs, ioctl",
+    accepts: if HAS_VERBS {
+        "a comma-separated list of verbs, ioctl"
+    } else {
+        "ioctl, because libmrlock-ioctl.so has no other hook"
+    },
     default: (
-        "verbs,ioctl",
+        if HAS_VERBS { "verbs,ioctl" } else { "ioctl" },
         Hooks {
-            verbs: true,
+            verbs: HAS_VERBS,
             ioctl: true,
         },
     ),
 };
+/// Whether this library has the verbs hooks.
+const HAS_VERBS: bool = cfg!(feature = "verbs");
 const LOG: Variable<LevelFilter> = Variable {
     name: "MRLOCK_LOG",
     accepts: "off, error, warn, info, debug, trace",
@@ -497,7 +503,10 @@ fn memory(value: &[u8]) -> Option<MemoryKind> {
 
 fn hooks(value: &[u8]) -> Option<Hooks> {
     let [verbs, ioctl] = list(value, ["verbs", "ioctl"])?;
-    Some(Hooks { verbs, ioctl })
+    (HAS_VERBS || ioctl).then_some(Hooks {
+        verbs: verbs && HAS_VERBS,
+        ioctl,
+    })
 }
 
 /// Which of `words` are in the comma-separated `value`; `None` if anything else is.

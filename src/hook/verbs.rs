@@ -32,18 +32,22 @@ macro_rules! entry_points {
         enum EntryPoint { $($name),* }
 
         /// How many there are.
-        pub const COUNT: usize = [$(EntryPoint::$name),*].len();
+        const ENTRY_POINTS: usize = [$(EntryPoint::$name),*].len();
 
-        static OPERATIONS: [Operation; COUNT] =
+        static OPERATIONS: [Operation; ENTRY_POINTS] =
             [$(Operation::new(EntryPoint::$name as usize, stringify!($name), Kind::$kind, Layer::Verbs)),*];
 
-        static RESOLVER: Resolver<COUNT> = Resolver::new([$(Symbol {
+        static RESOLVER: Resolver<ENTRY_POINTS> = Resolver::new([$(Symbol {
             name: as_c_str(concat!(stringify!($name), "\0")),
             version: as_c_str(concat!($version, "\0")),
         }),*]);
 
         $(
+            #[cfg(feature = "verbs")]
             export!($name @@ $version);
+            // For the compiler, it is in use nevertheless.
+            #[cfg(not(feature = "verbs"))]
+            const _: unsafe extern "C" fn(*mut $object_type $(, $type)*) -> $result = $name;
 
             unsafe extern "C" fn $name($object: *mut $object_type $(, $argument: $type)*) -> $result {
                 // SAFETY: null or made by libibverbs, as the real function requires.
@@ -61,14 +65,23 @@ macro_rules! entry_points {
     };
 }
 
+/// How many operations there are: none in libmrlock-ioctl.so, which does not export the functions, so that nothing calls them.
+pub const COUNT: usize = if cfg!(feature = "verbs") {
+    ENTRY_POINTS
+} else {
+    0
+};
+
 /// The operations of this layer.
 pub fn operations() -> impl Iterator<Item = &'static Operation> + Clone {
-    OPERATIONS.iter()
+    OPERATIONS.iter().take(COUNT)
 }
 
 /// Looks up the functions to forward to. Called once by our constructor.
 pub fn find_next() {
-    RESOLVER.find_in_global_scope();
+    if cfg!(feature = "verbs") {
+        RESOLVER.find_in_global_scope();
+    }
 }
 
 /// `struct ibv_pd`, a protection domain. Its fields are not used here.
@@ -282,7 +295,7 @@ fn reg_mr_without_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut
 /// The result of a call whose function no library of this process defines: `failure`, with errno ENOSYS. Logs this once.
 #[cold]
 fn unavailable<R>(entry: EntryPoint, failure: R) -> R {
-    static SAID: [AtomicBool; COUNT] = [const { AtomicBool::new(false) }; COUNT];
+    static SAID: [AtomicBool; ENTRY_POINTS] = [const { AtomicBool::new(false) }; ENTRY_POINTS];
     // Relaxed: the flag orders nothing, it only keeps a line from being repeated.
     if !SAID[entry as usize].swap(true, Ordering::Relaxed) {
         error!(

@@ -61,11 +61,24 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// The same for arm64, cross-compiled.
+/// The same for arm64, cross-compiled; beside it is the other library.
 pub fn library_for_arm64() -> PathBuf {
     let library = target_dir().join("aarch64-unknown-linux-gnu/release/libmrlock.so");
-    build(make([ARM64]).arg(&library));
+    let other = library.with_file_name("libmrlock-ioctl.so");
+    build(make([ARM64]).args([&library, &other]));
     library
+}
+
+/// `libmrlock-ioctl.so`, which is beside `libmrlock.so`.
+pub fn ioctl_library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let library = library().with_file_name("libmrlock-ioctl.so");
+        if env::var_os("MRLOCK_LIBRARY").is_none() && !on_arm64() {
+            build(make([]).arg(&library));
+        }
+        library
+    })
 }
 
 /// A release build in the Makefile's target directory, whatever target and directory the user's cargo settings name.
@@ -316,7 +329,12 @@ impl Program {
 
     /// The same program with `libmrlock.so` preloaded, first in LD_PRELOAD.
     pub fn preloaded(&self) -> Self {
-        let mut list = library().as_os_str().to_owned();
+        self.preloading(library())
+    }
+
+    /// The same program with this library, first in LD_PRELOAD.
+    pub fn preloading(&self, library: &Path) -> Self {
+        let mut list = library.as_os_str().to_owned();
         if let Some(others) = self.environment.get("LD_PRELOAD") {
             list.push(":");
             list.push(others);

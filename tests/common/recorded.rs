@@ -1,6 +1,6 @@
 //! What a run in the virtual machine left behind.
 
-use super::{kernel_trace::KernelWitness, library, library_for_arm64, target_dir};
+use super::{ioctl_library, kernel_trace::KernelWitness, library, library_for_arm64, target_dir};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -19,6 +19,8 @@ pub fn results(command: &'static str) -> PathBuf {
         let boot = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/vm")
             .join(script);
+        // In the same directory: some scenarios take that one.
+        ioctl_library();
         let output = Command::new(boot)
             .arg(if system == "arm64" {
                 library_for_arm64()

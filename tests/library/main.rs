@@ -12,6 +12,7 @@ mod exit;
 mod forwarding;
 mod gpu_memory;
 mod ioctl_hook;
+mod ioctl_library;
 mod linked;
 mod observe;
 mod ordinary_programs;

@@ -1,7 +1,7 @@
-//! The built `libmrlock.so`, read as a loader reads it: that of `cargo build --release`, and that of `make dist`, which another
-//! linker made. (A toolchain can drop symbol versions without an error.)
+//! The built `libmrlock.so` and `libmrlock-ioctl.so`, read as a loader reads them: those of `cargo build --release`, and those of
+//! `make dist`, which another linker made. (A toolchain can drop symbol versions without an error.)
 
-use crate::common::{PROCESSORS, library, machine, unpacked_for};
+use crate::common::{PROCESSORS, ioctl_library, library, machine, unpacked_for};
 use elf::{
     ElfBytes, abi, endian::LittleEndian, gnu_symver::SymbolVersionTable, string_table::StringTable,
     symbol::SymbolTable,
@@ -14,15 +14,23 @@ pub fn read(file: &Path) -> Vec<u8> {
     fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// The library of `cargo build --release` and, where they can be made, those of `make dist`.
-fn builds() -> Vec<Vec<u8>> {
-    let mut builds = vec![read(library())];
-    if machine::has("the library of `make dist`", machine::make_dist()) {
+/// A library of `cargo build --release` and, where they can be made, those of `make dist`.
+fn builds_of(library: &Path) -> Vec<Vec<u8>> {
+    let mut builds = vec![read(library)];
+    if machine::has("the libraries of `make dist`", machine::make_dist()) {
+        let name = library.file_stem().expect("a file").display();
         for (processor, _) in PROCESSORS {
-            builds.push(read(&unpacked_for(processor).join("lib/libmrlock.so.0")));
+            builds.push(read(
+                &unpacked_for(processor).join(format!("lib/{name}.so.0")),
+            ));
         }
     }
     builds
+}
+
+/// Both libraries.
+fn builds() -> Vec<Vec<u8>> {
+    [library(), ioctl_library()].map(builds_of).concat()
 }
 
 pub fn parse(bytes: &[u8]) -> Elf<'_> {
@@ -104,13 +112,15 @@ fn needed_versions(file: &Elf) -> Vec<Vec<u32>> {
 
 #[test]
 fn exports_the_entry_points_with_their_versions_and_nothing_else() {
-    let expected = [
+    let verbs = [
         "ibv_reg_mr@@IBVERBS_1.1",
         "ibv_reg_mr_iova@@IBVERBS_1.7",
         "ibv_reg_mr_iova2@@IBVERBS_1.8",
         "ibv_reg_mr_ex@@IBVERBS_1.15",
         "ibv_rereg_mr@@IBVERBS_1.1",
         "ibv_dereg_mr@@IBVERBS_1.1",
+    ];
+    let others = [
         "ioctl",
         "mrlock_active@@MRLOCK_0.1",
         "mrlock_lock@@MRLOCK_0.1",
@@ -119,9 +129,15 @@ fn exports_the_entry_points_with_their_versions_and_nothing_else() {
         "mrlock_unlock@@MRLOCK_0.1",
         "mrlock_version@@MRLOCK_0.1",
     ];
-    let expected = expected.map(String::from).into();
-    for bytes in builds() {
-        assert_eq!(exported(&parse(&bytes)), expected);
+    let [verbs, others]: [BTreeSet<_>; 2] =
+        [&verbs[..], &others].map(|names| names.iter().map(|&name| name.to_owned()).collect());
+    for (library, expected) in [
+        (library(), &verbs | &others),
+        (ioctl_library(), others.clone()),
+    ] {
+        for bytes in builds_of(library) {
+            assert_eq!(exported(&parse(&bytes)), expected);
+        }
     }
 }
 
@@ -137,7 +153,11 @@ fn needs_libc_and_nothing_else() {
 fn what_make_dist_makes_needs_nothing_newer_than_glibc_2_17() {
     needs!("the glibc versions of `make dist`", machine::make_dist());
     for (processor, _) in PROCESSORS {
-        for file in ["lib/libmrlock.so.0", "bin/mrlock"] {
+        for file in [
+            "lib/libmrlock.so.0",
+            "lib/libmrlock-ioctl.so.0",
+            "bin/mrlock",
+        ] {
             let bytes = read(&unpacked_for(processor).join(file));
             let newest = needed_versions(&parse(&bytes)).into_iter().max();
             let newest = newest.expect("it needs some version of glibc");
@@ -152,8 +172,13 @@ fn what_make_dist_makes_needs_nothing_newer_than_glibc_2_17() {
 /// Programs linked to the library record this name, and the base version has it.
 #[test]
 fn has_a_soname() {
-    for bytes in builds() {
-        assert_eq!(named(&parse(&bytes), abi::DT_SONAME), ["libmrlock.so.0"]);
+    for (library, name) in [
+        (library(), "libmrlock.so.0"),
+        (ioctl_library(), "libmrlock-ioctl.so.0"),
+    ] {
+        for bytes in builds_of(library) {
+            assert_eq!(named(&parse(&bytes), abi::DT_SONAME), [name]);
+        }
     }
 }
 
@@ -291,14 +316,14 @@ fn hardened(file: &Elf) {
 /// `panic_fmt`: `spin::Once` calls it in a state that only an earlier panic could cause.
 #[test]
 fn has_no_panic_of_its_own() {
-    let debug = format!(
-        "lib/.debug/libmrlock.so.{}.debug",
-        env!("CARGO_PKG_VERSION")
-    );
-    let mut builds = vec![read(library())];
-    if machine::has("the library of `make dist`", machine::make_dist()) {
+    let mut builds = [library(), ioctl_library()].map(read).to_vec();
+    if machine::has("the libraries of `make dist`", machine::make_dist()) {
         for (processor, _) in PROCESSORS {
-            builds.push(read(&unpacked_for(processor).join(&debug)));
+            for name in ["libmrlock", "libmrlock-ioctl"] {
+                let version = env!("CARGO_PKG_VERSION");
+                let debug = format!("lib/.debug/{name}.so.{version}.debug");
+                builds.push(read(&unpacked_for(processor).join(debug)));
+            }
         }
     }
     for bytes in builds {

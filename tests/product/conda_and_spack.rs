@@ -1,6 +1,6 @@
 //! packaging/conda and packaging/spack, by which others build the package from source.
 
-use crate::common::{build, install, library, machine, mrlock, scratch, target_dir};
+use crate::common::{build, install, ioctl_library, library, machine, mrlock, scratch, target_dir};
 use std::{env, fs, process::Command};
 
 /// rattler-build accepts the recipe, makes the package, and runs the recipe's own tests in it. There is no channel of packages:
@@ -21,8 +21,9 @@ fn the_recipe_for_conda() {
         output.join(file.file_name().expect("a name"))
     };
     let flags = format!(
-        "CARGO=false LIBRARY={} COMMAND={} PAGES={}",
+        "CARGO=false LIBRARY={} IOCTL_LIBRARY={} COMMAND={} PAGES={}",
         copy(library()).display(),
+        copy(ioctl_library()).display(),
         copy(mrlock()).display(),
         copy(&target_dir().join("pages")).display()
     );

@@ -52,6 +52,8 @@ fn what_is_installed_and_purged() {
 const LIBRARY_AND_COMMAND: &[&str] = &[
     "usr/bin/mrlock -> ../lib/x86_64-linux-gnu/mrlock/mrlock",
     "usr/bin/mrlock-run -> mrlock",
+    "usr/lib/x86_64-linux-gnu/libmrlock-ioctl.so.0 -> libmrlock-ioctl.so.VERSION",
+    "usr/lib/x86_64-linux-gnu/libmrlock-ioctl.so.VERSION 644",
     "usr/lib/x86_64-linux-gnu/libmrlock.so.0 -> libmrlock.so.VERSION",
     "usr/lib/x86_64-linux-gnu/libmrlock.so.VERSION 644",
     "usr/lib/x86_64-linux-gnu/mrlock/mrlock 755",
@@ -125,13 +127,14 @@ fn a_preload_list_that_names_a_purged_library() {
         (library, true),
         ("/usr/$LIB/libmrlock.so.0", true),
         ("/other.so:libmrlock.so.0", true),
+        ("libmrlock-ioctl.so.0", true),
         ("/opt/mrlock/lib/libmrlock.so.0", false),
     ] {
         root.install("mrlock");
         let file = root.path().join("etc/ld.so.preload");
         fs::write(&file, format!("{list}\n")).expect("a scratch file");
         let purged = root.run("dpkg --purge mrlock").succeeded("dpkg --purge");
-        let line = "mrlock: /etc/ld.so.preload still names libmrlock.so: delete it there, or every program will print an \
+        let line = "mrlock: /etc/ld.so.preload still names the library: delete it there, or every program will print an \
              error of ld.so\n";
         assert_eq!(purged.stderr.contains(line), is_named, "{purged:#?}");
         let complains = root.run("/bin/true").stderr.contains("ERROR: ld.so");

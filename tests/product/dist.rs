@@ -33,6 +33,8 @@ fn what_is_in_the_package() {
         format!("lib/libmrlock.so.{VERSION} 755"),
         format!("lib/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
         "lib/libmrlock.so -> libmrlock.so.0".into(),
+        format!("lib/libmrlock-ioctl.so.{VERSION} 755"),
+        format!("lib/libmrlock-ioctl.so.0 -> libmrlock-ioctl.so.{VERSION}"),
         "lib/pkgconfig/mrlock.pc 644".into(),
         "recipes/Dockerfile 644".into(),
         "recipes/README.md 644".into(),
@@ -62,7 +64,9 @@ fn what_is_in_the_package() {
     ]
     .into();
     // In the `-debug` package.
-    expected.insert(format!("lib/.debug/libmrlock.so.{VERSION}.debug 755"));
+    for name in ["libmrlock", "libmrlock-ioctl"] {
+        expected.insert(format!("lib/.debug/{name}.so.{VERSION}.debug 755"));
+    }
     for (processor, _) in PROCESSORS {
         assert_eq!(
             listed(&unpacked_for(processor), false),
@@ -207,6 +211,14 @@ fn all_packages_of_a_processor_have_the_same_library_command_and_header() {
                     data.join("data/lib/libmrlock.so.0"),
                     libraries.join("libmrlock.so.0"),
                     rpm.join("usr/lib64/libmrlock.so.0"),
+                ],
+            ),
+            (
+                "lib/libmrlock-ioctl.so.0",
+                [
+                    data.join("data/lib/libmrlock-ioctl.so.0"),
+                    libraries.join("libmrlock-ioctl.so.0"),
+                    rpm.join("usr/lib64/libmrlock-ioctl.so.0"),
                 ],
             ),
             (

@@ -1,8 +1,8 @@
 //! `make install` and `make uninstall`, and programs built with an installed tree.
 
 use crate::common::{
-    PACKAGE, Program, TRIPLE, build, client, fixtures, install, library, listed, machine, make,
-    scratch, target_dir, unpacked,
+    PACKAGE, Program, TRIPLE, build, client, fixtures, install, ioctl_library, listed, machine,
+    make, scratch, target_dir, unpacked,
 };
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 fn installs_what_it_should_and_uninstalls_all_of_it() {
     let destination = scratch("a destination");
     let run = |goal: &str| {
-        library();
+        ioctl_library();
         let make = make([goal, "CARGO=false", "PREFIX=/usr", "LIBDIR=/usr/lib/arch"]);
         let mut shell = Command::new("sh");
         shell.args(["-c", "umask 077 && exec \"$@\"", "sh", "make"]);
@@ -41,6 +41,8 @@ fn installs_what_it_should_and_uninstalls_all_of_it() {
         format!("usr/lib/arch/libmrlock.so.{VERSION} 755"),
         format!("usr/lib/arch/libmrlock.so.0 -> libmrlock.so.{VERSION}"),
         "usr/lib/arch/libmrlock.so -> libmrlock.so.0".into(),
+        format!("usr/lib/arch/libmrlock-ioctl.so.{VERSION} 755"),
+        format!("usr/lib/arch/libmrlock-ioctl.so.0 -> libmrlock-ioctl.so.{VERSION}"),
         "usr/lib/arch/pkgconfig/mrlock.pc 644".into(),
         "usr/share/bash-completion/completions/mrlock 644".into(),
         "usr/share/fish/vendor_completions.d/mrlock.fish 644".into(),
@@ -82,6 +84,7 @@ fn uninstall_names_a_preload_list_that_names_the_library() {
         ("/usr/lib/arch/libmrlock.so.0\n", true),
         ("/other.so /usr/lib/arch/libmrlock.so\n", true),
         ("/other.so:libmrlock.so.0", true),
+        ("/usr/lib/arch/libmrlock-ioctl.so.0\n", true),
         ("/other.so\n/opt/lib/libmrlock.so.0\n", false),
         ("/usr/lib/arch/xlibmrlock.so\n", false),
         ("", false),
@@ -96,38 +99,47 @@ fn uninstall_names_a_preload_list_that_names_the_library() {
         assert!(output.status.success(), "{output:#?}");
         let said = String::from_utf8_lossy(&output.stderr);
         let line = format!(
-            "mrlock: {} still names libmrlock.so: delete it there, or every program will print an error of ld.so\n",
+            "mrlock: {} still names the library: delete it there, or every program will print an error of ld.so\n",
             file.display()
         );
         assert_eq!(said, if is_named { &line } else { "" }, "{list}");
     }
 }
 
-/// `make install` rebuilds the library after a change of any of its sources, and builds nothing right after `make`.
+/// `make install` rebuilds both libraries after a change of any of their sources, and builds nothing right after `make`.
 #[test]
 fn what_is_installed_is_up_to_date() {
-    let library = scratch("library");
-    fs::File::create(&library).expect("a scratch file");
+    ioctl_library();
+    let libraries = ["library", "ioctl"].map(scratch);
+    for library in &libraries {
+        fs::File::create(library).expect("a scratch file");
+    }
+    let [plain, ioctl] = libraries.each_ref().map(|library| library.display());
+    let variables = [format!("LIBRARY={plain}"), format!("IOCTL_LIBRARY={ioctl}")];
     let builds = |options: &[&str]| {
         let mut make = make(["install", "--dry-run"]);
-        make.args(options);
-        let output = make.arg(format!("LIBRARY={}", library.display())).output();
+        let output = make.args(options).args(&variables).output();
         let output = String::from_utf8(output.expect("make").stdout).expect("text");
         assert!(output.contains("mv -f "), "{output}");
-        output.contains("build --release")
+        let target = format!("--target-dir {}", target_dir().display());
+        ["", "/ioctl --no-default-features"].map(|rest| {
+            let mut lines = output.lines();
+            lines.any(|line| line.ends_with(&format!("{target}{rest}")))
+        })
     };
-    assert!(!builds(&[]));
+    assert_eq!(builds(&[]), [false; 2]);
     for source in ["Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs"] {
-        assert!(builds(&["-W", source]), "{source}");
+        assert_eq!(builds(&["-W", source]), [true; 2], "{source}");
     }
     // A change of this file gives cargo no reason to write the library again.
-    let old = fs::File::options().append(true).open(&library);
-    let old = old.expect("a scratch file").set_modified(UNIX_EPOCH);
-    old.expect("ours to set");
-    assert!(builds(&[]));
-    let mut make = make(["CARGO=true"]);
-    build(make.arg(format!("LIBRARY={}", library.display())));
-    assert!(!builds(&[]));
+    for library in &libraries {
+        let old = fs::File::options().append(true).open(library);
+        let old = old.expect("a scratch file").set_modified(UNIX_EPOCH);
+        old.expect("ours to set");
+    }
+    assert_eq!(builds(&[]), [true; 2]);
+    build(make(["CARGO=true"]).args(&variables));
+    assert_eq!(builds(&[]), [false; 2]);
 }
 
 /// The command and its pages, likewise. (`-W FILE`: as if FILE were newer than everything.)
@@ -153,6 +165,7 @@ fn the_command_that_is_installed_is_up_to_date() {
 /// A user's cargo setting must not move the built files to a place where make does not look.
 #[test]
 fn a_target_that_the_user_has_set() {
+    ioctl_library();
     let directory = scratch("target");
     fs::create_dir(&directory).expect("a scratch directory");
     let (cargo, seen) = (directory.join("cargo"), directory.join("seen"));
@@ -163,6 +176,7 @@ fn a_target_that_the_user_has_set() {
     for (variable, name) in [
         ("CARGO", "cargo"),
         ("LIBRARY", "library"),
+        ("IOCTL_LIBRARY", "ioctl"),
         ("COMMAND", "command"),
         ("PAGES", "pages"),
     ] {
@@ -173,8 +187,8 @@ fn a_target_that_the_user_has_set() {
     let lines: Vec<_> = seen.lines().collect();
     assert_eq!(
         lines.len(),
-        3,
-        "the library, the command and its pages: {seen}"
+        4,
+        "the libraries, the command and its pages: {seen}"
     );
     let target = format!("--target {TRIPLE} --target-dir {}", target_dir().display());
     assert!(lines.iter().all(|line| line.contains(&target)), "{seen}");

@@ -225,6 +225,28 @@ fn each_option_sets_a_variable() {
     assert!(report.contains("Up to 8 threads"), "{report}");
 }
 
+/// `--hooks=ioctl` takes the library that does nothing else.
+#[test]
+fn the_library_for_the_hooks() {
+    let show = ["sh", "-c", "echo $LD_PRELOAD $MRLOCK_HOOKS"];
+    for (options, library) in [
+        (&["--hooks=ioctl"][..], "libmrlock-ioctl.so.0 ioctl"),
+        (&["--hooks=ioctl,ioctl"], "libmrlock-ioctl.so.0 ioctl,ioctl"),
+        (&["--hooks=verbs,ioctl"], "libmrlock.so.0 verbs,ioctl"),
+        (&["--hooks=verbs"], "libmrlock.so.0 verbs"),
+    ] {
+        let program = options.iter().fold(launcher(), Program::arg).args(show);
+        let shown = program.run().succeeded("sh").stdout;
+        let expected = installed().join("lib").join(library);
+        assert_eq!(shown.trim_end(), expected.display().to_string());
+    }
+
+    let program = || Program::new(fixtures().join("clients/optional_rdma"));
+    let bare = program().run().succeeded("without the library");
+    let with = launcher().arg("--hooks=ioctl").arg(program().name());
+    assert_eq!(with.run(), bare);
+}
+
 /// `--gpu` sets a variable, and a more specific option takes precedence.
 #[test]
 fn an_option_for_gpu_memory() {
@@ -829,6 +851,9 @@ fn a_library_that_is_not_there() {
     let directory = copy_of_launcher();
     let launcher = || Program::new(directory.join("mrlock-run")).arg("true");
     is_refused(launcher().run(), 125, "no libmrlock.so.0");
+    fs::copy(library(), directory.join("libmrlock.so.0")).expect("a copy");
+    let launcher = Program::new(directory.join("mrlock-run")).arg("--hooks=ioctl");
+    is_refused(launcher.arg("true").run(), 125, "no libmrlock-ioctl.so.0");
 }
 
 /// The loader would print a message and then run the command without the library, or not run it.

@@ -117,6 +117,8 @@ fn what_is_installed_and_erased() {
 const LIBRARY_AND_COMMAND: &[&str] = &[
     "usr/bin/mrlock -> ../lib64/mrlock/mrlock",
     "usr/bin/mrlock-run -> mrlock",
+    "usr/lib64/libmrlock-ioctl.so.0 -> libmrlock-ioctl.so.VERSION",
+    "usr/lib64/libmrlock-ioctl.so.VERSION 755",
     "usr/lib64/libmrlock.so.0 -> libmrlock.so.VERSION",
     "usr/lib64/libmrlock.so.VERSION 755",
     "usr/lib64/mrlock/mrlock 755",
@@ -189,12 +191,13 @@ fn a_preload_list_that_names_an_erased_library() {
     needs!("tests/product/rpm.rs", can_run());
     let root = prepared(Root::new());
     let list = root.path().join("etc/ld.so.preload");
-    let line = "mrlock: /etc/ld.so.preload still names libmrlock.so: delete it there, or every program will print an \
+    let line = "mrlock: /etc/ld.so.preload still names the library: delete it there, or every program will print an \
                 error of ld.so\n";
     for (text, is_named) in [
         ("/usr/lib64/libmrlock.so.0", true),
         ("/usr/$LIB/libmrlock.so.0", true),
         ("/other.so:libmrlock.so.0", true),
+        ("libmrlock-ioctl.so.0", true),
         ("/opt/mrlock/lib/libmrlock.so.0", false),
     ] {
         rpm(&root, &["--install", &file("mrlock")]).succeeded("--install");

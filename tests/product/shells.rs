@@ -109,6 +109,14 @@ fn the_path_is_that_which_mrlock_run_uses() {
     assert_eq!(outcome.stdout, library() + "\n");
     let by_run = mrlock().args(["run", "printenv", "LD_PRELOAD"]).run();
     assert_eq!(by_run.stdout, outcome.stdout);
+
+    let ioctl = installed().join("lib/libmrlock-ioctl.so.0");
+    let ioctl = ioctl.display();
+    let path = mrlock().args(["path", "--hooks=ioctl"]).run();
+    assert_eq!(path.succeeded("path").stdout, format!("{ioctl}\n"));
+    let env = mrlock().args(["env", "--hooks=ioctl"]).run();
+    let expected = format!("export MRLOCK_HOOKS='ioctl'\nexport LD_PRELOAD='{ioctl}'\n");
+    assert_eq!(env.succeeded("env").stdout, expected);
 }
 
 /// The command and the library in a directory of this name.

@@ -24,6 +24,7 @@ fn what_pip_installs_and_uninstalls() {
         "bin/mrlock 755",
         "bin/mrlock-run 755",
         "include/mrlock.h 644",
+        "lib/libmrlock-ioctl.so.0 755",
         "lib/libmrlock.so.0 755",
         "lib/mrlock-overlap.bt 644",
         "share/bash-completion/completions/mrlock 644",

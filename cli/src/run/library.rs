@@ -1,7 +1,7 @@
 //! The library to preload.
 
 use super::refused;
-use crate::{elf_file, failure::Failure, installed};
+use crate::{arguments, elf_file, failure::Failure, installed};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::{param::linux_execfn, process::geteuid};
 use std::{
@@ -19,22 +19,31 @@ use std::{
     ptr,
 };
 
-/// cargo gives what it builds no version.
-const NAMES: [&str; 2] = ["libmrlock.so.0", "libmrlock.so"];
+/// The names of a library. What was built and not installed has no version.
+type Names = [&'static str; 2];
+
+const LIBRARY: Names = ["libmrlock.so.0", "libmrlock.so"];
+const IOCTL_LIBRARY: Names = ["libmrlock-ioctl.so.0", "libmrlock-ioctl.so"];
 
 /// By a name that LD_PRELOAD can hold, after it was loaded here.
-pub fn usable() -> Result<PathBuf, Failure> {
-    let library = name_for_preload(find()?)?;
+pub fn usable(hooks: &arguments::Hooks) -> Result<PathBuf, Failure> {
+    let names = if hooks.are_ioctl_alone() {
+        IOCTL_LIBRARY
+    } else {
+        LIBRARY
+    };
+    let library = name_for_preload(find(names)?, names)?;
     try_to_load(&library)?;
     Ok(library)
 }
 
-fn find() -> Result<PathBuf, Failure> {
+fn find(names: Names) -> Result<PathBuf, Failure> {
     let here = installed::program().map_err(|error| refused(format!("/proc/self/exe: {error}")))?;
-    installed::near(&here, &NAMES).ok_or_else(|| {
+    installed::near(&here, &names).ok_or_else(|| {
         let [beside, above, lib] = installed::places(&here);
         refused(format!(
-            "no libmrlock.so.0 in {}, {} or {}: install it there",
+            "no {} in {}, {} or {}: install it there",
+            names[0],
             beside.display(),
             above.display(),
             lib.display()
@@ -45,13 +54,13 @@ fn find() -> Result<PathBuf, Failure> {
 /// A name of the library that LD_PRELOAD can hold. If its path cannot be held, then that by which this program was called, or
 /// else a link. (LD_LIBRARY_PATH and the library's bare name would do too, but they would change where every process looks for
 /// all its libraries, and a process that gets another LD_LIBRARY_PATH would lose the library.)
-fn name_for_preload(library: PathBuf) -> Result<PathBuf, Failure> {
+fn name_for_preload(library: PathBuf, names: Names) -> Result<PathBuf, Failure> {
     if fits(&library) {
         return Ok(library);
     }
     let called = path::absolute(OsStr::from_bytes(linux_execfn().to_bytes())).ok();
     let by_that_name = called
-        .and_then(|called| installed::near(&called, &NAMES))
+        .and_then(|called| installed::near(&called, &names))
         .filter(|name| {
             fits(name) && fs::canonicalize(name).ok() == fs::canonicalize(&library).ok()
         });
@@ -64,7 +73,7 @@ fn name_for_preload(library: PathBuf) -> Result<PathBuf, Failure> {
         .into_iter()
         .filter(|directory| directory.is_absolute() && fits(directory))
         .map(|directory| {
-            link_in(directory, &library)
+            link_in(directory, &library, names[0])
                 .map_err(|error| format!(" (tried a link in {}: {error})", directory.display()))
         });
     let made = made.reduce(|first, second| first.or(second));
@@ -85,7 +94,7 @@ fn fits(path: &Path) -> bool {
 
 /// A link to the library in a directory that only this user can write to. It is never removed: processes that the command starts
 /// later need it. The next run for the same library uses it again.
-fn link_in(temporary: &Path, library: &Path) -> io::Result<PathBuf> {
+fn link_in(temporary: &Path, library: &Path, name: &str) -> io::Result<PathBuf> {
     let user = geteuid().as_raw();
     let forbidden = |what: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     let others_may_write = |metadata: &Metadata| metadata.mode() & 0o022 != 0;
@@ -109,7 +118,7 @@ fn link_in(temporary: &Path, library: &Path) -> io::Result<PathBuf> {
         return forbidden(&format!("{} is not this user's alone", directory.display()));
     }
     // From here on, nobody else can change it.
-    let link = directory.join("libmrlock.so.0");
+    let link = directory.join(name);
     match symlink(library, &link) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ if fs::read_link(&link)? == library => Ok(link),

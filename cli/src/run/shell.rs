@@ -10,16 +10,17 @@ use std::{
 };
 
 /// `mrlock path`.
-pub fn path() -> Result<ExitCode, Failure> {
-    let library = library::usable()?;
+pub fn path(hooks: &arguments::Hooks) -> Result<ExitCode, Failure> {
+    let library = library::usable(hooks)?;
     print(&[library.as_os_str().as_bytes(), b"\n"].concat())
 }
 
 /// `mrlock env`.
 pub fn environment(arguments: &arguments::Env) -> Result<ExitCode, Failure> {
-    let library = library::usable()?;
+    let library = library::usable(&arguments.hooks)?;
     let options = arguments::Run {
         gpu: arguments.gpu,
+        hooks: arguments.hooks.clone(),
         ..Default::default()
     };
     let mut variables = variables(&options)?;
