@@ -85,7 +85,7 @@ fn hooks_reached() -> u64 {
 
 /// Runs in the thread that is about to fork.
 extern "C" fn before_fork() {
-    stream::remember_again();
+    stream::notice_restore();
     hook::before_fork();
 }
 

@@ -19,7 +19,7 @@ pub struct Stream {
     descriptor: c_int,
     /// Its file when the process was started, from `sys::file_id`. `NONE`: it was closed.
     file: [AtomicU64; 2],
-    /// If the file was a pipe: the process whose it is, from `own_life`. 0: it was none, or /proc does not say.
+    /// If the file was a pipe: the process whose it is, from `own_life`. 0: it was none, nothing has asked, or /proc does not say.
     life: AtomicU64,
 }
 
@@ -35,20 +35,31 @@ const NONE: [u64; 2] = [0; 2];
 /// Records which files these are. Called once, when the settings are read.
 pub fn remember() {
     for stream in [&STDOUT, &STDERR] {
-        let is_pipe = sys::type_of(stream.descriptor) == libc::S_IFIFO;
-        let life = if is_pipe { own_life() } else { 0 };
-        stream.keep(sys::file_id(stream.descriptor).unwrap_or(NONE), life);
+        stream.keep(sys::file_id(stream.descriptor).unwrap_or(NONE), 0);
     }
 }
 
-/// Notices a restore, and that this process is a forked child. Called when the record of a process begins; and before each fork,
-/// because a child cannot find out that its parent was restored.
-pub fn remember_again() {
+/// Records whose pipes these are. Called when the record of a process begins, and not by `remember`: it reads a file, and most
+/// processes make no call.
+pub fn remember_process() {
     for stream in [&STDOUT, &STDERR] {
         // Relaxed: a process only compares its own id.
         let life = stream.life.load(Ordering::Relaxed);
-        if life != 0 && stream.is_open() && !is_of_this_process(life) {
+        if stream.is_open()
+            && !is_of_this_process(life)
+            && sys::type_of(stream.descriptor) == libc::S_IFIFO
+        {
             stream.keep(stream.file(), own_life());
+        }
+    }
+}
+
+/// Notices that this process was restored. Called before each fork: a child cannot find out that its parent was.
+pub fn notice_restore() {
+    for stream in [&STDOUT, &STDERR] {
+        // Relaxed: as above.
+        if stream.life.load(Ordering::Relaxed) != 0 {
+            stream.is_open();
         }
     }
 }

@@ -116,7 +116,7 @@ fn in_file() -> Option<&'static Record> {
 #[cold]
 fn begin(place: &Place, generation: u32) {
     clear(&own_record);
-    stream::remember_again();
+    stream::remember_process();
     exit_report::open();
     let file = settings::get().trace.as_ref().and_then(mapping::map);
     let address = file.map_or(ptr::null_mut(), |file| ptr::from_ref(file).cast_mut());
