@@ -5,7 +5,7 @@
 //! has not loaded libdl.so.2, the functions that libc has for its own use load it.
 
 use core::{
-    ffi::{CStr, c_char, c_int, c_void},
+    ffi::{c_char, c_int, c_void},
     mem, ptr,
 };
 use libc::{Dl_info, RTLD_NOW};
@@ -21,8 +21,11 @@ macro_rules! functions {
         pub fn $name() -> Option<$type> {
             // SAFETY: the assembly only reads.
             let own = unsafe { weak_address!($symbol) };
-            let name = const { CStr::from_bytes_with_nul(concat!($symbol, "\0").as_bytes()) };
-            let found = if own.is_null() { in_libdl(name.ok()?) } else { own };
+            let found = if own.is_null() {
+                in_libdl(concat!($symbol, "\0"))
+            } else {
+                own
+            };
             // SAFETY: null, or the function of this name, which has this type.
             unsafe { mem::transmute::<*const c_void, Option<$type>>(found) }
         }
@@ -38,9 +41,10 @@ functions! {
     dlerror: unsafe extern "C" fn() -> *mut c_char = "dlerror";
 }
 
-/// The address of this function in libdl.so.2, which stays loaded.
+/// The address of this function in libdl.so.2, which stays loaded. `name` ends with NUL.
 #[cold]
-fn in_libdl(name: &CStr) -> *const c_void {
+#[inline(never)]
+fn in_libdl(name: &'static str) -> *const c_void {
     /// Says that a program asks for it, as dlopen(3) does.
     const FROM_PROGRAM: c_int = c_int::MIN;
     // SAFETY: the assembly only reads. Each address is null or that of a function of glibc before 2.34, which has this type.
@@ -53,12 +57,12 @@ fn in_libdl(name: &CStr) -> *const c_void {
     let (Some(open), Some(find)) = (open, find) else {
         return ptr::null();
     };
-    // SAFETY: both names are NUL-terminated, and the handle is used only if it is one.
+    // SAFETY: both names end with NUL, and the handle is used only if it is one.
     unsafe {
         let library = open(c"libdl.so.2".as_ptr(), RTLD_NOW | FROM_PROGRAM);
         if library.is_null() {
             return ptr::null();
         }
-        find(library, name.as_ptr())
+        find(library, name.as_ptr().cast())
     }
 }

@@ -43,24 +43,14 @@ pub fn remember() {
 /// processes make no call.
 pub fn remember_process() {
     for stream in [&STDOUT, &STDERR] {
-        // Relaxed: a process only compares its own id.
-        let life = stream.life.load(Ordering::Relaxed);
-        if stream.is_open()
-            && !is_of_this_process(life)
-            && sys::type_of(stream.descriptor) == libc::S_IFIFO
-        {
-            stream.keep(stream.file(), own_life());
-        }
+        stream.remember_process();
     }
 }
 
 /// Notices that this process was restored. Called before each fork: a child cannot find out that its parent was.
 pub fn notice_restore() {
     for stream in [&STDOUT, &STDERR] {
-        // Relaxed: as above.
-        if stream.life.load(Ordering::Relaxed) != 0 {
-            stream.is_open();
-        }
+        stream.notice_restore();
     }
 }
 
@@ -101,6 +91,25 @@ impl Stream {
         }
         // Release pairs with the Acquire in `is_open`: a thread that reads this life reads this file, or a later one.
         self.life.store(life, Ordering::Release);
+    }
+
+    #[cold]
+    fn remember_process(&self) {
+        // Relaxed: a process only compares its own id.
+        let life = self.life.load(Ordering::Relaxed);
+        if self.is_open()
+            && !is_of_this_process(life)
+            && sys::type_of(self.descriptor) == libc::S_IFIFO
+        {
+            self.keep(self.file(), own_life());
+        }
+    }
+
+    fn notice_restore(&self) {
+        // Relaxed: as above.
+        if self.life.load(Ordering::Relaxed) != 0 {
+            self.is_open();
+        }
     }
 
     /// Whether the descriptor still is this stream.

@@ -15,6 +15,10 @@ pub mod sys;
 #[allow(dead_code, reason = "the report is not here")]
 pub mod text;
 
+#[path = "../../../src/base/proc_stat.rs"]
+#[allow(dead_code, reason = "nothing is read")]
+pub mod proc_stat;
+
 #[path = "../../../src/base/stream.rs"]
 #[allow(dead_code, reason = "nothing is written")]
 pub mod stream;
