@@ -38,6 +38,10 @@ const COMPLAINT: &str = "mrlock::base::settings::not_understood";
 /// The log facade calls it through a pointer.
 const SINK: &str = "<mrlock::base::log_sink::StandardError as log::Log>::log";
 
+/// These call the loader's functions through pointers, and write no line. (Of their modules, only `WRITER` does.)
+const LOADERS_CALLERS: [&str; 2] = ["mrlock::resolve::", "mrlock::base::dl::"];
+const WRITER: &str = "mrlock::resolve::Resolver";
+
 /// Formatting calls it, and it calls formatting again.
 const FORMAT: &str = "core::fmt::write";
 
@@ -295,6 +299,10 @@ impl Program {
         if let Some(path) = known.get(&(address, formats)) {
             return path.clone();
         }
+        let calls_the_loader = LOADERS_CALLERS
+            .iter()
+            .any(|module| function.name.starts_with(module))
+            && !function.name.starts_with(WRITER);
         let mut deepest = Path {
             bytes: function.frame,
             functions: vec![address],
@@ -310,7 +318,7 @@ impl Program {
                     [self.named("write_str"), self.named("write_char")].concat(),
                     formats,
                 ),
-                None if line => (vec![self.symbol(SINK)], formats),
+                None if line && !calls_the_loader => (vec![self.symbol(SINK)], formats),
                 None => continue, // out of the library
             };
             for to in callees {
