@@ -591,7 +591,7 @@ fn two_copies_in_one_process() {
     expected.sort_unstable();
     assert_eq!(files, expected);
     let table = run(&[&pid(&held)]).succeeded("a table").stdout;
-    assert!(table.contains(" 2 copies of the library, "), "{table}");
+    assert!(table.contains(" 2 copies of the library: "), "{table}");
 }
 
 /// A library with a record of another version, or garbage in its place, or none.

@@ -85,7 +85,7 @@ fn write_covered(text: &mut String, covered: &Covered) {
         line(
             text,
             &format!(
-                "          {} copies of the library, each with a lock of its own: {}, {}: keep one",
+                "          {} copies of the library: {}, {}: keep one",
                 covered.other_copies.len() + 1,
                 covered.file,
                 covered.other_copies.join(", ")
