@@ -128,16 +128,26 @@ fn preload_list(library: &Path) -> OsString {
 /// `others` with the library: first, or after a sanitizer's runtime, which must be the first.
 fn with_library(others: OsString, library: &Path) -> OsString {
     const SANITIZERS: [&[u8]; 3] = [b"libasan.so", b"libtsan.so", b"libclang_rt."];
-    let (library, others) = (library.as_os_str().as_bytes(), others.into_vec());
+    let is_separator = |byte: &u8| matches!(byte, b':' | b' ');
+    let (library, mut others) = (library.as_os_str().as_bytes(), others.into_vec());
+    // Beside libmrlock.so, which has the names of libibverbs, the library without them would be of no use.
+    let has_names = |entry: &[u8]| file_name(entry).starts_with(b"libmrlock.so");
+    if file_name(library).starts_with(b"libmrlock-ioctl.so")
+        && others.split(is_separator).any(has_names)
+    {
+        let rest = others.split(is_separator).filter(|entry| !has_names(entry));
+        others = rest.collect::<Vec<_>>().join(&b':');
+    }
     if others.is_empty() {
         return OsString::from_vec(library.to_vec());
     }
-    let is_separator = |byte: &u8| matches!(byte, b':' | b' ');
     let (mut end, mut behind) = (0, None);
     for entry in others.split(is_separator) {
         end += entry.len();
-        let name = entry.rsplit(|&byte| byte == b'/').next().unwrap_or(entry);
-        if SANITIZERS.iter().any(|start| name.starts_with(start)) {
+        if SANITIZERS
+            .iter()
+            .any(|start| file_name(entry).starts_with(start))
+        {
             behind = Some(end);
         }
         end += 1;
@@ -151,6 +161,11 @@ fn with_library(others: OsString, library: &Path) -> OsString {
         Some(end) => [&others[..end], b":", library, &others[end..]].concat(),
     };
     OsString::from_vec(list)
+}
+
+/// What comes after the last slash.
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
 fn set(variable: &str, value: &OsStr) {

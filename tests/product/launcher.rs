@@ -245,6 +245,8 @@ fn the_library_for_the_hooks() {
     let bare = program().run().succeeded("without the library");
     let with = launcher().arg("--hooks=ioctl").arg(program().name());
     assert_eq!(with.run(), bare);
+    // Also where a command that runs this one has preloaded the other library.
+    assert_eq!(with.env("LD_PRELOAD", library()).run(), bare);
 }
 
 /// `--gpu` sets a variable, and a more specific option takes precedence.
