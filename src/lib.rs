@@ -96,6 +96,7 @@ extern "C" fn after_fork_in_parent() {
 
 /// Runs in the thread that has forked, in the child. Another library's handler may have run before, and may have started threads.
 extern "C" fn after_fork() {
+    stream::forget_process();
     hook::after_fork();
 }
 

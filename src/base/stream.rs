@@ -54,6 +54,14 @@ pub fn notice_restore() {
     }
 }
 
+/// In a forked child, which may have the id of its parent in another namespace, and was not restored.
+pub fn forget_process() {
+    for stream in [&STDOUT, &STDERR] {
+        // Relaxed: the child has one thread, whose pipes these were before.
+        stream.life.store(0, Ordering::Relaxed);
+    }
+}
+
 /// The id of this process, and in the bits above it when it was started, as /proc says. 0: /proc does not say.
 fn own_life() -> u64 {
     ProcStat::of_process().map_or(0, |process| {
@@ -127,7 +135,7 @@ impl Stream {
     /// A restored process has the same id and another start. A pipe has become another pipe; a file of any other kind is taken for
     /// the host's. So is a pipe that the host may have made in place of standard streams that it has closed: pipe() takes the
     /// lowest free descriptors, the first for the end to read from. What cannot be told: a descriptor for the end to write to that
-    /// the host has put here, by dup() for example, before the checkpoint.
+    /// the host has put here, by dup() for example, before the checkpoint, or after it before this was asked.
     #[cold]
     fn is_restored(&self, file: [u64; 2], life: u64, now: [u64; 2]) -> bool {
         if !is_of_this_process(life)
