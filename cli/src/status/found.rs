@@ -50,7 +50,9 @@ pub fn found(process: &Directory) -> Result<Found, Coverage> {
         let calls = record.operations.iter().map(|operation| operation.calls);
         calls.fold(0, u64::saturating_add)
     };
-    let Some((index, record)) = read.into_iter().max_by_key(|(_, record)| calls(record)) else {
+    // Of two copies without a call, the one that calls would reach.
+    let in_use = |record: &Record| (calls(record), record.hooks.len());
+    let Some((index, record)) = read.into_iter().max_by_key(|(_, record)| in_use(record)) else {
         return Err(failed.unwrap_or(Coverage::Unreadable {
             reason: "the library has no record".into(),
         }));
