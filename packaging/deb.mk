@@ -18,4 +18,4 @@ deb: dist-tree
 	$(MAKE) install $(packed) DESTDIR=$(deb_tree)/tree \
 		PREFIX=/usr BINDIR=/usr/bin LIBDIR=/usr/lib/$(CPU)-linux-gnu INCLUDEDIR=/usr/include DATADIR=/usr/share MANDIR=/usr/share/man
 	cd $(deb_tree) && env -u MAKEFLAGS -u MAKEOVERRIDES DH_QUIET=1 DEB_BUILD_OPTIONS=nocheck \
-		SOURCE_DATE_EPOCH=$(epoch) CC=$(CC) dpkg-architecture --host-arch $(deb_cpu) --command 'debian/rules --silent binary'
+		SOURCE_DATE_EPOCH=$(epoch) CC='$(CC)' dpkg-architecture --host-arch $(deb_cpu) --command 'debian/rules --silent binary'
