@@ -185,8 +185,8 @@ mod tests {
     use super::*;
     use std::{
         fs::File,
-        io::{PipeReader, PipeWriter, pipe},
-        os::fd::{AsRawFd, OwnedFd},
+        io::{PipeWriter, pipe},
+        os::fd::{AsRawFd, FromRawFd as _, OwnedFd},
     };
 
     /// Makes `file` what `stream` is a descriptor of.
@@ -196,8 +196,19 @@ mod tests {
         assert_eq!(result, stream.descriptor);
     }
 
-    fn pipes() -> [(PipeReader, PipeWriter); 3] {
-        [(); 3].map(|()| pipe().expect("a pipe"))
+    /// Their ends to read from have high descriptors: one below a stream would mean that the host has made the pipe. (Tests in other
+    /// threads open and close descriptors meanwhile.)
+    fn pipes() -> [(OwnedFd, PipeWriter); 3] {
+        [(); 3].map(|()| {
+            let (reader, writer) = pipe().expect("a pipe");
+            // SAFETY: it makes a new descriptor, which has no other owner.
+            let high = unsafe {
+                let high = libc::fcntl(reader.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 512);
+                assert!(high >= 512);
+                OwnedFd::from_raw_fd(high)
+            };
+            (high, writer)
+        })
     }
 
     /// Its file is that of `descriptor`, in this process before it was restored. (A restored process has a later start.)
