@@ -1,4 +1,4 @@
-//! Exported symbols and the variables of a thread, in assembly. The instructions in them are in `x86_64.rs` and `aarch64.rs`.
+//! Exported symbols, weak references and the variables of a thread, in assembly. The instructions in them are in `x86_64.rs` and `aarch64.rs`.
 
 /// Exports `$function@@$version`. In assembly, because a Rust function cannot carry an ELF version.
 macro_rules! export {
@@ -78,4 +78,19 @@ macro_rules! thread_variable {
             thread_address!()
         }
     };
+}
+
+/// The address of a function, or null if the process has none of this name: a weak reference, which needs no library. It reads the
+/// entry of the global offset table that the loader has filled in.
+macro_rules! weak_address {
+    ($name:literal) => {{
+        let address: *const core::ffi::c_void;
+        core::arch::asm!(
+            concat!(".weak ", $name),
+            load_from_got!($name),
+            address = out(reg) address,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+        address
+    }};
 }

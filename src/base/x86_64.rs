@@ -68,19 +68,11 @@ macro_rules! thread_address {
     }};
 }
 
-/// The address of a function, or null if the process has none of this name: a weak reference, which needs no library. It reads the
-/// entry of the global offset table that the loader has filled in.
-macro_rules! weak_address {
-    ($name:literal) => {{
-        let address: *const core::ffi::c_void;
-        core::arch::asm!(
-            concat!(".weak ", $name),
-            concat!("mov {address}, qword ptr [rip + ", $name, "@GOTPCREL]"),
-            address = out(reg) address,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-        address
-    }};
+/// Loads `{address}` with the address of this symbol, from the global offset table.
+macro_rules! load_from_got {
+    ($name:literal) => {
+        concat!("mov {address}, qword ptr [rip + ", $name, "@GOTPCREL]")
+    };
 }
 
 /// Makes a system call, and returns what the kernel returns: on failure, the negated error number.
