@@ -2,7 +2,7 @@
 //! `newest_rdma.txt`.
 
 use super::artefact::{exported, parse, read};
-use crate::common::{compile, fixtures, library, make};
+use crate::common::{compile, fixtures, library, machine, make};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -38,6 +38,10 @@ fn newest() -> &'static Result<PathBuf, String> {
             Err(format!("`make newest-rdma`: {}", why.trim()))
         }
     })
+}
+
+fn newest_is_there() -> machine::Need {
+    newest().as_ref().map(drop).map_err(String::clone)
 }
 
 /// The functions, with their versions. That of the private ones is each release's own: its number is left out.
@@ -95,12 +99,11 @@ fn is_of_a_registration(name: &str) -> bool {
 
 #[test]
 fn every_name_is_known() {
-    let directory = newest();
     needs!(
         "the comparison with the newest libibverbs and kernel",
-        directory.as_ref().map(drop).map_err(String::clone)
+        newest_is_there()
     );
-    let directory = directory.as_ref().expect("checked before");
+    let directory = newest().as_ref().expect("checked before");
     let packages = fs::read_dir(directory).expect("made by make");
     let packages = packages.map(|entry| entry.expect("an entry").file_name());
     let mut packages: Vec<_> = packages
@@ -146,12 +149,11 @@ fn every_name_is_known() {
 /// tests/clients/registering_functions.c asks libibverbs.)
 #[test]
 fn a_client_built_with_the_newest_header_describes_a_buffer_as_the_library_reads_it() {
-    let directory = newest();
     needs!(
         "a client built with the newest libibverbs's header",
-        directory.as_ref().map(drop).map_err(String::clone)
+        newest_is_there()
     );
-    let include = directory.as_ref().expect("checked before");
+    let include = newest().as_ref().expect("checked before");
     let include = include.join("usr/include");
     let include = include.to_str().expect("a name");
     let fake = fixtures().join("lib");

@@ -198,10 +198,6 @@ mod base {
             None
         }
 
-        pub fn without_signals(body: impl FnOnce()) {
-            body();
-        }
-
         pub fn now() -> u64 {
             let step = crate::WORLD.time_step.load(crate::Relaxed);
             crate::WORLD.time.fetch_add(step, crate::Relaxed)
