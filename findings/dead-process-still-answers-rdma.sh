@@ -2,7 +2,7 @@
 # Linux (6.1, 6.12, 7.2): a process that opened a device, forked a child and was then killed (by the OOM killer, say) keeps answering RDMA
 # for as long as the child lives, even if the child has never called a verb and does not have the memory mapped. What a context made belongs
 # to the open file /dev/infiniband/uverbs0, and a child inherits that unless it calls exec (the file is close-on-exec). So:
-# - A peer's RDMA READ succeeds, on the memory of a process that no longer exists, and so does a WRITE. Whether a server lives cannot be
+# - A peer's RDMA READ succeeds, on the memory of a process that no longer exists. Whether a server lives cannot be
 #   learnt from whether one-sided operations on it succeed.
 # - The memory stays pinned. It is in no process's size, and killing the server has not freed it.
 # - `rdma resource show mr` lists the region without a process: no pid leads to the child.

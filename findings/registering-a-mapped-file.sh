@@ -3,8 +3,7 @@
 # file system and the kernel. What works in 6.1 fails in 6.12 in one case, and the other way round in another. The error is EFAULT, as for a
 # bad address.
 # - A private mapping is copied as a whole into memory of the process, even if it is mapped read-only and registered without any right
-#   to write. (safetensors maps weights so.) So registering weights to serve them doubles their memory, and what is written to the
-#   file afterwards is not seen.
+#   to write. (safetensors maps a file so for torch: shared=False.) So registering weights to serve them doubles their memory.
 # - A shared mapping, mapped read-only, cannot be registered at all in 6.1. In 6.12 it can, to read, without a copy.
 # - A shared mapping, mapped writable, can be registered for remote writes in 6.1. In 6.12 it cannot if the file is on a disk's file
 #   system (here ext4), but still can on tmpfs.
