@@ -118,6 +118,12 @@ fn nvshmems_own_calls_come_one_at_a_time() {
 
 /// sideway, which has the functions of libibverbs from a handle, and two crates that are linked to it.
 #[test]
+fn the_python_package_ibverbs_registers_one_at_a_time() {
+    needs!(VM, real_programs());
+    is_serialized("python_ibverbs").counted_by_the_library();
+}
+
+#[test]
 fn rust_crates_register_one_at_a_time() {
     needs!(VM, real_programs());
     for name in ["sideway", "rdma-sys", "ibverbs"] {
