@@ -5,6 +5,7 @@
 # function after the first new one from one or two places further on. ibv_poll_cq() calls the driver's post_recv.
 # The packages do not keep them apart: in debian/control of 63.1, libibverbs1 breaks ibverbs-providers (<< 59~) only. The ways to such
 # a pair: an upgrade of libibverbs1 alone, a vendor's driver that was built for "rdmav59", a driver of the host in a container.
+# Number 34 (34 to 56) covers three such changes; the last is a parameter that ibv_cmd_reg_dmabuf_mr() got in 54 (read, not run).
 #
 # Seen on 2026-11-28:
 #   libibverbs 61.0, driver 61.0: ibv_poll_cq is rxe_poll_cq ibv_post_recv is rxe_post_recv
