@@ -37,7 +37,7 @@ with_zig = PYTHONPATH=$(zig) CARGO_ZIGBUILD_CACHE_DIR=$(zig)/cache ZIG_GLOBAL_CA
 # The files contain no path of the build machine, and the same sources give the same file.
 remap    = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 # Adapts the links of the README: in the package, their targets are elsewhere, or absent.
-links    = sed -E -e '/^!\[/d' -e 's,\[([^]]*)\]\((benches/|src/|docs/|CONTRIBUTING)[^)]*\),\1,g' -e 's,\]\(packaging/recipes/,](recipes/,g'
+links    = sed -E -e '/^!\[/d' -e 's,\[([^]]*)\]\((benches/|src/|docs/|ARCHITECTURE|CONTRIBUTING)[^)]*\),\1,g' -e 's,\]\(packaging/recipes/,](recipes/,g'
 comma    := ,
 # What the packages give as the time of their files.
 epoch    = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
