@@ -106,14 +106,15 @@ extern "C" {
 /**
  * Takes the lock that registrations take. Until the matching mrlock_unlock(), no other thread of this process is inside a
  * serialized registration or deregistration, or between mrlock_lock() and mrlock_unlock(). Use it around code that must not
- * run at the same time as a registration and that mrlock does not intercept: freeing GPU memory, or a driver's own call.
+ * run at the same time as a registration and that mrlock does not intercept, such as a driver's own call that pins memory.
  *
  * Calls may be nested, and the thread that holds the lock may register. The settings decide which registrations take the
  * lock; this function always takes it, also with MRLOCK=observe. As with any lock, a thread that holds it must not wait for
  * another thread that may need it. So it must not load a library: a constructor of that library may wait for the lock.
  *
- * With "free" in MRLOCK_CALLS, the freeing of GPU memory by other threads does not wait for this lock. libcuda holds a mutex
- * of its own while it frees: a thread that holds the lock and calls CUDA would wait for a free that waits for the lock.
+ * With "free" in MRLOCK_CALLS, as by default, mrlock itself keeps the freeing of GPU memory apart from registrations of GPU
+ * memory. Frees by other threads do not wait for this lock: libcuda holds a mutex of its own while it frees, so a thread that
+ * holds the lock and calls CUDA would wait for a free that waits for the lock.
  *
  * @return 0; EAGAIN if 2147483647 calls are nested already; EDEADLK, with "free" in MRLOCK_CALLS, in a signal handler that has
  *         interrupted the freeing of GPU memory: the lock might never become free.

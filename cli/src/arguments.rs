@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-/// Lets one thread at a time register RDMA memory: run a command so, ask whether that is needed, and see what happens.
+/// Lets one thread at a time register RDMA memory: runs a command with the library, says whether a host needs it, and shows what it does.
 #[derive(Parser)]
 #[command(
     name = "mrlock",
@@ -148,6 +148,7 @@ pub struct Status {
 /// Arguments of `mrlock report`.
 #[derive(Args)]
 #[command(
+    override_usage = "mrlock report FILE|PID...",
     after_help = "A number is a process id; a file with such a name is ./123.\n\
         Exit status: 0; 1 if one of them is no record that can be read."
 )]
@@ -160,6 +161,7 @@ pub struct Report {
 /// Arguments of `mrlock doctor`.
 #[derive(Args)]
 #[command(
+    override_usage = "mrlock doctor [--json] [--root DIR] [--dmesg FILE]",
     after_help = "Exit status: 0 if mrlock is not needed, 1 if it helps, 2 on an error, 3 if the host does not tell."
 )]
 pub struct Doctor {
@@ -177,7 +179,8 @@ pub struct Doctor {
 /// Arguments of `mrlock stress`.
 #[derive(Args)]
 #[command(
-    after_help = "Exit status: 0 if every call returned what it should, 1 if one did not, 2 if there is nothing to register with."
+    after_help = "Host memory is safe with every driver. With --gpu --free, the kernel may crash where mrlock is needed and not loaded.\n\
+        Exit status: 0 if every call returned what it should, 1 if one did not, 2 if there is nothing to register with."
 )]
 pub struct Stress {
     /// How many threads, each with a device context of its own
@@ -205,6 +208,7 @@ pub struct Stress {
 
 /// Arguments of `mrlock timeline`.
 #[derive(Args)]
+#[command(override_usage = "mrlock timeline [--beside] [-o OUT] FILE...")]
 pub struct Timeline {
     /// Files of MRLOCK_TRACE, of one process each; - is standard input
     #[arg(value_name = "FILE", required = true)]

@@ -108,13 +108,14 @@ fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>
 
 /// Refuses a file that the library could not write to: it would say so only at the end.
 fn check_file(given_by: &str, name: &Path) -> Result<(), Failure> {
+    let is_record = matches!(given_by, "--trace" | "MRLOCK_TRACE");
     if given_by == "--trace" && files::holds_a_record(name) {
         let shown = name.display();
         return Err(refused(format!(
             "--trace={shown}: it holds the record of an earlier run: remove it, or name another file"
         )));
     }
-    files::can_be_made(name).map_err(|error| {
+    files::can_be_made(name, is_record).map_err(|error| {
         let shown = name.display();
         refused(format!("{given_by}={shown}: {error}: name another file"))
     })

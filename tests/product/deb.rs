@@ -120,7 +120,7 @@ fn a_program_finishes_with_the_package() {
 /// Without the package, every program of the root complains; the line says so before, and not of a library elsewhere.
 #[test]
 fn a_preload_list_that_names_a_purged_library() {
-    needs!("tests/deb.rs", can_run());
+    needs!("tests/product/deb.rs", can_run());
     let root = Root::new();
     let library = "/usr/lib/x86_64-linux-gnu/libmrlock.so.0";
     for (list, is_named) in [

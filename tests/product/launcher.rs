@@ -768,27 +768,20 @@ fn a_command_with_file_capabilities() {
     needs!(
         "a command with file capabilities",
         machine::file(SETCAP, "libcap2-bin"),
-        may_set_capabilities()
+        // A file that gets them in a user namespace has none outside.
+        machine::root()
     );
     let directory = directory_for_all();
     let command = directory.join("nothing");
     fs::copy(compiled(&[]), &command).expect("a copy");
-    let mut setcap = Command::new(if is_root() { "env" } else { "unshare" });
-    setcap.args(if is_root() {
-        &[][..]
-    } else {
-        &["--map-root-user"]
-    });
-    build(setcap.args([SETCAP, "cap_ipc_lock+ep"]).arg(&command));
+    build(Command::new(SETCAP).arg("cap_ipc_lock+ep").arg(&command));
 
     would_run_without(as_unprivileged(), &command);
     let launcher = directory.join("bin/mrlock-run");
     let outcome = as_unprivileged().arg(&launcher).arg(&command).run();
     is_refused(outcome, 125, "has file capabilities");
-    if is_root() {
-        // Root has all capabilities, and gains none.
-        runs_with_the_library(Program::new(launcher), &command);
-    }
+    // Root has all capabilities, and gains none.
+    runs_with_the_library(Program::new(launcher), &command);
     fs::remove_dir_all(directory).expect("ours to remove");
 }
 
@@ -829,20 +822,6 @@ fn has_another_group() -> machine::Need {
         Ok(())
     } else {
         Err("the user has one group only: run it as root, or as a user with a second group".into())
-    }
-}
-
-/// Without root, it takes a user namespace.
-fn may_set_capabilities() -> machine::Need {
-    let mut unshare = Command::new("unshare");
-    let succeeds = unshare
-        .args(["--map-root-user", "true"])
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if is_root() || succeeds {
-        Ok(())
-    } else {
-        Err("the user may not create a user namespace: run it as root".into())
     }
 }
 
@@ -1117,7 +1096,10 @@ fn a_running_server_of_tmux() {
             maps.display()
         );
         let program = Program::new("sh").args(["-c", &line]);
-        let program = program.env("TMUX_TMPDIR", &directory).env("TERM", "dumb");
+        let program = program
+            .env("TMUX_TMPDIR", &directory)
+            .env("TERM", "dumb")
+            .env("SHELL", "/bin/sh");
         let outcome = program.run().succeeded("tmux new-window");
         let maps = fs::read_to_string(maps).expect("the command was run");
         (outcome, maps.contains("libmrlock.so"))
@@ -1125,7 +1107,10 @@ fn a_running_server_of_tmux() {
     let tmux = |arguments: &str| {
         let line = format!("tmux -L {socket} -f /dev/null {arguments}");
         let program = Program::new("sh").args(["-c", &line]);
-        let program = program.env("TMUX_TMPDIR", &directory).env("TERM", "dumb");
+        let program = program
+            .env("TMUX_TMPDIR", &directory)
+            .env("TERM", "dumb")
+            .env("SHELL", "/bin/sh");
         program.run().succeeded("tmux")
     };
     tmux("new-session -d");

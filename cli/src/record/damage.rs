@@ -30,6 +30,10 @@ pub enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         match self {
+            Self::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => write!(
+                to,
+                "there is no such file: a process makes its record at its first registration"
+            ),
             Self::Unreadable(error) => write!(to, "it cannot be read ({error})"),
             Self::NoFile => write!(to, "it is no regular file"),
             Self::NoRecord => write!(to, "it is no record of mrlock"),

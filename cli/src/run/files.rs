@@ -14,8 +14,9 @@ use std::{
     process,
 };
 
-/// Why the file of this name could not be written by the command; `name` is absolute.
-pub fn can_be_made(name: &Path) -> Result<(), String> {
+/// Why the file of this name could not be written by the command; `name` is absolute. A report is appended to a file that
+/// exists; a record is made beside it, under another name.
+pub fn can_be_made(name: &Path, is_record: bool) -> Result<(), String> {
     // What is behind these names is another file in another process.
     if name.starts_with("/dev") || name.starts_with("/proc") {
         return Ok(());
@@ -25,10 +26,11 @@ pub fn can_be_made(name: &Path) -> Result<(), String> {
         Ok(metadata) if metadata.is_dir() => {
             Err(io::Error::from_raw_os_error(libc::EISDIR).to_string())
         }
-        Ok(_) => {
+        Ok(_) if !is_record => {
             access(&file, Access::WRITE_OK).map_err(|errno| io::Error::from(errno).to_string())
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+        _ => {
             let directory = file.parent().unwrap_or(Path::new("/"));
             access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|errno| {
                 format!(
@@ -38,7 +40,6 @@ pub fn can_be_made(name: &Path) -> Result<(), String> {
                 )
             })
         }
-        Err(error) => Err(error.to_string()),
     }
 }
 
