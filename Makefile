@@ -1,6 +1,6 @@
 # The targets: make, make check, make demo, make test, make test-clients, make test-gpu, make model, make miri, make fuzz,
 # make bench, make fixtures, make header, make clean; make install, make uninstall (packaging/install.mk), make dist,
-# make packages (packaging/dist.mk).
+# make packages, make tarball (packaging/dist.mk).
 
 TARGET   := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where cargo puts the library, whatever CARGO_BUILD_TARGET, build.target and build.target-dir say.
@@ -187,7 +187,7 @@ newest-rdma:
 
 # Not `cargo clean`, which would also remove the downloads and clients of the virtual machine (target/vm).
 clean:
-	rm -rf $(TARGET)/fixtures* $(TARGET)/debug $(TARGET)/release $(TARGET)/ioctl $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
+	rm -rf $(TARGET)/fixtures* $(TARGET)/demo-* $(PAGES) $(TARGET)/debug $(TARGET)/release $(TARGET)/ioctl $(TARGET)/peers $(TARGET)/tsan $(TARGET)/miri $(TARGET)/fuzz \
 		$(TARGET)/scratch $(dist) $(TARGET)/portable $(TARGET)/*-unknown-linux-gnu
 
 # The builds of the fake libibverbs: like Debian's (lib); with inner calls bound at link time, like Ubuntu's (bsymbolic);

@@ -15,7 +15,7 @@ for name in LD_PRELOAD $(env | sed -n 's/^\(\(FAKE_IBV\|MRLOCK\)[A-Z_]*\)=.*/\1/
 done
 export LD_LIBRARY_PATH="$target/fixtures/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export FAKE_IBV_HOLD_US=1000
-PATH=$target/x86_64-unknown-linux-gnu/release:$PATH
+PATH=$target/$(uname -m)-unknown-linux-gnu/release:$PATH
 crash=$target/demo-crash observed=$target/demo-observed serialized=$target/demo-serialized
 beside=$target/demo-before-and-after
 rm -f "$crash".* "$observed".* "$serialized".* "$beside".*
@@ -75,6 +75,7 @@ judge "several threads in the kernel at once" grep -q "^[0-9]* threads in the ke
 judge "then never more than 1" grep -q "^never more than 1 thread in the kernel at once" "$beside.svg"
 echo
 if [ "$wrong" -eq 0 ]; then
+    echo "Pictures: $crash.svg, $beside.svg"
     echo "demo: passed: it dies alone, overlaps when observed, and finishes with mrlock"
 else
     echo "demo: FAILED"

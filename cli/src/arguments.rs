@@ -179,6 +179,7 @@ pub struct Doctor {
 /// Arguments of `mrlock stress`.
 #[derive(Args)]
 #[command(
+    override_usage = "mrlock stress [OPTION]...",
     after_help = "Host memory is safe with every driver. With --gpu --free, the kernel may crash where mrlock is needed and not loaded.\n\
         Exit status: 0 if every call returned what it should, 1 if one did not, 2 if there is nothing to register with."
 )]
