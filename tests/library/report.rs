@@ -379,7 +379,7 @@ fn what_is_no_record() {
         "it is no record of mrlock",
     );
     is_refused(&changed("empty", &Vec::clear), "it is no record of mrlock");
-    is_refused("/no/such/file", "it cannot be read (No such file");
+    is_refused("/no/such/file", "there is no such file");
     is_refused("/", "it is no regular file");
     let fifo = scratch("fifo");
     crate::common::build(Command::new("mkfifo").arg(&fifo));

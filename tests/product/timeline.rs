@@ -540,7 +540,7 @@ fn errors_name_the_file_and_what_to_do() {
         &missing,
         &svg,
         1,
-        &[missing.to_str().expect("text"), "No such file"],
+        &[missing.to_str().expect("text"), "there is no such file"],
     );
     line(&empty, &svg, 1, &["no call in it", "mrlock run --trace"]);
     trace.inside(1, 0, 400, "mlx5_0");
