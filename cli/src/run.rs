@@ -92,9 +92,8 @@ fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>
     ] {
         let inherited = || env::var_os(variable).map(PathBuf::from);
         if let Some(name) = name {
-            // The command may change its directory.
-            let absolute = path::absolute(name)
-                .map_err(|error| refused(format!("{}: {error}", name.display())))?;
+            let absolute =
+                absolute(name).map_err(|error| refused(format!("{}: {error}", name.display())))?;
             check_file(option, &absolute)?;
             variables.push((variable, absolute.into()));
         } else if let Some(name) = inherited().filter(|name| name.is_absolute())
@@ -104,6 +103,25 @@ fn variables(arguments: &arguments::Run) -> Result<Vec<(&'static str, OsString)>
         }
     }
     Ok(variables)
+}
+
+/// The name from the root directory on, because the command may change its directory. In that of a directory, a per cent sign is no
+/// placeholder.
+fn absolute(name: &Path) -> io::Result<PathBuf> {
+    let absolute = path::absolute(name)?;
+    if name.is_absolute() {
+        return Ok(absolute);
+    }
+    let here = env::current_dir()?;
+    let Ok(given) = absolute.strip_prefix(&here) else {
+        return Ok(absolute);
+    };
+    let parts: Vec<_> = here
+        .as_os_str()
+        .as_bytes()
+        .split(|&byte| byte == b'%')
+        .collect();
+    Ok(PathBuf::from(OsString::from_vec(parts.join(&b"%%"[..]))).join(given))
 }
 
 /// Refuses a file that the library could not write to: it would say so only at the end.

@@ -287,6 +287,24 @@ fn file_names_are_made_absolute() {
     }
 }
 
+/// In the name of a directory, a per cent sign is no placeholder.
+#[test]
+fn file_names_in_a_directory_with_per_cent_signs() {
+    let directory = scratch("100%p 50%h %%");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let shell = Program::new("sh").args(["-c", "cd \"$0\" && exec \"$@\""]);
+    let program = shell
+        .arg(&directory)
+        .arg(installed().join("bin/mrlock-run"))
+        .args(["--report=report-%%", "--trace=trace"])
+        .arg(fixtures().join("clients/stress"))
+        .libibverbs("lib");
+    program.run().succeeded("mrlock run");
+    for file in ["report-%", "trace"] {
+        assert!(directory.join(file).exists(), "{file}");
+    }
+}
+
 #[test]
 fn a_value_that_is_not_understood() {
     for (option, why) in [
