@@ -13,7 +13,7 @@ use crate::{
     record::Record,
     status::{
         found::found,
-        host::{self, Directory},
+        host::Directory,
         life::{Life, life},
         seen::Coverage,
         table::{printable, sentence},
@@ -100,7 +100,7 @@ fn of_file(path: &Path, name: &str) -> Result<Process, String> {
 /// `directory`: of a process that runs.
 fn process(from: &str, record: Record, end: End, directory: Option<&Directory>) -> Process {
     let now = match directory {
-        Some(_) => host::now(),
+        Some(directory) => directory.now(),
         None => record.last_written().unwrap_or(0),
     };
     let calls = under_way::calls(directory, &record, now);

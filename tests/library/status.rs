@@ -3,12 +3,16 @@
 use crate::common::{Outcome, Program, build, client, fixtures, library, machine, mrlock, scratch};
 use serde_json::Value;
 use std::{
-    ffi::OsStr,
+    ffi::{CString, OsStr},
     fs,
-    io::{BufRead, BufReader},
-    os::unix::{ffi::OsStrExt as _, fs::symlink},
+    io::{BufRead, BufReader, ErrorKind, Read as _},
+    os::{
+        fd::FromRawFd as _,
+        unix::{ffi::OsStrExt as _, fs::symlink},
+    },
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
+    time::Instant,
 };
 
 /// A program that waits for the end of its input, inside a registration or elsewhere. Its descendants wait for the same input.
@@ -283,6 +287,63 @@ fn a_descendant_in_another_mount_namespace() {
         library.display()
     );
     assert_eq!(seen["reason"], expected, "{seen:#}");
+}
+
+/// Its clocks are ahead of this command's, or behind them.
+#[test]
+fn a_process_in_another_time_namespace() {
+    let uptime = fs::read_to_string("/proc/uptime").expect("a time");
+    let uptime = uptime.split('.').next().expect("whole seconds");
+    let behind = -uptime.parse::<i64>().expect("a number") / 2;
+    for offset in [1_000_000, behind] {
+        let start = Instant::now();
+        let namespace = Program::new("unshare")
+            .args(["--user", "--map-root-user", "--fork", "--time"])
+            .args(["--monotonic", &offset.to_string()])
+            .args(["--boottime", &offset.to_string()]);
+        let held = Held::start(&client("held").preloaded().by(namespace), 1);
+        let status = held.status();
+        let seen = status.last().expect("a descendant");
+        let longest = start.elapsed().as_nanos();
+        let call = &under_way(seen)[0];
+        let time = call["for_ns"].as_u64().expect("a time");
+        assert!(
+            0 < time && u128::from(time) <= longest,
+            "{offset}: {call:#}"
+        );
+        assert_eq!(call["has_ended"], false, "{offset}: {call:#}");
+        drop(held);
+    }
+}
+
+/// A user chooses what is behind the name in LD_PRELOAD. Some devices act when they are opened: a watchdog, for example, restarts
+/// the machine if nothing more is written.
+#[test]
+fn a_library_that_is_a_pipe_is_not_opened() {
+    let directory = scratch("pipe");
+    fs::create_dir(&directory).expect("a scratch directory");
+    let [file, link] = ["pipe", "libmrlock.so.0"].map(|name| directory.join(name));
+    let held = Held::start(&client("held").env("LD_PRELOAD", &link), 1);
+    build(Command::new("mkfifo").arg(&file));
+    symlink(&file, &link).expect("a symbolic link");
+    let path = CString::new(file.as_os_str().as_bytes()).expect("a name");
+    // SAFETY: the path is NUL-terminated, and the new descriptor has no other owner.
+    let mut opened = unsafe {
+        let events = libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC);
+        assert!(libc::inotify_add_watch(events, path.as_ptr(), libc::IN_OPEN) >= 0);
+        fs::File::from_raw_fd(events)
+    };
+    let seen = held.seen();
+    let reason = seen["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("was not there when it was started"),
+        "{seen:#}"
+    );
+    let event = opened.read(&mut [0; 256]);
+    assert!(
+        event.is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+        "it was opened"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, BufRead as _, BufReader, Read as _},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
 };
 
@@ -47,11 +47,10 @@ pub fn process_of(thread: i32) -> Option<i32> {
     directory.status("Tgid", "status")?.parse().ok()
 }
 
-/// Nanoseconds of CLOCK_MONOTONIC.
-pub fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// The unit in which /proc gives the start of a process.
+const TICK: i64 = NS_PER_S / 100;
 
 /// The names in a directory that are numbers.
 fn numbers(directory: fs::ReadDir) -> impl Iterator<Item = i32> {
@@ -113,6 +112,41 @@ impl Directory {
         directory.into_iter().flat_map(numbers)
     }
 
+    /// Nanoseconds of CLOCK_MONOTONIC, as the process sees it.
+    pub fn now(&self) -> u64 {
+        let time = clock_gettime(ClockId::Monotonic);
+        let here = time.tv_sec * NS_PER_S + time.tv_nsec;
+        here.saturating_add(self.ahead("monotonic")).max(0) as u64
+    }
+
+    /// When a thread of it was started, in hundredths of a second since boot, as the process sees it. Rounded down: the process
+    /// finds the same, or a tick more.
+    pub fn own_start(&self, stat: &Stat) -> u64 {
+        let ticks = self.ahead("boottime").div_euclid(TICK);
+        stat.started.saturating_add_signed(ticks)
+    }
+
+    /// By how many nanoseconds this clock of the process is ahead of ours: it may be in another time namespace.
+    fn ahead(&self, clock: &str) -> i64 {
+        let Ok(ours) = Self::open(std::process::id() as i32) else {
+            return 0;
+        };
+        if self.link("ns/time") == ours.link("ns/time") {
+            return 0;
+        }
+        let [its, own] = [self, &ours].map(|process| process.offset(clock).unwrap_or(0));
+        its.saturating_sub(own)
+    }
+
+    /// By how many nanoseconds this clock of its time namespace is ahead of the host's.
+    fn offset(&self, clock: &str) -> Option<i64> {
+        let text = String::from_utf8(self.read("timens_offsets").ok()?).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(clock))?;
+        let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+        let (seconds, ns) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        seconds.checked_mul(NS_PER_S)?.checked_add(ns)
+    }
+
     /// Whether a name exists in the root directory of the process.
     pub fn sees(&self, path: &Path) -> io::Result<bool> {
         match self.within_root(path, OFlags::PATH) {
@@ -122,11 +156,14 @@ impl Directory {
         }
     }
 
-    /// The file of this name there, to be read.
+    /// The regular file of this name there, to be read. Anything else is not opened: the user of the process chooses what it is, and
+    /// some devices act when they are opened.
     pub fn file_in_root(&self, path: &Path) -> io::Result<File> {
-        // It may have been replaced by a pipe: do not wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        Ok(self.within_root(path, flags)?.into())
+        let there = File::from(self.within_root(path, OFlags::PATH)?);
+        if !there.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        File::open(format!("/proc/self/fd/{}", there.as_raw_fd()))
     }
 
     /// A link there is followed as the process would.

@@ -109,7 +109,7 @@ fn coverage(process: &Directory) -> Coverage {
         Ok(found) => found,
         Err(coverage) => return coverage,
     };
-    let now = host::now();
+    let now = process.now();
     Coverage::Covered(Box::new(Covered {
         file,
         other_copies,

@@ -3,8 +3,8 @@
 use super::{host::Directory, seen::UnderWay};
 use crate::record::{Call, Kind, Record, Step, Thread};
 
-/// Those inside, then those that wait, in order of waiting, then those that were let through. `now` is on CLOCK_MONOTONIC. Without
-/// a process, which may have ended, there is only what the record says of its threads.
+/// Those inside, then those that wait, in order of waiting, then those that were let through. `now` is on the process's CLOCK_MONOTONIC.
+/// Without a process, which may have ended, there is only what the record says of its threads.
 pub fn calls(process: Option<&Directory>, record: &Record, now: u64) -> Vec<UnderWay> {
     let in_call: Vec<_> = record
         .threads
@@ -34,14 +34,17 @@ fn living(
     in_call: &[(&Thread, &Call)],
 ) -> Vec<UnderWay> {
     let ids = ids(process);
-    let started = process.stat("stat").map_or(0, |stat| stat.started);
+    let started = process
+        .stat("stat")
+        .map_or(0, |stat| process.own_start(&stat));
     let calls = in_call.iter().map(|(thread, call)| {
         let id = ids.iter().find(|(own, _)| *own == thread.id);
         // In the record is a moment at which the thread was alive: a thread that was started later has only its id. But if the
         // process, too, was started later, it was restored from a checkpoint, and start times prove nothing.
         let there = id.filter(|(_, id)| {
             let stat = process.stat(&format!("task/{id}/stat"));
-            stat.is_some_and(|stat| stat.started <= thread.alive_at || started > thread.alive_at)
+            let start = stat.map(|stat| process.own_start(&stat));
+            start.is_some_and(|start| start <= thread.alive_at || started > thread.alive_at)
         });
         let name = there.and_then(|(_, id)| process.read(&format!("task/{id}/comm")).ok());
         let name = name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());

@@ -3,10 +3,7 @@
 use super::process::{Call, Process, Slice, What};
 use crate::{
     record::{Kind, Record, Step},
-    status::{
-        host::now,
-        life::{Life, life},
-    },
+    status::life::{Life, life},
 };
 use std::rc::Rc;
 
@@ -122,7 +119,10 @@ fn last(record: &Record) -> u64 {
     let ends = ends.map(|event| event.since.saturating_add(event.duration));
     let calls = record.threads.iter().filter_map(|it| it.call.as_ref());
     let starts = calls.map(|call| call.since.saturating_add(1000));
-    let now = matches!(life(record), Life::Runs(_)).then(now);
+    let now = match life(record) {
+        Life::Runs(process) => Some(process.now()),
+        _ => None,
+    };
     ends.chain(starts).chain(now).max().unwrap_or(0)
 }
 
