@@ -1,4 +1,14 @@
-//! The reason for which a command ends early.
+//! The reason for which a command ends early, and what is said on standard error.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
+
+/// Writes a line to standard error. If that takes none, as a file on a full disk, the command goes on.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "mrlock: {line}");
+}
 
 /// One line for standard error, and the exit status.
 #[derive(Debug)]

@@ -6,7 +6,9 @@
 #![deny(
     unsafe_op_in_unsafe_fn,
     missing_docs,
-    clippy::undocumented_unsafe_blocks
+    clippy::undocumented_unsafe_blocks,
+    clippy::print_stdout,
+    clippy::print_stderr
 )]
 
 mod arguments;
@@ -44,7 +46,7 @@ extern "C" fn main() -> c_int {
         Command::Timeline(arguments) => timeline::draw(arguments),
     });
     let code = outcome.unwrap_or_else(|Failure { status, message }| {
-        eprintln!("mrlock: {message}");
+        failure::say(message);
         ExitCode::from(status)
     });
     // std does not give access to the number in an `ExitCode`.

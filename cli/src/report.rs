@@ -9,7 +9,7 @@ mod text;
 
 use crate::{
     arguments,
-    failure::Failure,
+    failure::{self, Failure},
     record::Record,
     status::{
         found::found,
@@ -38,15 +38,15 @@ pub fn show(arguments: arguments::Report) -> Result<ExitCode, Failure> {
                 let mut before = processes.iter();
                 match before.find(|it| it.record.is_same_process(&process.record)) {
                     Some(Process { from, .. }) => {
-                        eprintln!(
-                            "mrlock: report: {name}: the same process as {from}: it is shown once"
-                        );
+                        failure::say(format_args!(
+                            "report: {name}: the same process as {from}: it is shown once"
+                        ));
                     }
                     None => processes.push(process),
                 }
             }
             Err(reason) => {
-                eprintln!("mrlock: report: {name}: {}", printable(&reason));
+                failure::say(format_args!("report: {name}: {}", printable(&reason)));
                 code = ExitCode::FAILURE;
             }
         }

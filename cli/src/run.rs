@@ -6,7 +6,10 @@ mod library;
 mod program;
 pub mod shell;
 
-use crate::{arguments, failure::Failure};
+use crate::{
+    arguments,
+    failure::{self, Failure},
+};
 use std::{
     env,
     ffi::{CString, OsStr, OsString},
@@ -51,7 +54,7 @@ pub fn run(arguments: arguments::Run) -> Result<ExitCode, Failure> {
     let about_program = program::check(&program, &library)?;
     let variables = variables(&arguments)?;
     if let Some(warning) = handed_over::warning(&arguments.command).or(about_program) {
-        eprintln!("mrlock: {warning}");
+        failure::say(warning);
     }
     for (variable, value) in variables {
         set(variable, &value);

@@ -16,7 +16,10 @@ pub mod seen;
 pub mod table;
 pub mod under_way;
 
-use crate::{arguments, failure::Failure};
+use crate::{
+    arguments,
+    failure::{self, Failure},
+};
 use look::{Look, look};
 use seen::Coverage;
 use std::{
@@ -34,7 +37,10 @@ pub fn show(arguments: arguments::Status) -> Result<ExitCode, Failure> {
     let mut now = look(arguments.pid)?;
     if arguments.check {
         let (code, line) = check::check(&now, arguments.held);
-        println!("{line}");
+        // The exit status is the answer, also where the line cannot be written.
+        if let Err(error) = writeln!(io::stdout(), "{line}") {
+            failure::say(format_args!("standard output: {error}"));
+        }
         return Ok(ExitCode::from(code));
     }
     let is_table = !arguments.json && !arguments.openmetrics;

@@ -3,7 +3,10 @@
 mod memory;
 mod verbs;
 
-use crate::{arguments, failure::Failure};
+use crate::{
+    arguments,
+    failure::{self, Failure},
+};
 use memory::{Cuda, Source};
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -132,10 +135,10 @@ impl Stress {
                     let spawned = thread::Builder::new().spawn_scoped(scope, work);
                     spawned.unwrap_or_else(|error| {
                         // The threads started before wait for all threads, so they cannot be stopped.
-                        eprintln!(
-                            "mrlock: stress: --threads {}: thread {index}: {error}: start fewer",
+                        failure::say(format_args!(
+                            "stress: --threads {}: thread {index}: {error}: start fewer",
                             self.threads
-                        );
+                        ));
                         process::exit(NOT_STARTED.into())
                     })
                 })

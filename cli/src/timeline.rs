@@ -10,7 +10,11 @@ mod recorded;
 mod tests;
 mod units;
 
-use crate::{arguments, failure::Failure, record::Record};
+use crate::{
+    arguments,
+    failure::{self, Failure},
+    record::Record,
+};
 use process::Process;
 use std::{
     fs,
@@ -59,7 +63,7 @@ pub fn draw(arguments: arguments::Timeline) -> Result<ExitCode, Failure> {
         return Err(Failure::new(without_calls.swap_remove(0)));
     }
     for line in without_calls {
-        eprintln!("mrlock: {line}");
+        failure::say(line);
     }
     let text = match format {
         Format::Svg => picture::draw(&processes, arguments.beside),

@@ -289,6 +289,18 @@ fn a_descendant_in_another_mount_namespace() {
     assert_eq!(seen["reason"], expected, "{seen:#}");
 }
 
+/// For example to a file on a full disk.
+#[test]
+fn an_answer_that_cannot_be_written() {
+    let held = Held::start(&client("held").preloaded(), 1);
+    let script = "exec \"$0\" status --check \"$1\" >/dev/full";
+    let shell = Program::new("sh").args(["-c", script]);
+    let outcome = shell.arg(mrlock()).arg(pid(&held)).run();
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
+    let expected = "mrlock: standard output: No space left on device (os error 28)\n";
+    assert_eq!(outcome.stderr, expected);
+}
+
 /// Its clocks are ahead of this command's, or behind them.
 #[test]
 fn a_process_in_another_time_namespace() {

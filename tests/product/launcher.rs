@@ -287,6 +287,24 @@ fn file_names_are_made_absolute() {
     }
 }
 
+/// Standard error may be a file on a full disk.
+#[test]
+fn a_message_that_cannot_be_written() {
+    let launcher = installed().join("bin/mrlock-run");
+    for (command, status, stdout) in [
+        // It is warned of, and runs.
+        (&["env", "-i", "/bin/echo", "ran"][..], 0, "ran\n"),
+        (&["/no/such/command"], 127, ""),
+        (&["--log=loud"], 125, ""),
+    ] {
+        let shell = Program::new("sh").args(["-c", "exec \"$@\" 2>/dev/full", "sh"]);
+        let program = command.iter().fold(shell.arg(&launcher), Program::arg);
+        let outcome = program.run();
+        let seen = (outcome.status.code(), &*outcome.stdout);
+        assert_eq!(seen, (Some(status), stdout), "{command:?}");
+    }
+}
+
 /// In the name of a directory, a per cent sign is no placeholder.
 #[test]
 fn file_names_in_a_directory_with_per_cent_signs() {
