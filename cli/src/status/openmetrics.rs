@@ -6,7 +6,7 @@ use super::{
     seen::{Coverage, Covered, Process},
 };
 use crate::record::{Operation, Step};
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 /// A counter of each operation.
 struct OfOperation {
@@ -91,7 +91,10 @@ pub fn text(look: &Look) -> String {
         );
         let full = format!("{name}{}", if is_counter { "_total" } else { "" });
         for (process, covered) in &covered {
-            for operation in &covered.operations {
+            // Any program can say that it is the library: a second sample of a name would make a reader refuse all of the text.
+            let mut names = BTreeSet::new();
+            let operations = covered.operations.iter();
+            for operation in operations.filter(|it| names.insert(escaped(&it.name))) {
                 let labels = labels(process, &[("operation", &operation.name)]);
                 sample(&mut to, &full, &labels, value(operation));
             }
@@ -232,4 +235,52 @@ fn escaped(value: &str) -> String {
         .replace('"', "\\\"")
         .replace('\n', "\\n")
         .replace(char::is_control, "?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Record, layout as l, sample};
+    use std::mem::{offset_of, size_of};
+
+    #[test]
+    fn two_operations_of_one_name() {
+        let mut bytes = sample::sample();
+        let second = offset_of!(l::Record, operations) + size_of::<l::Operation>();
+        let name = second + offset_of!(l::Operation, name);
+        sample::write(&mut bytes, name, "ibv_reg_mr");
+        let record = Record::in_bytes(&bytes).expect("a record");
+        assert_eq!(record.operations.len(), 2);
+        let covered = Covered {
+            file: String::new(),
+            other_copies: vec![],
+            version: record.library,
+            settings: record.settings,
+            hooks: vec![],
+            most_at_once: 0,
+            let_through: 0,
+            calls_per_second: None,
+            operations: record.operations,
+            devices: vec![],
+            under_way: vec![],
+            threads_not_shown: 0,
+            now: 0,
+        };
+        let process = Process {
+            pid: 7,
+            parent: 1,
+            depth: 0,
+            program: "server".into(),
+            coverage: Coverage::Covered(Box::new(covered)),
+        };
+        let look = Look {
+            processes: vec![process],
+            unknown: vec![],
+        };
+        let text = text(&look);
+        let samples = text
+            .lines()
+            .filter(|line| line.starts_with("mrlock_calls_total{"));
+        assert_eq!(samples.count(), 1, "{text}");
+    }
 }
