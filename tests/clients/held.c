@@ -1,8 +1,9 @@
 /*
- * held [WAITERS [free]]: registers and deregisters twice; then one registration fails. Then a thread
+ * held [WAITERS [free|leave]]: registers and deregisters twice; then one registration fails. Then a thread
  * prints "inside" and stays inside a registration until standard input ends. Meanwhile WAITERS
  * threads wait for it; and with "free", the memory may be the GPU's, and one more thread frees GPU
- * memory. "inside" is printed when all of them wait. Not with a real libibverbs.
+ * memory. "inside" is printed when all of them wait. With "leave", the main thread then ends, without
+ * waiting for the others. Not with a real libibverbs.
  */
 #include "inside_registration.h"
 
@@ -33,7 +34,8 @@ int main(int argc, char **argv)
 {
 	struct ibv_pd *pd = open_pd(linked_verbs(), 0);
 	int count = argc > 1 ? atoi(argv[1]) : 0;
-	pthread_t frees;
+	int frees = argc > 2 && !strcmp(argv[2], "free");
+	pthread_t freeing_thread;
 
 	if (!pd || count > 400)
 		return 1;
@@ -45,22 +47,24 @@ int main(int argc, char **argv)
 	}
 	long page = sysconf(_SC_PAGESIZE);
 	/* A page without access looks like GPU memory. */
-	if (argc > 2 && mprotect(memory + sizeof memory - page, page, PROT_NONE))
+	if (frees && mprotect(memory + sizeof memory - page, page, PROT_NONE))
 		return 1;
 	start_caller(&holder, 0, hold_until_end_of_input);
 	sem_wait(&entered);
 	start_queue(waiters, count);
-	if (argc > 2) {
-		pthread_create(&frees, NULL, free_gpu_memory, NULL);
+	if (frees) {
+		pthread_create(&freeing_thread, NULL, free_gpu_memory, NULL);
 		until_asleep(&freeing);
 	}
 	puts("inside");
 	fflush(stdout);
 	sem_post(&released);
+	if (argc > 2 && !frees)
+		pthread_exit(NULL);
 	join_queue(&holder, 1);
 	join_queue(waiters, count);
-	if (argc > 2)
-		pthread_join(frees, NULL);
+	if (frees)
+		pthread_join(freeing_thread, NULL);
 	puts("done");
 	return 0;
 }

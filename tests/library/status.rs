@@ -301,6 +301,38 @@ fn an_answer_that_cannot_be_written() {
     assert_eq!(outcome.stderr, expected);
 }
 
+/// The process goes on, but its id in /proc shows only that its main thread has ended.
+#[test]
+fn a_process_whose_main_thread_has_ended() {
+    let program = |waiters| client("held").args([waiters, "leave"]);
+    for (program, state) in [
+        (program("1").preloaded(), "covered"),
+        (program("0"), "not-covered"),
+    ] {
+        let held = Held::start(&program, 1);
+        let file = format!("/proc/{}/stat", held.process.id());
+        while !fs::read_to_string(&file)
+            .expect("a process")
+            .contains(") Z ")
+        {
+            std::thread::yield_now();
+        }
+        let seen = held.seen();
+        assert_eq!(seen["state"], state, "{seen:#}");
+        assert_eq!(seen["pid"], held.process.id());
+        if state == "covered" {
+            let calls = under_way(&seen);
+            assert_eq!(calls.len(), 2, "{seen:#}");
+            assert!(
+                calls.iter().all(|call| call["has_ended"] == false),
+                "{seen:#}"
+            );
+            let all = status(&["--all"]);
+            assert!(all.iter().any(|it| it["pid"] == seen["pid"]), "{all:#?}");
+        }
+    }
+}
+
 /// Its clocks are ahead of this command's, or behind them.
 #[test]
 fn a_process_in_another_time_namespace() {

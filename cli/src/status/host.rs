@@ -59,10 +59,27 @@ fn numbers(directory: fs::ReadDir) -> impl Iterator<Item = i32> {
 }
 
 impl Directory {
-    /// Of this process.
+    /// Of this process. If its main thread has ended, /proc/PID shows that thread alone, which has no memory: then that of another of
+    /// its threads, which shows the process.
     pub fn open(pid: i32) -> io::Result<Self> {
+        let process = Self::of_thread(pid, pid)?;
+        if process.is_alive() {
+            return Ok(process);
+        }
+        let own = Some(pid.to_string());
+        let mut others = process
+            .threads()
+            .filter(|&thread| thread != pid)
+            .filter_map(|thread| Self::of_thread(pid, thread).ok());
+        // The id of a thread that has just ended may be another process's.
+        let living = others.find(|it| it.is_alive() && it.status("Tgid", "status") == own);
+        drop(others);
+        Ok(living.unwrap_or(process))
+    }
+
+    fn of_thread(pid: i32, thread: i32) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())?;
+        let directory = openat(CWD, format!("/proc/{thread}"), flags, Mode::empty())?;
         Ok(Self { pid, directory })
     }
 
@@ -92,7 +109,7 @@ impl Directory {
         Some(OsString::from_vec(target.into_bytes()))
     }
 
-    /// The stat of the process, or of one of its threads: "stat", "task/7/stat".
+    /// The stat of the process, or of one of its threads: "stat", "task/7/stat". (Its id is the process's in any case.)
     pub fn stat(&self, name: &str) -> Option<Stat> {
         stat(self.pid, &self.read(name).ok()?)
     }

@@ -35,7 +35,7 @@ fn living(
 ) -> Vec<UnderWay> {
     let ids = ids(process);
     let started = process
-        .stat("stat")
+        .stat(&format!("task/{}/stat", process.pid))
         .map_or(0, |stat| process.own_start(&stat));
     let calls = in_call.iter().map(|(thread, call)| {
         let id = ids.iter().find(|(own, _)| *own == thread.id);
