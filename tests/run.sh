@@ -60,7 +60,9 @@ parts="arm64 clients_vm gvisor mooncake peermem strangers"
 for part in $parts; do
     tests --test machine "$part::"
 done
-# The rest: one machine for all of them.
+# The rest: one machine for all of them. For arm64, the library that is published, and the command beside it.
+export MRLOCK_ARM64_LIBRARY=$target/dist/aarch64/libmrlock.so
+[ -e "$MRLOCK_ARM64_LIBRARY" ] || unset MRLOCK_ARM64_LIBRARY
 tests --test machine -- $(printf -- '--skip %s:: ' $parts)
 
 echo

@@ -61,8 +61,11 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// The same for arm64, cross-compiled; beside it is the other library.
+/// The same for arm64, cross-compiled, or the one that `MRLOCK_ARM64_LIBRARY` names; beside it is the other library.
 pub fn library_for_arm64() -> PathBuf {
+    if let Some(library) = env::var_os("MRLOCK_ARM64_LIBRARY") {
+        return library.into();
+    }
     let library = target_dir().join("aarch64-unknown-linux-gnu/release/libmrlock.so");
     let other = library.with_file_name("libmrlock-ioctl.so");
     build(make([ARM64]).args([&library, &other]));
