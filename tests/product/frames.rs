@@ -33,7 +33,7 @@ const SOMETHING_TO_DO: [&str; 5] = [
 ];
 
 /// It writes a line.
-const COMPLAINT: &str = "mrlock::base::settings::not_understood";
+const COMPLAINT: &str = "mrlock::base::settings::variables::not_understood";
 
 /// The log facade calls it through a pointer.
 const SINK: &str = "<mrlock::base::log_sink::StandardError as log::Log>::log";

@@ -23,7 +23,7 @@ pub mod proc_stat;
 #[allow(dead_code, reason = "nothing is written")]
 pub mod stream;
 
-#[path = "../../../src/base/settings.rs"]
+#[path = "../../../src/base/settings/mod.rs"]
 #[allow(
     dead_code,
     reason = "the settings are read again and again, and not kept"
