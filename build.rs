@@ -34,6 +34,8 @@ fn main() {
         "-Wl,--build-id=sha1".into(),
         // An undefined symbol is an error at build time, not in every process that preloads the library.
         "-Wl,-z,defs".into(),
+        // Nothing here needs the start files of the C compiler, which bring data, a constructor and a destructor.
+        "-nostartfiles".into(),
         // A thread may be asleep inside a hook at any time: the library can never be unloaded.
         "-Wl,-z,nodelete".into(),
     ];

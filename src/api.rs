@@ -11,7 +11,7 @@ use crate::{
     resolve,
 };
 use core::{
-    ffi::{CStr, c_char, c_int, c_uint},
+    ffi::{c_char, c_int, c_uint},
     ptr,
 };
 
@@ -108,17 +108,17 @@ unsafe extern "C" fn mrlock_stats(entry_point: c_uint, stats: *mut Snapshot, siz
 /// mrlock_unlock(), because another thread may be loading a library whose constructor waits for the lock. Afterwards
 /// dlerror() returns NULL.
 extern "C" fn mrlock_active() -> c_int {
-    let is_caught = |layer, symbol: &CStr| {
+    let is_caught = |layer, bound| {
         policy::serializes(Kind::Registration, layer)
             && !policy::observes()
-            && resolve::is_bound_to_us(symbol)
+            && resolve::is_bound_to_us(bound)
     };
     Errno::preserve(|| {
         let mut active = 0;
-        if is_caught(Layer::Verbs, c"ibv_reg_mr") {
+        if is_caught(Layer::Verbs, bound!("ibv_reg_mr")) {
             active |= MRLOCK_ACTIVE_VERBS;
         }
-        if is_caught(Layer::Ioctl, c"ioctl") {
+        if is_caught(Layer::Ioctl, bound!("ioctl")) {
             active |= MRLOCK_ACTIVE_IOCTL;
         }
         active

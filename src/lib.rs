@@ -58,7 +58,7 @@ ctor::declarative::ctor! {
     /// the middle of a run. A call before this (from a dependency's constructor) reads them itself.
     #[ctor(unsafe)]
     fn load() {
-        if !resolve::is_bound_to_us(c"mrlock_version") {
+        if !resolve::is_bound_to_us(bound!("mrlock_version")) {
             settings::leave_to_first_copy();
         }
         let settings = settings::read_once();
@@ -72,12 +72,12 @@ ctor::declarative::ctor! {
 
 /// The hooks that a call by name reaches.
 fn hooks_reached() -> u64 {
-    let is_reached = |layer, symbol| policy::catches(layer) && resolve::is_bound_to_us(symbol);
+    let is_reached = |layer, bound| policy::catches(layer) && resolve::is_bound_to_us(bound);
     let mut hooks = 0;
-    if is_reached(Layer::Verbs, c"ibv_reg_mr") {
+    if is_reached(Layer::Verbs, bound!("ibv_reg_mr")) {
         hooks |= record::VERBS;
     }
-    if is_reached(Layer::Ioctl, c"ioctl") {
+    if is_reached(Layer::Ioctl, bound!("ioctl")) {
         hooks |= record::IOCTL;
     }
     hooks
@@ -138,4 +138,14 @@ core::arch::global_asm!(
     ".globl rust_eh_personality",
     ".hidden rust_eh_personality",
     concat!("rust_eh_personality: ", trap!())
+);
+
+// The pages that the loader writes to begin behind the code. This ends the code with a page of its own, so that they begin at the start
+// of a page, and are one less.
+#[cfg(not(test))]
+core::arch::global_asm!(
+    ".pushsection .code_end, \"axR\", %progbits",
+    ".balign 4096",
+    trap!(),
+    ".popsection",
 );

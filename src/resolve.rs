@@ -18,7 +18,7 @@ use core::{
     ptr::{self, NonNull},
     sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
-use libc::{Dl_info, RTLD_DEFAULT, RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, c_int};
+use libc::{Dl_info, RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, c_int};
 use log::debug;
 
 /// The address of a function to forward to.
@@ -69,6 +69,11 @@ impl fmt::Display for Symbol {
 /// Finds the functions for `N` symbols of libibverbs, which are named by their index.
 pub struct Resolver<const N: usize> {
     symbols: [Symbol; N],
+    found: &'static Found<N>,
+}
+
+/// What was found for them. Apart from `Resolver`, which the loader changes at start.
+pub struct Found<const N: usize> {
     /// The next definitions in the global scope when we were loaded. They stay the next ones: later modules come after them.
     global: Targets<N>,
     /// The functions of each copy of libibverbs, by a function of its driver. The table has a fixed size: if it is full, a call
@@ -76,11 +81,10 @@ pub struct Resolver<const N: usize> {
     by_driver: [Slot<N>; SLOTS],
 }
 
-impl<const N: usize> Resolver<N> {
+impl<const N: usize> Found<N> {
     /// Nothing has been looked up yet.
-    pub const fn new(symbols: [Symbol; N]) -> Self {
+    pub const fn new() -> Self {
         Self {
-            symbols,
             global: Targets::new(),
             by_driver: [const {
                 Slot {
@@ -89,6 +93,13 @@ impl<const N: usize> Resolver<N> {
                 }
             }; SLOTS],
         }
+    }
+}
+
+impl<const N: usize> Resolver<N> {
+    /// For these symbols.
+    pub const fn new(symbols: [Symbol; N], found: &'static Found<N>) -> Self {
+        Self { symbols, found }
     }
 
     /// The symbol of this index.
@@ -109,7 +120,7 @@ impl<const N: usize> Resolver<N> {
     pub unsafe fn target(&self, index: usize, object: *const Object) -> Option<Target> {
         // SAFETY: passed on to the caller.
         let own = || unsafe { self.own(index, object) };
-        self.global.get(index).or_else(own)
+        self.found.global.get(index).or_else(own)
     }
 
     /// The function of the copy that made `object`, where the global scope has none.
@@ -129,7 +140,7 @@ impl<const N: usize> Resolver<N> {
     /// program's own libraries are loaded. A definition that enters the scope later is found at the first call that needs it.
     pub fn find_in_global_scope(&self) {
         if elf::may_be_defined(self.symbols.map(|symbol| symbol.name)) {
-            self.set(&self.global, &self.symbols.map(next_in_global_scope));
+            self.set(&self.found.global, &self.symbols.map(next_in_global_scope));
             forget_failures();
         }
     }
@@ -157,7 +168,7 @@ impl<const N: usize> Resolver<N> {
     #[inline]
     fn known(&self, driver: *const c_void, index: usize) -> Option<Target> {
         let key = (driver as usize).wrapping_add(FIRST_KEY);
-        for slot in &self.by_driver {
+        for slot in &self.found.by_driver {
             // Acquire pairs with the Release in `remember`: all the targets are there.
             match slot.driver.load(Ordering::Acquire) {
                 FREE => return None,
@@ -170,7 +181,7 @@ impl<const N: usize> Resolver<N> {
 
     fn remember(&self, driver: *const c_void, found: &[Option<Target>; N]) {
         let key = (driver as usize).wrapping_add(FIRST_KEY);
-        for slot in &self.by_driver {
+        for slot in &self.found.by_driver {
             // Relaxed: claiming publishes nothing.
             match slot
                 .driver
@@ -234,20 +245,13 @@ fn find(handle: *mut c_void, symbol: &CStr) -> Option<Target> {
     NonNull::new(unsafe { dl::dlsym()?(handle, symbol.as_ptr()) })
 }
 
-/// Whether a call of this function, from a module in the same scope as ours, reaches our definition: assumed to be so, where the
-/// loader cannot be asked. Calls the loader.
-pub fn is_bound_to_us(symbol: &CStr) -> bool {
-    if dl::dlsym().is_none() {
-        return true;
-    }
-    // Checks for ours first: otherwise the loader searches all symbols of the main program.
-    let ours = find(RTLD_DEFAULT, symbol).is_some_and(|first| {
-        is_ours(first)
-            // The main program. If it is not position-independent and takes the function's address, it has a stub of that
-            // name, which jumps to the first real definition: ours, if another definition comes after ours.
-            || file_of(first.as_ptr()).is_some_and(CStr::is_empty)
-                && next(symbol).is_some()
-    });
+/// Whether a call of this function, from a module in the same scope as ours, reaches our definition.
+pub fn is_bound_to_us((symbol, first): (&CStr, *const c_void)) -> bool {
+    let ours = NonNull::new(first.cast_mut()).is_some_and(is_ours)
+        // The main program. If it is not position-independent and takes the function's address, it has a stub of that
+        // name, which jumps to the first real definition: ours, if another definition comes after ours.
+        || file_of(first).is_some_and(CStr::is_empty) && next(symbol).is_some();
+    // Also of the look-up before: that of `ioctl` fails where this library comes after libc.
     forget_failures();
     ours
 }
@@ -285,21 +289,21 @@ pub fn run_around_fork(
     in_child: extern "C" fn(),
 ) {
     type Handler = extern "C" fn();
-    if let Some(function) = find(RTLD_DEFAULT, c"__register_atfork") {
-        type Function = unsafe extern "C" fn(Handler, Handler, Handler, *mut c_void) -> c_int;
-        // SAFETY: the function of this name has this type. NULL: the handlers belong to a library that is never unloaded.
-        unsafe {
-            mem::transmute::<Target, Function>(function)(
-                before,
-                in_parent,
-                in_child,
-                ptr::null_mut(),
-            )
-        };
-    } else if let Some(function) = find(RTLD_DEFAULT, c"pthread_atfork") {
-        type Function = unsafe extern "C" fn(Handler, Handler, Handler) -> c_int;
-        // SAFETY: the function of this name has this type.
-        unsafe { mem::transmute::<Target, Function>(function)(before, in_parent, in_child) };
+    type OfGlibc = unsafe extern "C" fn(Handler, Handler, Handler, *mut c_void) -> c_int;
+    type OfMusl = unsafe extern "C" fn(Handler, Handler, Handler) -> c_int;
+    // SAFETY: the assembly only reads. Each address is null or that of the function of this name, which has this type.
+    let (of_glibc, of_musl) = unsafe {
+        (
+            mem::transmute::<*const c_void, Option<OfGlibc>>(weak_address!("__register_atfork")),
+            mem::transmute::<*const c_void, Option<OfMusl>>(weak_address!("pthread_atfork")),
+        )
+    };
+    if let Some(register) = of_glibc {
+        // SAFETY: see above. NULL: the handlers belong to a library that is never unloaded.
+        unsafe { register(before, in_parent, in_child, ptr::null_mut()) };
+    } else if let Some(register) = of_musl {
+        // SAFETY: see above.
+        unsafe { register(before, in_parent, in_child) };
     }
 }
 

@@ -33,6 +33,10 @@ use core::{
 struct Page(AtomicU64);
 
 /// A process and its generation (see `record`). Zero: not known. Without a generation: a thread of this process makes one.
+///
+/// In a section of its own, the last one: one that it shared would begin at the start of a page, too. (By a name that begins like
+/// this, the compiler knows that the section is all zero; the linker does not merge it with another.)
+#[unsafe(link_section = ".gnu.linkonce.b.page")]
 static PAGE: Page = Page(AtomicU64::new(0));
 
 /// The same, in memory that is not wiped, where `PAGE` cannot be used.

@@ -17,7 +17,7 @@ use core::{
 /// One of the two.
 pub struct Stream {
     descriptor: c_int,
-    /// Its file when the process was started, from `sys::file_id`. `NONE`: it was closed.
+    /// Its file when the process was started, from `sys::file_id`. `NONE`: it was closed, or nothing is to be written to it.
     file: [AtomicU64; 2],
     /// If the file was a pipe: the process whose it is, from `own_life`. 0: it was none, nothing has asked, or /proc does not say.
     life: AtomicU64,
@@ -31,13 +31,6 @@ pub static STDERR: Stream = Stream::new(libc::STDERR_FILENO);
 
 /// An id that no file has.
 const NONE: [u64; 2] = [0; 2];
-
-/// Records which files these are. Called once, when the settings are read.
-pub fn remember() {
-    for stream in [&STDOUT, &STDERR] {
-        stream.keep(sys::file_id(stream.descriptor).unwrap_or(NONE), 0);
-    }
-}
 
 /// Records whose pipes these are. Called when the record of a process begins, and not by `remember`: it reads a file, and most
 /// processes make no call.
@@ -83,6 +76,11 @@ impl Stream {
             file: [const { AtomicU64::new(0) }; 2],
             life: AtomicU64::new(0),
         }
+    }
+
+    /// Records which file it is. Called once, when the settings are read; until then, it is closed.
+    pub fn remember(&self) {
+        self.keep(sys::file_id(self.descriptor).unwrap_or(NONE), 0);
     }
 
     fn file(&self) -> [u64; 2] {

@@ -23,12 +23,19 @@ macro_rules! export {
 /// Defines `$own`, a static of `$type` that is all zero, and exports it as `$name@@$version`. Two names, because a second copy of
 /// the library in a process must not use the data of the first.
 ///
-/// It is in `.bss.large`, as each static of about a page or more: so the small ones are next to each other, and a process that
-/// makes no call touches one page of them.
+/// It is behind the small statics, and the other large ones are behind it (`.sbss.large`): so what is written at the start of a process
+/// is in one page, which begins with `.data`. A linker puts such sections in the order in which it finds them, so `.bss` comes before
+/// `.sbss.large` here. ("R": it is kept, although nothing refers to it.)
 macro_rules! export_zeroed {
     ($own:ident: $type:ty, $name:ident @@ $version:literal) => {
         core::arch::global_asm!(
-            ".pushsection .bss.large, \"aw\", %nobits",
+            ".pushsection .data.start, \"awR\", %progbits",
+            ".balign 4096",
+            ".popsection",
+            ".pushsection .bss.start, \"awR\", %nobits",
+            ".zero 8",
+            ".popsection",
+            ".pushsection .sbss.large, \"aw\", %nobits",
             concat!(".globl ", stringify!($own)),
             concat!(".hidden ", stringify!($own)),
             concat!(".globl mrlock_entry_", stringify!($name)),
@@ -92,5 +99,21 @@ macro_rules! weak_address {
             options(pure, readonly, nostack, preserves_flags),
         );
         address
+    }};
+}
+
+/// The name of a function that we export, and the definition to which the loader has bound our own reference: the first one in the
+/// scope in which this library was loaded.
+macro_rules! bound {
+    // Weak, because libmrlock-ioctl.so does not define it.
+    ("ibv_reg_mr") => {{
+        // SAFETY: the assembly only reads.
+        (c"ibv_reg_mr", unsafe { weak_address!("ibv_reg_mr") })
+    }};
+    ($name:literal) => {{
+        let first: *const core::ffi::c_void;
+        // SAFETY: the assembly only reads.
+        unsafe { core::arch::asm!(load_from_got!($name), address = out(reg) first, options(pure, readonly, nostack, preserves_flags)) };
+        (const { $crate::base::text::as_c_str(concat!($name, "\0")) }, first)
     }};
 }

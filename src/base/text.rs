@@ -1,6 +1,9 @@
 //! Text in a buffer of fixed size, because nothing may allocate.
 
-use core::fmt::{self, Write};
+use core::{
+    ffi::CStr,
+    fmt::{self, Write},
+};
 
 /// Up to `N` bytes of text. What does not fit is left out; the text before it stays.
 pub struct Text<const N: usize> {
@@ -75,6 +78,14 @@ impl<const N: usize> Write for Text<N> {
 impl<const N: usize> fmt::Display for Text<N> {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         formatter.pad(core::str::from_utf8(self.as_bytes()).unwrap_or("?"))
+    }
+}
+
+/// `text`, which ends with NUL, as a C string. Evaluated by the compiler only.
+pub const fn as_c_str(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("a NUL inside or none at the end"),
     }
 }
 

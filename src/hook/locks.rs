@@ -12,11 +12,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use log::warn;
 
 /// Lets one thread register or deregister at a time, in all layers. Also taken by a section (`mrlock_lock`).
+#[unsafe(link_section = ".sbss.large")]
 pub static LOCK: Lock = Lock::new();
 
 /// Keeps apart the frees of GPU memory on one side, and the calls on memory that may be the GPU's on the other. A section does
 /// not take it: libcuda holds a mutex of its own while it frees, so a section that calls CUDA would wait for a free that waits
 /// for the section.
+#[unsafe(link_section = ".sbss.large")]
 pub static FREES: Lock = Lock::new();
 
 /// The holder of `LOCK` that waits for `FREES`: the kernel's id of the thread, or 0.

@@ -5,16 +5,16 @@
 
 use super::serialize::serialize;
 use crate::{
-    base::sys::Errno,
+    base::{sys::Errno, text::as_c_str},
     call::{
         device::Device,
         host_memory,
         operation::{Kind, Layer, Memory, Operation, Region},
     },
-    resolve::{Resolver, Symbol, Target},
+    resolve::{Found, Resolver, Symbol, Target},
 };
 use core::{
-    ffi::{CStr, c_void},
+    ffi::c_void,
     mem, ptr,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -37,10 +37,12 @@ macro_rules! entry_points {
         static OPERATIONS: [Operation; ENTRY_POINTS] =
             [$(Operation::new(EntryPoint::$name as usize, stringify!($name), Kind::$kind, Layer::Verbs)),*];
 
+        #[unsafe(link_section = ".sbss.large")]
+        static FOUND: Found<ENTRY_POINTS> = Found::new();
         static RESOLVER: Resolver<ENTRY_POINTS> = Resolver::new([$(Symbol {
             name: as_c_str(concat!(stringify!($name), "\0")),
             version: as_c_str(concat!($version, "\0")),
-        }),*]);
+        }),*], &FOUND);
 
         $(
             #[cfg(feature = "verbs")]
@@ -305,12 +307,4 @@ fn unavailable<R>(entry: EntryPoint, failure: R) -> R {
     }
     Errno::set(libc::ENOSYS);
     failure
-}
-
-/// `text`, which ends with NUL, as a C string. Evaluated by the compiler only.
-const fn as_c_str(text: &'static str) -> &'static CStr {
-    match CStr::from_bytes_with_nul(text.as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("a NUL inside or none at the end"),
-    }
 }

@@ -38,7 +38,7 @@ struct Buffers {
     path: Path,
 }
 
-#[unsafe(link_section = ".bss.large")]
+#[unsafe(link_section = ".sbss.large")]
 static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
     page: Page::new(),
     path: Path::new(),
@@ -53,7 +53,7 @@ static FILE: AtomicI32 = AtomicI32::new(0);
 static FILE_ID: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// What is reported of a process that has made no call.
-#[unsafe(link_section = ".bss.large")]
+#[unsafe(link_section = ".sbss.large")]
 // SAFETY: all zero is a record without content: it has only integers.
 static NO_CALLS: Record = unsafe { mem::zeroed() };
 

@@ -40,7 +40,7 @@ impl fmt::Display for Failure {
 }
 
 /// A buffer for a name while a record begins. It is not on the stack, which may be small.
-#[unsafe(link_section = ".bss.large")]
+#[unsafe(link_section = ".sbss.large")]
 static PATH: Mutex<Path> = Mutex::new(Path::new());
 
 /// Runs `body` with the buffer. Only for the beginning of a record, of which there is one at a time in a process.

@@ -216,7 +216,8 @@ pub fn end() {
     }
 }
 
-/// A text that is written into words, in which there is none yet; what does not fit is left out.
+/// A text that is written into words, in which there is none yet; what does not fit is left out. Not first into a buffer: the stack
+/// may be small.
 struct Words<'a> {
     words: &'a [Word],
     length: usize,
@@ -241,11 +242,16 @@ impl Write for Words<'_> {
 }
 
 /// Writes a text into words, padded with NUL, cut where it does not fit.
+#[inline(never)]
 fn write_text(to: &[Word], text: &[u8]) {
-    to.iter().for_each(zero);
-    let mut words = Words {
-        words: to,
-        length: 0,
-    };
-    text.iter().for_each(|&byte| words.push(byte));
+    let mut pieces = text.chunks(size_of::<u64>());
+    for word in to {
+        let mut bytes = [0; size_of::<u64>()];
+        let piece = pieces.next().unwrap_or_default();
+        bytes
+            .iter_mut()
+            .zip(piece)
+            .for_each(|(to, from)| *to = *from);
+        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+    }
 }

@@ -256,6 +256,37 @@ fn an_indirect_call_may_land_on_each_exported_function() {
     assert_eq!(seen, exported(&file).len() - 1, "mrlock_record is data");
 }
 
+/// What is written at start is in two pages of 4 KiB: what the loader fills in and then protects, and the small statics with the
+/// beginning of the record.
+#[test]
+fn is_small_and_laid_out_for_a_short_start() {
+    for bytes in builds() {
+        let file = parse(&bytes);
+        let section = |name| {
+            let header = file.section_header_by_name(name).expect("readable");
+            header.unwrap_or_else(|| panic!("no section {name}"))
+        };
+        let code = section(".text").sh_size;
+        assert!(code < 64 * 1024, "{code} bytes of code");
+        let pages = |start: u64, end: u64| start / 4096..end.div_ceil(4096);
+        let protected = pages(
+            section(".init_array")
+                .sh_addr
+                .min(section(".fini_array").sh_addr),
+            section(".got").sh_addr + section(".got").sh_size,
+        );
+        let statics = pages(
+            section(".data").sh_addr,
+            section(".bss").sh_addr + section(".bss").sh_size,
+        );
+        assert_eq!(protected.count(), 1, "what the loader fills in");
+        assert_eq!(statics.clone().count(), 1, "the small statics");
+        // The record's first words; see `export_zeroed!`.
+        let record = section(".sbss").sh_addr / 4096;
+        assert_eq!(record, statics.start, "the beginning of the record");
+    }
+}
+
 #[test]
 fn is_hardened() {
     builds().iter().for_each(|bytes| hardened(&parse(bytes)));

@@ -18,6 +18,8 @@ pub(super) struct Environment {
     unknown: [Option<&'static [u8]>; MOST_UNKNOWN],
     /// Whether there are more.
     has_more: bool,
+    /// Whether any name begins like ours. In most processes none does.
+    pub(super) has_any: bool,
 }
 
 unsafe extern "C" {
@@ -31,6 +33,7 @@ impl Environment {
             values: [None; NAMES.len()],
             unknown: [None; MOST_UNKNOWN],
             has_more: false,
+            has_any: false,
         };
         // SAFETY: null, or an array that a null pointer ends. As with any getenv(), a host that calls setenv() on another thread
         // at this moment has a race of its own.
@@ -50,6 +53,7 @@ impl Environment {
         if !entry.starts_with(MRLOCK.name.as_bytes()) {
             return;
         }
+        self.has_any = true;
         let mut parts = entry.splitn(2, |&byte| byte == b'=');
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
             return;

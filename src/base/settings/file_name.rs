@@ -19,9 +19,9 @@ pub struct FileName {
 }
 
 /// The bytes of the names that are kept, behind those of their directory.
-#[unsafe(link_section = ".bss.large")]
+#[unsafe(link_section = ".sbss.large")]
 pub(super) static REPORT_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
-#[unsafe(link_section = ".bss.large")]
+#[unsafe(link_section = ".sbss.large")]
 pub(super) static TRACE_NAME: Name = Name(UnsafeCell::new([0; LONGEST_NAME]));
 
 /// How many bytes a file name may have: PATH_MAX has room for the terminating NUL.

@@ -9,7 +9,10 @@ mod variables;
 
 pub use file_name::{FileName, Path};
 
-use crate::base::{log_sink, stream};
+use crate::base::{
+    log_sink,
+    stream::{STDERR, STDOUT},
+};
 use core::sync::atomic::{AtomicBool, Ordering};
 use environment::Environment;
 use log::warn;
@@ -143,13 +146,20 @@ pub fn leave_to_first_copy() {
 /// Reads them from the environment. Called once (by tests/fuzz many times).
 #[inline(never)]
 pub fn read() -> Settings {
-    // The streams and the sink come first, so that a bad variable can be reported. MRLOCK_LOG is read at the default level.
-    stream::remember();
+    // Standard error and the sink come first, so that a bad variable can be reported. MRLOCK_LOG is read at the default level.
+    STDERR.remember();
     let environment = Environment::scan();
-    install_sink(&environment);
+    log_sink::install(LOG.default.1);
+    if !environment.has_any {
+        return DEFAULTS;
+    }
+    log_sink::install(LOG.read(&environment, value::level));
     environment.warn_of_unknown();
     let mode = MRLOCK.read(&environment, value::mode);
     let report = REPORT.read(&environment, value::report).if_allowed();
+    if matches!(report, Report::Stdout) {
+        STDOUT.remember();
+    }
     let trace = TRACE
         .read(&environment, value::trace)
         .filter(|name| name.is_allowed(TRACE.name));
@@ -169,12 +179,6 @@ pub fn read() -> Settings {
         settings.warn_of_lone_free();
     }
     settings
-}
-
-#[inline(never)]
-fn install_sink(environment: &Environment) {
-    log_sink::install(LOG.default.1);
-    log_sink::install(LOG.read(environment, value::level));
 }
 
 impl Settings {
