@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// Whether this process has freed GPU memory.
 static HAS_FREED: AtomicBool = AtomicBool::new(false);
 
-/// Notes that GPU memory is freed.
+/// Notes that GPU memory is freed: from now on, it matters which memory is the host's.
 pub fn note_free() {
     // Relaxed, both: a thread that does not see it yet waits for frees without need.
     HAS_FREED.store(true, Ordering::Relaxed);

@@ -55,8 +55,8 @@ pub fn way(kind: Kind, memory: Memory) -> Way {
         Memory::OnDemand(_) => host_memory::note_on_demand(),
         _ => {}
     }
-    // The question takes a microsecond, so it is asked only where the answer matters. (Before the first free, it does not: then
-    // that free alone may wait for a call on host memory. CUDA frees while it is initialized, before there is GPU memory.)
+    // The question takes a microsecond, so it is asked only where the answer matters. Before the first free it does not: at
+    // worst, that one free waits for a call on host memory. (CUDA makes it during its initialization, before there is GPU memory.)
     let keeps_frees_apart = settings.calls.free && host_memory::is_any_freed();
     let asks = spares_host || keeps_frees_apart || settings.mode == Mode::Observe;
     let is_host = asks && is_host(kind, memory);
@@ -67,11 +67,6 @@ pub fn way(kind: Kind, memory: Memory) -> Way {
             meets_frees: settings.calls.free && !is_host,
         }
     }
-}
-
-/// Notes that GPU memory is freed: from now on, it matters which memory is the host's.
-pub fn note_free() {
-    host_memory::note_free();
 }
 
 /// Whether it is known that the kernel does not call nvidia-peermem for this memory.

@@ -8,6 +8,7 @@ use crate::{
     base::process,
     call::{
         device::Device,
+        host_memory,
         operation::{Memory, Operation, Region},
         policy::{self, Way},
     },
@@ -35,11 +36,15 @@ impl Outcome for libc::c_int {
     }
 }
 
-/// Whether the calling thread is inside a serialized call. The calls that it makes from there (of libibverbs' own functions,
-/// through its PLT; then of ioctl) are part of that call.
+/// Whether a call that the calling thread makes now is part of one that is serialized or observed.
 #[inline]
 pub fn is_part_of_a_call() -> bool {
-    thread::with(|thread| thread.observed.get() || is_inside(thread))
+    thread::with(is_in_a_call)
+}
+
+#[inline]
+fn is_in_a_call(thread: &Thread) -> bool {
+    thread.observed.get() || is_inside(thread)
 }
 
 /// Makes a call, and serializes it if the policy says so. All look-ups for the call are done. errno is the host's, before and
@@ -87,9 +92,8 @@ impl<'a> TakenWay<'a> {
         device: Device,
         memory: Memory,
     ) -> Self {
-        if is_inside(thread)
-            || thread.observed.get()
-            || was_let_through(thread, memory)
+        if is_in_a_call(thread)
+            || is_part_of_one_let_through(thread, memory)
             || !policy::serializes(operation.kind, operation.layer)
         {
             return Self::Forwarded;
@@ -175,19 +179,19 @@ impl<'a> TakenWay<'a> {
     }
 }
 
-/// Whether the thread is in a call that was let through, and calls within it for the same memory, or with only a handle. (The
-/// same question of the kernel would have the same answer, and takes as long again. A signal handler's call for other memory is
-/// judged by itself.)
+/// Whether a call on this memory is part of one that was let through: the thread is in such a call, and this one is for the same
+/// memory, or does not name any. (To ask the kernel about the same memory again would take time and change nothing. A signal
+/// handler's call for other memory is judged by itself.)
 #[inline]
-fn was_let_through(thread: &Thread, memory: Memory) -> bool {
-    thread.let_through.get() > 0
-        && match memory {
-            Memory::Unknown => true,
-            Memory::At(region) | Memory::OnDemand(region) => {
-                region == thread.let_through_region.get()
-            }
-            Memory::Moved(..) | Memory::DmaBuf => false,
-        }
+fn is_part_of_one_let_through(thread: &Thread, memory: Memory) -> bool {
+    if thread.let_through.get() == 0 {
+        return false;
+    }
+    match memory {
+        Memory::Unknown => true,
+        Memory::At(region) | Memory::OnDemand(region) => region == thread.let_through_region.get(),
+        Memory::Moved(..) | Memory::DmaBuf => false,
+    }
 }
 
 /// Frees GPU memory while no other thread frees, and no registration or deregistration of GPU memory is under way. A call from
@@ -201,7 +205,7 @@ pub fn serialize_free<R: Outcome>(
         if thread.observed.get() || !policy::serializes(operation.kind, operation.layer) {
             return call();
         }
-        policy::note_free();
+        host_memory::note_free();
         let info = CallInfo {
             name: &operation.name,
             device,
