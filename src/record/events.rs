@@ -24,7 +24,8 @@ pub fn write(
     let capacity = mapping::capacity();
     let number = record.header.events.fetch_add(1, Ordering::Relaxed);
     let first: *const Event = (&raw const *record).wrapping_add(1).cast();
-    // SAFETY: `mapping::map` has made a file with room for `capacity` events behind the record, which is the same in the whole life of this process.
+    // SAFETY: a record with a capacity is in a file, where `mapping::map` has made room for `capacity` events behind it. That
+    // number is a setting, which does not change while the process lives.
     let event = unsafe { &*first.add((number % capacity) as usize) };
     let mut flags = 0;
     if failed {

@@ -44,11 +44,12 @@ static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
     path: Path::new(),
 });
 
-/// The process that writes a report.
+/// The process that writes a report. (Relaxed: it is compared, and nothing is read because of it. The mutex orders the buffers.)
 static WRITER: AtomicI32 = AtomicI32::new(0);
 
 /// The file of the report, opened at the first call: later the process may have given up the right to open it, or have another
-/// root. 0: none; otherwise the descriptor, plus one. A host may close it, so `FILE_ID` says which file it was.
+/// root. 0: none; otherwise the descriptor, plus one. A host may close it, so `FILE_ID` says which file it was. (Relaxed, all: a
+/// thread that sees a new value of one and an old value of the other finds that they do not match, and opens the file itself.)
 static FILE: AtomicI32 = AtomicI32::new(0);
 static FILE_ID: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
@@ -78,10 +79,11 @@ fn keep(opened: c_int) {
     if let Some(inherited) = is_open() {
         sys::close(inherited);
     }
-    let file = sys::duplicate(opened, LEAST_DESCRIPTOR).map_or(opened, |moved| {
+    let mut file = opened;
+    if let Ok(moved) = sys::duplicate(opened, LEAST_DESCRIPTOR) {
         sys::close(opened);
-        moved
-    });
+        file = moved;
+    }
     for (word, part) in FILE_ID.iter().zip(sys::file_id(file).unwrap_or_default()) {
         word.store(part, Ordering::Relaxed);
     }
@@ -122,10 +124,12 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// How many calls there were.
 fn calls() -> u64 {
-    present().map_or(0, |record| {
-        let rows = record.operations.iter().map(|row| number(&row.calls));
-        rows.fold(number(&record.totals.let_through), u64::wrapping_add)
-    })
+    let Some(record) = present() else { return 0 };
+    let mut calls = number(&record.totals.let_through);
+    for row in &record.operations {
+        calls = calls.wrapping_add(number(&row.calls));
+    }
+    calls
 }
 
 /// The buffers; `None` in a signal handler that has interrupted a report: it does not write another one.
@@ -215,7 +219,9 @@ fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
         }
     };
     // A forked child that has made no call has the file of its parent.
-    if let Some(file) = is_open().filter(|_| present().is_some()) {
+    if present().is_some()
+        && let Some(file) = is_open()
+    {
         return write(file);
     }
     match file::open_to_append(name, path) {
@@ -230,6 +236,7 @@ fn write_file(name: &FileName, text: &[u8], path: &mut Path) {
 /// Once in a process: it may be noticed at the first call and at the end.
 fn say_unwritable(name: &FileName, failure: &file::Failure) {
     static IS_SAID: AtomicBool = AtomicBool::new(false);
+    // Relaxed: the flag only keeps a line from being repeated.
     if IS_SAID.swap(true, Ordering::Relaxed) {
         return;
     }

@@ -76,10 +76,8 @@ fn reserve(file: c_int, length: usize) -> Result<(), Errno> {
 fn write_zeros(file: c_int, length: usize) -> Result<(), Errno> {
     static ZEROS: [u8; 4096] = [0; 4096];
     let mut rest = length;
-    while let Some(piece) = ZEROS
-        .get(..rest.min(ZEROS.len()))
-        .filter(|it| !it.is_empty())
-    {
+    while rest > 0 {
+        let piece = &ZEROS[..rest.min(ZEROS.len())];
         sys::write(file, piece)?;
         rest -= piece.len();
     }
