@@ -53,7 +53,7 @@ pub fn begin() -> Result<(), c_int> {
             recorded.gives_way();
             return Ok(());
         }
-        recorded.is_inside(&admission);
+        recorded.enters(&admission);
         recorded.counts(&admission);
         thread.section.set(recorded.times());
         Ok(())

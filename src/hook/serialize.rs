@@ -129,7 +129,7 @@ impl<'a> TakenWay<'a> {
             Way::Serialized { meets_frees } => {
                 let mut recorded = Call::waits(&thread.place, operation, &info, meets_frees);
                 let (taken, admission) = locks::enter(thread, &info, meets_frees);
-                recorded.is_inside(&admission);
+                recorded.enters(&admission);
                 // Only while the thread holds the locks: calls of a signal handler before and after are not part of this call.
                 thread.calls.set(thread.calls.get() + 1);
                 Self::Serialized {
@@ -221,7 +221,7 @@ pub fn serialize_free<R: Outcome>(
         }
         let mut recorded = Call::waits(&thread.place, operation, &info, true);
         let admission = FREES.lock(&thread.frees, &info);
-        recorded.is_inside(&admission);
+        recorded.enters(&admission);
         let result = call();
         let ended = recorded.ends(&admission, result.failed());
         FREES.unlock(&thread.frees);

@@ -2,7 +2,7 @@
 
 use super::{
     Place, begun, counters,
-    counters::add_at_once,
+    counters::add_shared,
     devices, events,
     layout::{self, INSIDE, LET_THROUGH, OUTSIDE, Record, WAITING},
     place::{self, Contents},
@@ -46,7 +46,7 @@ impl<'a> Call<'a> {
         info: &CallInfo,
         is_on_device: bool,
     ) -> Self {
-        // No lock asks whether this is still the process.
+        // A child may still have its parent's generation. The lock would find that out, but an observed call takes none.
         process::is_recorded(0);
         let call = Self::begin(place, operation, info, is_on_device, INSIDE);
         let (record, _) = begun(place);
@@ -58,7 +58,7 @@ impl<'a> Call<'a> {
     /// The call is let through, because its memory is the host's.
     pub fn let_through(place: &'a Place, operation: &'static Operation, info: &CallInfo) -> Self {
         let (record, _) = begun(place);
-        add_at_once(&record.totals.let_through, 1);
+        add_shared(&record.totals.let_through, 1);
         Self::begin(place, operation, info, false, LET_THROUGH)
     }
 
@@ -73,7 +73,7 @@ impl<'a> Call<'a> {
         let (record, generation) = begun(place);
         let is_timed = counters::is_timed();
         let device = if settings::get().names_devices {
-            // The device's entry is remembered for the record that the slot is in.
+            // First: if the thread has no slot in this record yet, this also forgets the device's entry in the old record.
             place.slot(record, generation);
             place.device.entry(record, info.device)
         } else {
@@ -105,9 +105,9 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The call is inside.
+    /// The call has taken the lock, and is inside.
     #[inline]
-    pub fn is_inside(&mut self, admission: &Option<Admission>) {
+    pub fn enters(&mut self, admission: &Option<Admission>) {
         self.contents.state = INSIDE;
         let waited = admission.and_then(|admission| admission.waited);
         self.contents.waited = waited.unwrap_or(0);
@@ -138,7 +138,7 @@ impl<'a> Call<'a> {
     /// The observed call has ended.
     pub fn ends_observed(&self, failed: bool) -> Ended {
         let duration = self.duration();
-        // As in `observed`: a signal handler may have forked meanwhile.
+        // As in `observed`: a signal handler may have forked since.
         process::is_recorded(0);
         let (record, _) = begun(self.place);
         counters::count_observed(record, self.operation, failed, duration);
@@ -170,13 +170,11 @@ impl<'a> Call<'a> {
 
     /// What is known of the call in the process of this generation.
     fn in_process(&self, contents: &Contents, generation: u32) -> Contents {
-        match generation == self.generation {
-            true => *contents,
-            false => Contents {
-                device: 0,
-                ..*contents
-            },
+        let mut contents = *contents;
+        if generation != self.generation {
+            contents.device = 0;
         }
+        contents
     }
 
     /// Adds the call to the events, if there is a file. No lock is held: no other thread waits for it.
@@ -261,9 +259,9 @@ impl<'a> Call<'a> {
         let duration = self.duration();
         if let Some(duration) = duration {
             let (record, _) = begun(self.place);
-            counters::count_inside(record, self.operation, duration);
+            counters::add_time_inside(record, self.operation, duration);
         }
-        // Another call of this thread is shown if the section began within that one.
+        // Zero: the section began within another call, which is still shown.
         if self.contents.since != 0 {
             self.show(&self.outer);
         }
@@ -279,10 +277,12 @@ fn meet(record: &Record, kind: Kind, is_on_device: bool) {
     // Each thread shows itself before it looks at the others: of two that are inside together, at least one sees the other.
     fence(Ordering::SeqCst);
     let (mut calls, mut frees, mut on_device) = count_inside(record);
-    let is_free = kind == Kind::Free;
-    let meets = |frees: u64, on_device: u64| match is_free {
-        true => on_device > 0,
-        false => is_on_device && frees > 0,
+    let meets = |frees: u64, on_device: u64| {
+        if kind == Kind::Free {
+            on_device > 0
+        } else {
+            is_on_device && frees > 0
+        }
     };
     let most = &record.totals.most_at_once;
     if calls > most.load(Ordering::Relaxed) || meets(frees, on_device) {
@@ -291,7 +291,7 @@ fn meet(record: &Record, kind: Kind, is_on_device: bool) {
     }
     most.fetch_max(calls, Ordering::Relaxed);
     if meets(frees, on_device) {
-        add_at_once(&record.totals.frees_met, 1);
+        add_shared(&record.totals.frees_met, 1);
     }
 }
 

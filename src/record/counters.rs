@@ -43,7 +43,7 @@ pub struct Snapshot {
     pub most_at_once: u64,
 }
 
-/// Whether the program has called mrlock_stats().
+/// Whether the program has called mrlock_stats(). (Relaxed, both: a call that does not see it yet is not timed.)
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Whether to measure the time inside, which takes two clock reads a call.
@@ -83,7 +83,7 @@ pub fn count(
 }
 
 /// Adds to the operation's time inside. The caller holds the lock.
-pub fn count_inside(record: &Record, operation: &Operation, inside: u64) {
+pub fn add_time_inside(record: &Record, operation: &Operation, inside: u64) {
     if let Some(row) = record.operations.get(operation.index) {
         add(&row.inside, inside);
         raise_to(&row.longest_inside, inside);
@@ -95,22 +95,22 @@ pub fn count_observed(record: &Record, operation: &Operation, failed: bool, insi
     let Some(row) = record.operations.get(operation.index) else {
         return;
     };
-    add_at_once(&row.calls, 1);
-    add_at_once(&row.failures, failed.into());
+    add_shared(&row.calls, 1);
+    add_shared(&row.failures, failed.into());
     if let Some(inside) = inside {
-        add_at_once(&row.inside, inside);
+        add_shared(&row.inside, inside);
         raise_to(&row.longest_inside, inside);
     }
 }
 
-/// Adds `more`. The lock orders the threads that do so: no read-modify-write is needed.
+/// Adds `more` to a word that only the holder of the lock changes: no read-modify-write is needed.
 fn add(word: &Word, more: u64) {
     let sum = word.load(Ordering::Relaxed).wrapping_add(more);
     word.store(sum, Ordering::Relaxed);
 }
 
-/// Adds `more`, whichever threads do so at once.
-pub fn add_at_once(word: &Word, more: u64) {
+/// Adds `more` to a word that several threads may change at the same time.
+pub fn add_shared(word: &Word, more: u64) {
     word.fetch_add(more, Ordering::Relaxed);
 }
 

@@ -1,7 +1,7 @@
 //! The table of the devices that were seen: while calls are observed, and in a file.
 
 use super::{
-    counters::add_at_once,
+    counters::add_shared,
     layout::{self, Record},
     write_text,
 };
@@ -39,9 +39,11 @@ impl LastDevice {
 
 /// Counts one call of this entry.
 pub fn count(record: &Record, entry: u64) {
-    let index = entry.checked_sub(1).map(|index| index as usize);
-    if let Some(device) = index.and_then(|index| record.devices.get(index)) {
-        add_at_once(&device.calls, 1);
+    let Some(index) = entry.checked_sub(1) else {
+        return;
+    };
+    if let Some(device) = record.devices.get(index as usize) {
+        add_shared(&device.calls, 1);
     }
 }
 
@@ -54,9 +56,9 @@ const CLAIMED: u64 = 1;
 fn find(record: &Record, name: &device::Name) -> u64 {
     let wanted = words(name.as_bytes());
     let [before @ .., last] = &record.devices;
-    let found = before.iter().position(|device| is_named(device, &wanted));
+    let found = before.iter().position(|device| takes_name(device, &wanted));
     let index = found.unwrap_or_else(|| {
-        is_named(last, &words(layout::OTHERS));
+        takes_name(last, &words(layout::OTHERS));
         before.len()
     });
     index as u64 + 1
@@ -68,8 +70,8 @@ fn words(name: &[u8]) -> [u64; 8] {
     words.each_ref().map(|word| word.load(Ordering::Relaxed))
 }
 
-/// Whether the device has this name. If it has none, it gets this one.
-fn is_named(device: &layout::Device, wanted: &[u64; 8]) -> bool {
+/// Gives the entry this name if it has none. Whether it has this name now.
+fn takes_name(device: &layout::Device, wanted: &[u64; 8]) -> bool {
     let [first, rest @ ..] = &device.name;
     let rest = || rest.iter().zip(wanted.iter().skip(1));
     // Relaxed: claiming publishes nothing.
@@ -92,10 +94,11 @@ pub fn name_and_calls(device: &layout::Device) -> (device::Name, u64) {
     let mut name = device::Name::new();
     for word in &device.name {
         let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-        bytes
-            .iter()
-            .filter(|&&byte| byte != 0)
-            .for_each(|&byte| name.push(byte));
+        for byte in bytes {
+            if byte != 0 {
+                name.push(byte);
+            }
+        }
     }
     (name, device.calls.load(Ordering::Relaxed))
 }

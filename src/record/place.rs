@@ -2,7 +2,7 @@
 //! its end.
 
 use super::{
-    counters::add_at_once,
+    counters::add_shared,
     devices::LastDevice,
     layout::{self, OUTSIDE, Record},
     write_text,
@@ -74,23 +74,13 @@ impl Place {
     #[cold]
     #[inline(never)]
     fn claim(&self, record: &'static Record, generation: u32) {
-        let me = ThreadId::current();
-        let free = record
-            .threads
-            .iter()
-            .find(|slot| is_claimed(slot, 0, me.bits));
-        let slot = free.or_else(|| {
-            record
-                .threads
-                .iter()
-                .find(|slot| has_ended(slot).is_some_and(|old| is_claimed(slot, old, me.bits)))
-        });
+        let slot = claim_slot(record, ThreadId::current().bits);
         match slot {
             Some(slot) => {
                 slot.write(&Contents::NONE);
                 write_text(&slot.name, sys::program_name().to_bytes());
             }
-            None => add_at_once(&record.totals.unlisted, 1),
+            None => add_shared(&record.totals.unlisted, 1),
         }
         self.slot.set(slot.map_or(ptr::null(), ptr::from_ref));
         self.device.forget();
@@ -126,7 +116,26 @@ impl Place {
     }
 }
 
-fn is_claimed(slot: &layout::Thread, old: u64, new: u64) -> bool {
+/// A slot for this thread: a free one; if there is none, that of a thread that has ended.
+#[inline]
+fn claim_slot(record: &'static Record, thread: u64) -> Option<&'static layout::Thread> {
+    for slot in &record.threads {
+        if replaces(slot, 0, thread) {
+            return Some(slot);
+        }
+    }
+    for slot in &record.threads {
+        if let Some(ended) = has_ended(slot)
+            && replaces(slot, ended, thread)
+        {
+            return Some(slot);
+        }
+    }
+    None
+}
+
+/// Gives the slot to the thread `new`, if it still has the thread `old`. Whether it did.
+fn replaces(slot: &layout::Thread, old: u64, new: u64) -> bool {
     // Relaxed, both: the thread writes its slot after it has claimed it, and others only read it.
     slot.thread
         .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
