@@ -99,8 +99,10 @@ impl Device {
             object => {
                 let context = pointer_at(object)?;
                 let device = pointer_at(context)?;
-                let is_read = sys::copy(device + offset_of!(VerbsDevice, name), &mut bytes);
-                is_read.ok().filter(|&is_read| is_read)?;
+                let name = device + offset_of!(VerbsDevice, name);
+                let Ok(true) = sys::copy(name, &mut bytes) else {
+                    return None;
+                };
                 bytes.split(|&byte| byte == 0).next()?
             }
         };
@@ -110,15 +112,19 @@ impl Device {
             return None;
         }
         let mut text = Name::new();
-        name.iter().for_each(|&byte| text.push(byte));
+        for &byte in name {
+            text.push(byte);
+        }
         Some(text)
     }
 }
 
+/// The pointer at this address; `None` if it is null or cannot be read.
 fn pointer_at(address: usize) -> Option<usize> {
     let mut bytes = [0; size_of::<usize>()];
     let is_read = sys::copy(address, &mut bytes).ok()?;
-    Some(usize::from_ne_bytes(bytes)).filter(|&pointer| is_read && pointer != 0)
+    let pointer = usize::from_ne_bytes(bytes);
+    (is_read && pointer != 0).then_some(pointer)
 }
 
 /// The last part of the name of an open file.

@@ -57,7 +57,7 @@ pub enum Memory {
     Unknown,
     /// One region.
     At(Region),
-    /// One region whose registration pins nothing (IBV_ACCESS_ON_DEMAND): its pages may be missing, and are not asked.
+    /// One region whose registration pins nothing (`ON_DEMAND`): its pages may be missing, and are not asked.
     OnDemand(Region),
     /// An old region and the new one that takes its place.
     Moved(Region, Region),
@@ -74,7 +74,20 @@ pub struct Region {
     pub length: usize,
 }
 
+/// Of `enum ib_uverbs_access_flags`, and in libibverbs `IBV_ACCESS_ON_DEMAND`: nothing is pinned.
+pub const ON_DEMAND: u32 = 1 << 6;
+
 impl Memory {
+    /// The memory of a registration of this region with these access flags.
+    #[inline]
+    pub fn with_access(region: Region, access: u32) -> Self {
+        if access & ON_DEMAND != 0 {
+            Self::OnDemand(region)
+        } else {
+            Self::At(region)
+        }
+    }
+
     /// The region to name in a message: null and empty if there is none.
     pub fn region(self) -> Region {
         match self {

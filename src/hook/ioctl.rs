@@ -268,7 +268,7 @@ fn recognize(argument: *const c_void) -> Option<(&'static Operation, Memory)> {
             } else {
                 let access = data(ids.access).unwrap_or(0);
                 let place = data(ids.address).zip(data(ids.length));
-                place.map(|(address, length)| region(address, length, access))
+                place.map(|(address, length)| memory(address, length, access as u32))
             }
         }
         _ => None,
@@ -293,23 +293,16 @@ fn at_offsets(structure: Attribute, [address, length, access]: [usize; 3]) -> Op
             access.read_unaligned(),
         )
     };
-    Some(region(address, length, access.into()))
+    Some(memory(address, length, access))
 }
 
-fn region(address: u64, length: u64, access: u64) -> Memory {
+fn memory(address: u64, length: u64, access: u32) -> Memory {
     let region = Region {
         address: ptr::without_provenance(address as usize),
         length: length as usize,
     };
-    if access & IB_UVERBS_ACCESS_ON_DEMAND != 0 {
-        Memory::OnDemand(region)
-    } else {
-        Memory::At(region)
-    }
+    Memory::with_access(region, access)
 }
-
-/// Of `enum ib_uverbs_access_flags`: nothing is pinned.
-const IB_UVERBS_ACCESS_ON_DEMAND: u64 = 1 << 6;
 
 // <rdma/ib_user_ioctl_cmds.h>, <rdma/mlx5_user_ioctl_cmds.h>, <rdma/ib_user_ioctl_verbs.h>
 const UVERBS_OBJECT_DEVICE: u16 = 0;

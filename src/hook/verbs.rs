@@ -9,7 +9,7 @@ use crate::{
     call::{
         device::Device,
         host_memory,
-        operation::{Kind, Layer, Memory, Operation, Region},
+        operation::{Kind, Layer, Memory, ON_DEMAND, Operation, Region},
     },
     resolve::{Found, Resolver, Symbol, Target},
 };
@@ -142,17 +142,9 @@ const IBV_REREG_MR_CHANGE_TRANSLATION: c_int = 1 << 0;
 /// `IBV_REREG_MR_CHANGE_ACCESS`: it gets other access flags.
 const IBV_REREG_MR_CHANGE_ACCESS: c_int = 1 << 2;
 
-/// Of `enum ibv_access_flags`: nothing is pinned.
-const IBV_ACCESS_ON_DEMAND: u32 = 1 << 6;
-
 /// The memory that a registration with these access flags describes.
 fn at(address: *const c_void, length: usize, access: u32) -> Memory {
-    let region = Region { address, length };
-    if access & IBV_ACCESS_ON_DEMAND != 0 {
-        Memory::OnDemand(region)
-    } else {
-        Memory::At(region)
-    }
+    Memory::with_access(Region { address, length }, access)
 }
 
 /// The memory of a region that is registered.
@@ -172,7 +164,8 @@ fn moved(
     length: usize,
     access: c_int,
 ) -> Memory {
-    if flags & IBV_REREG_MR_CHANGE_ACCESS != 0 && access as u32 & IBV_ACCESS_ON_DEMAND != 0 {
+    if flags & IBV_REREG_MR_CHANGE_ACCESS != 0 && access as u32 & ON_DEMAND != 0 {
+        // Its deregistration does not say that it is on demand.
         host_memory::note_on_demand();
         return Memory::Unknown;
     }
@@ -191,7 +184,7 @@ fn described(pd: *const ibv_pd, attributes: *const ibv_mr_init_attr) -> Memory {
         return Memory::Unknown;
     };
     let has = |mask| known.comp_mask & mask != 0;
-    // SAFETY: a caller that sets this bit has a structure with this field.
+    // SAFETY: called only if IBV_REG_MR_MASK_BUF is set. A caller that sets it has a structure with this field.
     let buffer = || unsafe { (*attributes.cast::<WithBuffer>()).buf };
     if has(IBV_REG_MR_MASK_FD) || has(IBV_REG_MR_MASK_BUF) && is_dma_buf(buffer(), pd) {
         Memory::DmaBuf
@@ -271,24 +264,23 @@ fn reg_mr_without_iova2(
 /// For a program whose libibverbs has no `ibv_reg_mr_ex` (before rdma-core 61). Without the preload, the program would not find
 /// the function; with it, it does. The older functions do what they can. (They cannot register a dma-buf.)
 fn reg_mr_without_ex(pd: *mut ibv_pd, attributes: *mut ibv_mr_init_attr) -> *mut ibv_mr {
+    const ADDR_AND_IOVA: u64 = IBV_REG_MR_MASK_ADDR | IBV_REG_MR_MASK_IOVA;
     // SAFETY: null or valid, as the real function requires.
     let attributes = unsafe { attributes.as_ref() };
-    let plain = attributes
-        .filter(|attributes| attributes.comp_mask & !IBV_REG_MR_MASK_IOVA == IBV_REG_MR_MASK_ADDR);
-    let Some(attributes) = plain else {
-        return unavailable(EntryPoint::ibv_reg_mr_ex, ptr::null_mut());
-    };
-    let &ibv_mr_init_attr {
+    let Some(&ibv_mr_init_attr {
         length,
         access,
         comp_mask,
         iova,
         addr,
-    } = attributes;
-    let iova = if comp_mask & IBV_REG_MR_MASK_IOVA != 0 {
-        iova
-    } else {
-        addr as u64
+    }) = attributes
+    else {
+        return unavailable(EntryPoint::ibv_reg_mr_ex, ptr::null_mut());
+    };
+    let iova = match comp_mask {
+        IBV_REG_MR_MASK_ADDR => addr as u64,
+        ADDR_AND_IOVA => iova,
+        _ => return unavailable(EntryPoint::ibv_reg_mr_ex, ptr::null_mut()),
     };
     // SAFETY: the caller's own arguments; it guarantees for them what ibv_reg_mr_iova2 requires.
     unsafe { ibv_reg_mr_iova2(pd, addr, length, iova, access as u32) }
