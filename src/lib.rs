@@ -1,7 +1,7 @@
 //! `libmrlock.so` is loaded into an unmodified process, by `LD_PRELOAD` or linked ahead of libibverbs. From then on no two
-//! threads of that process are ever inside an RDMA memory registration at the same time. Nothing else changes.
-//! (Only: a process without libibverbs that asks for its functions finds ours. Built without the feature `verbs`, this is
-//! `libmrlock-ioctl.so`, which has none.)
+//! threads of that process are ever inside an RDMA memory registration at the same time. Nothing else changes, with one
+//! exception: a process without libibverbs that looks up these functions finds ours. (Built without the feature `verbs`, this is
+//! `libmrlock-ioctl.so`, which does not define them.)
 //!
 //! Why: with older NVIDIA drivers, nvidia-peermem's page callbacks can race inside the kernel when several threads register
 //! GPU memory on several `ibv_context`s at once. The data path (sends, reads, writes) never enters this library.
@@ -18,7 +18,8 @@
 //! 4. **Lock order.** Symbols are resolved before the lock is taken, never while it is held: the look-up takes the loader's
 //!    lock, and another thread may hold the loader's lock in a constructor that waits for ours.
 //! 5. **Nothing borrowed.** No allocation, no pthread lock, no destructor per thread: the library works before its constructor
-//!    has run and while the process exits. (But the first look-up of a function that is not in the global scope calls the loader.)
+//!    has run and while the process exits. (One exception: the first look-up of a function that is not in the global scope calls
+//!    the loader, which may allocate.)
 //! 6. **No cancellation point.** Our own writes and waits are raw system calls, so `pthread_cancel` takes effect exactly
 //!    where it would have without us.
 
@@ -100,21 +101,20 @@ extern "C" fn after_fork() {
     hook::after_fork();
 }
 
-/// Runs at normal exit, among the destructors of all libraries, and writes the report. If a later destructor makes calls, another
-/// report has them, too. (One report at the very end would be lost if such a destructor ended the process.) A pointer in
-/// `.fini_array` needs no registration at run time, which could allocate. Nothing is torn down: a later call works as before.
+/// A pointer in `.fini_array` needs no registration at run time, which could allocate.
 #[used]
 #[unsafe(link_section = ".fini_array")]
-static AT_EXIT: extern "C" fn() = {
-    extern "C" fn at_exit() {
-        record::end();
-        record::exit_report::write(hook::operations());
-        resolve::run_after_destructors(after_destructors);
-    }
-    at_exit
-};
+static AT_EXIT: extern "C" fn() = at_exit;
 
-/// Runs when all destructors have run.
+/// Runs at normal exit, among the destructors of all libraries. Nothing is torn down: a later call works as before.
+extern "C" fn at_exit() {
+    record::end();
+    record::exit_report::write(hook::operations());
+    resolve::run_after_destructors(after_destructors);
+}
+
+/// Runs when all destructors have run: if later ones have made calls, another report has them, too. (One report, here, would be
+/// lost if such a destructor ended the process.)
 extern "C" fn after_destructors(_: *mut c_void) {
     record::exit_report::write_again(hook::operations());
 }

@@ -20,7 +20,7 @@ pub struct Thread {
     pub let_through: Cell<u32>,
     /// The region of the innermost of these.
     pub let_through_region: Cell<Region>,
-    /// Whether it is in an observed call. All zero: it is not.
+    /// Whether it is in an observed call.
     pub observed: Cell<bool>,
     /// Its place among the calls in progress.
     pub place: Place,
@@ -38,6 +38,7 @@ thread_variable!(this_thread, Thread);
 #[inline(always)]
 pub fn with<R>(body: impl FnOnce(&Thread) -> R) -> R {
     // SAFETY: the pointer is aligned, zero-initialised and valid while this thread runs, which is longer than `body`
-    // does. The reference cannot be kept (its lifetime is that of the call) and no other thread is given one.
+    // does. The reference cannot be kept (its lifetime is that of the call) and no other thread is given one. A signal handler
+    // of this thread may have one as well: both are shared references, to cells.
     body(unsafe { &*this_thread() })
 }
