@@ -29,23 +29,26 @@
 //!
 //! # Modes
 //!
-//! How long calls usually take (`UsualHold`) decides how the successor waits for the end of one:
+//! How calls usually go (`Habits`) decides how the successor waits:
 //!
-//! | a call takes | the successor |
+//! | calls | the successor |
 //! |---|---|
-//! | up to 0.11 ms (`AWAKE` and `LEAST_NAP`) | stays awake |
-//! | up to 0.3 ms (`LONG`) | sleeps for most of the call, and is awake before its usual end |
-//! | longer | sleeps until the lock is free |
+//! | take more than 0.3 ms (`LONG`) | sleeps until the lock is free |
+//! | take less, and threads that unlock have taken the lock again for a long time (`RESERVATIONS`) | *dozes*: sleeps while they call, and is awake before it may reserve the lock |
+//! | take more than 0.08 ms (`AWAKE`) | naps: sleeps for most of a call, and is awake before its usual end |
+//! | take less | stays awake |
 //!
 //! It also sleeps until the lock is free if a call takes much longer than usual, or if it has probably taken its processor from the
-//! holder.
+//! holder. A thread that unlocks wakes a successor that sleeps or naps, and one that dozes only if it reserves the lock for it.
+//!
+//! benches/README.md says for each constant what gets worse without it.
 //!
 //! What the unlocking thread has done before (`stays_away`) decides in which state it leaves the lock:
 //!
 //! | the thread | the lock |
 //! |---|---|
 //! | has come back at once | open: the thread may take it again, until the successor has been bypassed for long enough (`BYPASS`) |
-//! | has stayed away, and calls are not long | reserved, if the successor is awake; open otherwise |
+//! | has stayed away, and calls are not long | reserved, if the successor is awake or dozes; open otherwise |
 //!
 //! # When the next successor is woken
 //!
@@ -55,14 +58,14 @@
 //! one itself, it would often lose its processor to it before it could sleep. After a few such wake-ups no thread would be in
 //! the queue, and the scheduler, not the lock, would order them.)
 //!
-//! A thread that *stays away*, as it has done before, wakes the next one earlier. If the successor is awake and calls are short, it
-//! reserves the lock for the successor when it unlocks, and wakes the next one then. If it has waited and there is no
+//! A thread that *stays away*, as it has done before, wakes the next one earlier. If the successor is awake or dozes, and calls are
+//! short, it reserves the lock for the successor when it unlocks, and wakes the next one then. If it has waited and there is no
 //! successor, it wakes one when it enters. So where every call is a hand-over, the successor is usually awake in time.
 //!
 //! # The bound
 //!
-//! A successor enters after at most `MOST_BYPASS` (2 ms) and two calls: the call that is under way when this time is over, and
-//! one more; and after its own wake-up, if it sleeps. Each thread ahead of a waiter adds as much, and its own call. (A waiter
+//! A successor enters after at most 2.6 ms (`BYPASS` and four usual calls) and two calls: the call that is under way when this time
+//! is over, and one more; and after its own wake-up, if it sleeps. Each thread ahead of a waiter adds as much, and its own call. (A waiter
 //! that goes back to sleep has more threads ahead, for at most a period of the watchdog. So does one whose sleep a signal handler
 //! ends: with a signal every 3 ms, a wait of 136 ms took 312.)
 //!
@@ -83,7 +86,8 @@
 //!    wakes others changes the state, then the count. So either the waiter sees the new state, or the kernel sees the
 //!    new count.
 //! 5. While the lock is open and threads wait, a thread that is awake will look at the word: the successor, a woken thread, or a
-//!    thread that is about to wake another. A reserved lock has a successor, which is awake or about to be woken.
+//!    thread that is about to wake another. (A successor that dozes will do so when its doze ends.) A reserved lock has a
+//!    successor, which is awake or about to be woken.
 //!    A signal handler finds in the `ThreadState` what the interrupted thread was about to do, and does it.
 //! 6. If a thread ends at any point, only 5 can be broken. No sleep is longer than the watchdog's period, and a waiter that has
 //!    slept for a whole period replaces a holder that has ended, or a successor that does not take the free lock.
@@ -111,7 +115,7 @@ use core::{cell::Cell, sync::atomic::compiler_fence};
 use futex::EventCount;
 use holder::HolderRecord;
 use state::{ASLEEP, QUEUED, RESERVED, State, WAKING};
-use successor::{Move, Succession, UsualHold};
+use successor::{Habits, Move, Succession};
 use sync::{HintWord, Ordering, Word, pause};
 #[cfg(loom)]
 use thread_id::ThreadId;
@@ -153,7 +157,7 @@ pub struct Lock {
     successor: CachePadded<EventCount>,
     /// The wait queue, in parts: one for each number of watchdog periods that its waiters have slept.
     queues: [EventCount; AGES],
-    hold: UsualHold,
+    habits: Habits,
     /// The number of the processor on which a waiter has entered last, plus one; 0 if it is not known. A thread that has entered
     /// without waiting leaves it as it is.
     processor: HintWord,
@@ -180,7 +184,8 @@ pub struct ThreadState {
     id: Cell<ThreadId>,
     /// The generation of the process in which it has this id; 0 if the id has to be looked up in any case.
     generation: Cell<u32>,
-    /// How many of its `lock` calls, the present one included, are not unlocked yet.
+    /// How many of its `lock` calls are inside, or about to be. One that waits is not counted: a signal handler may interrupt the
+    /// wait and leave it by `siglongjmp`.
     depth: Cell<u32>,
     /// How many waits it is in: a signal handler that interrupts a wait may begin another one.
     waits: Cell<u64>,
@@ -250,6 +255,18 @@ impl ThreadState {
         }
     }
 
+    /// One more call is about to be inside: from here on, the `unlock` of a signal handler leaves the lock to it.
+    fn count_in(&self) {
+        self.depth.set(self.depth.get().wrapping_add(1));
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// One less: if it is the last, the `unlock` of a signal handler frees the lock from here on.
+    fn count_out(&self) {
+        self.depth.set(self.depth.get().wrapping_sub(1));
+        compiler_fence(Ordering::SeqCst);
+    }
+
     /// The kernel's id of the thread; 0 if it has not used the lock.
     pub fn id(&self) -> u64 {
         self.id.get().id()
@@ -260,7 +277,8 @@ impl ThreadState {
         self.waits.get() > 0
     }
 
-    /// Whether it will probably not come back soon. (One long absence proves nothing: it may have lost the processor.)
+    /// Whether it will probably not come back soon. (One long absence proves nothing: it may have lost the processor. After the first
+    /// one, the longest call takes four times as long with 64 threads and 16 us on two processors.)
     fn stays_away(&self) -> bool {
         self.absences.get() > 1
     }
@@ -268,9 +286,11 @@ impl ThreadState {
     /// Notes for how long it was away when it begins to wait in this state. (The first wait nearly always counts as a long
     /// absence.)
     fn note_absence(&self, state: State) {
-        let is_long = state.turns_since(self.left_in.get()) > SHORT_ABSENCE;
-        let absences = if is_long { self.absences.get() + 1 } else { 0 };
-        self.absences.set(absences);
+        if state.turns_since(self.left_in.get()) > SHORT_ABSENCE {
+            self.absences.set(self.absences.get() + 1);
+        } else {
+            self.absences.set(0);
+        }
     }
 }
 
@@ -285,7 +305,7 @@ impl Lock {
             record: CachePadded(HolderRecord::new()),
             successor: CachePadded(EventCount::new()),
             queues: [const { EventCount::new() }; AGES],
-            hold: UsualHold::new(),
+            habits: Habits::new(),
             processor: HintWord::new(0),
             waiters: HintWord::new(0),
         }
@@ -293,9 +313,9 @@ impl Lock {
 
     /// A free lock for the model, where a call has taken so long.
     #[cfg(loom)]
-    pub fn with_calls_of(hold: u64) -> Self {
+    pub fn with_calls_of(hold: u64, allow_dozing: bool) -> Self {
         Self {
-            hold: UsualHold::of(hold),
+            habits: Habits::of(hold, allow_dozing),
             ..Self::default()
         }
     }
@@ -303,12 +323,10 @@ impl Lock {
     /// Takes the lock; `None` if this thread is inside already. Either way, `unlock` has to follow on the same thread.
     ///
     /// A signal handler may call this at any time. If it interrupts this thread's call, the thread is inside already. If it
-    /// interrupts the wait and takes the lock, the interrupted wait finds the lock taken for its thread.
+    /// interrupts the wait, it waits, too, enters, and leaves; then the interrupted wait goes on.
     #[inline]
     pub fn lock(&self, thread: &ThreadState, call: &CallInfo) -> Option<Admission> {
-        thread.depth.set(thread.depth.get().wrapping_add(1));
-        // From here on, the `unlock` of a signal handler leaves the lock to this call.
-        compiler_fence(Ordering::SeqCst);
+        thread.count_in();
         let (state, me) = self.look(thread);
         if state.holder() == me.id() {
             None
@@ -326,16 +344,14 @@ impl Lock {
     /// is not `None`, `unlock` has to follow.
     #[cold]
     pub fn take_if_free(&self, thread: &ThreadState, call: &CallInfo) -> Option<Admission> {
-        thread.depth.set(thread.depth.get().wrapping_add(1));
-        // As in `lock`.
-        compiler_fence(Ordering::SeqCst);
+        thread.count_in();
         let (state, me) = self.look(thread);
         let taken = state.without(RESERVED).taken_by(me.id());
         let is_taken = state.is_free() && !thread.is_waiting() && self.take(state, taken, me, call);
         if is_taken {
             return Some(Admission::AT_ONCE);
         }
-        thread.depth.set(thread.depth.get().wrapping_sub(1));
+        thread.count_out();
         None
     }
 
@@ -364,9 +380,7 @@ impl Lock {
     /// Undoes one `lock`. The last `unlock` of the thread frees the lock, whichever `lock` it belongs to.
     #[inline]
     pub fn unlock(&self, thread: &ThreadState) {
-        thread.depth.set(thread.depth.get().wrapping_sub(1));
-        // From here on, the `unlock` of a signal handler frees the lock for us.
-        compiler_fence(Ordering::SeqCst);
+        thread.count_out();
         if thread.depth.get() > 0 {
             return;
         }
@@ -379,13 +393,15 @@ impl Lock {
             thread.left_in.set(state.turn());
             // Where calls are long, a reservation that is not used at once keeps others out for periods of the watchdog.
             let is_left_to_successor =
-                state.has_awake_successor() && thread.stays_away() && !self.hold.is_long();
+                state.has_awake_successor() && thread.stays_away() && !self.habits.are_long();
             let (left, next) = if is_left_to_successor {
                 (state.with(RESERVED), state.succeeded_by(0))
             } else {
                 (state.without(ASLEEP), state)
             };
-            let (wakes_successor, wakes_queued) = (state.has(ASLEEP), next.lacks_successor());
+            let dozes = is_left_to_successor && self.habits.allow_dozing();
+            let (wakes_successor, wakes_queued) =
+                (state.has(ASLEEP) || dozes, next.lacks_successor());
             let free = left.released().waking_if(wakes_queued);
             let (owed, owes) = (thread.owes_wake_up.get(), wakes_successor || wakes_queued);
             // Set before the lock is free: a handler that interrupts this may wait for the lock, and must wake first. If this call
@@ -535,6 +551,7 @@ impl Lock {
             thread.note_absence(state);
         }
         thread.waits.set(thread.waits.get() + 1);
+        thread.count_out();
         // Relaxed, and below: a statistic.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
         let holders = u64::from(!state.is_free());
@@ -545,7 +562,7 @@ impl Lock {
         thread.is_called.set(false);
         thread.waits.set(thread.waits.get() - 1);
         if thread.waits.get() > 0 {
-            // The wait that this handler has interrupted may be about to sleep, although its thread now holds the lock.
+            // The wait that this handler has interrupted may be about to sleep as the successor, which it no longer is.
             self.keep_awake();
         }
         Admission {
@@ -566,10 +583,16 @@ impl Lock {
             state
         };
         if state.holder() == me.id() {
-            // A signal handler that interrupted this wait has taken the lock. `WAKING` is still set if the wake-up was for us.
-            let is_done = !is_called || self.replace(state, seen);
+            // A signal handler that interrupted this wait has taken the lock and has not freed it. `WAKING` is still set if the
+            // wake-up was for us.
+            thread.count_in();
+            // Another handler may have freed it before this call was counted.
+            let is_inside = self.state().holder() == me.id();
+            let is_done = is_inside && (!is_called || self.replace(state, seen));
             if is_done {
                 self.waiters.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                thread.count_out();
             }
             return is_done;
         }
@@ -595,7 +618,7 @@ impl Lock {
             // The successor reserves the lock again if its time is over.
             return self.take_as_waiter(state, seen.without(RESERVED), thread, call);
         }
-        if (1..IDLE_LOOKS).contains(&waiter.idle_looks) && !self.hold.is_long() {
+        if (1..IDLE_LOOKS).contains(&waiter.idle_looks) && !self.habits.are_long() {
             pause();
         } else {
             self.sleep(state, seen, thread, waiter);
@@ -646,7 +669,7 @@ impl Lock {
             let shares = sys::processor().is_some_and(|it| it + 1 == holders);
             Succession::begin(state, now, shares)
         });
-        match succession.next_move(state, now, &self.hold) {
+        match succession.next_move(state, now, &self.habits) {
             Move::Take => return self.take_as_waiter(state, state, thread, call),
             Move::Reserve => {
                 // Tries again at once: after a new look at the clock, the state might have changed again.
@@ -659,6 +682,13 @@ impl Lock {
             Move::Sleep => {
                 if self.sleeps_too_long(state, waiter.watchdog.deadline()) {
                     waiter.watchdog.check(self, me);
+                }
+            }
+            Move::Doze(end) => {
+                // Invariant 4: a thread that reserves the lock for this one counts an event afterwards.
+                let count = self.successor.0.get();
+                if !self.state().has(RESERVED) {
+                    self.successor.0.wait(count, end);
                 }
             }
             Move::Nap(end) => {
@@ -696,9 +726,11 @@ impl Lock {
         let wakes_queued = taken.lacks_successor() && thread.stays_away();
         // Before the attempt: a thread that arrives meanwhile must not count this one twice, as a waiter and as the holder.
         self.waiters.fetch_sub(1, Ordering::Relaxed);
+        thread.count_in();
         let is_taken = self.take(old, taken.waking_if(wakes_queued), me, call);
         if !is_taken {
             self.waiters.fetch_add(1, Ordering::Relaxed);
+            thread.count_out();
             return false;
         }
         // Relaxed: a hint.

@@ -48,7 +48,7 @@ impl Lock {
 
     /// As successors have found out.
     fn with_long_calls(self) -> Self {
-        (0..20).for_each(|_| self.hold.learn(1_000_000));
+        (0..20).for_each(|_| self.habits.learn(1_000_000));
         self
     }
 
@@ -208,30 +208,63 @@ fn a_handler_has_the_place_of_the_wait_that_it_interrupts() {
     let lock = used_lock();
     let (holder, waiter) = (ThreadState::of(1), ThreadState::of(2));
     lock.lock(&holder, &CALL);
-    waiter.depth.set(1);
     assert!(!lock.try_once(&waiter));
     assert_eq!(lock.state().successor(), 2);
     lock.set(|state| state.with(RESERVED));
     lock.unlock(&holder);
     lock.lock(&waiter, &CALL).expect("it was outside");
     lock.unlock(&waiter);
-    assert_eq!((lock.state().holder(), lock.state().successor()), (2, 0));
+    assert!(lock.state().is_idle());
+    assert!(lock.try_once(&waiter), "the interrupted wait goes on");
+}
+
+/// A signal handler that interrupts its thread's wait returns while it is inside.
+#[test]
+fn a_wait_ends_if_its_handler_stays_inside() {
+    let (lock, waiter) = (used_lock(), ThreadState::of(2));
+    lock.lock(&waiter, &CALL).expect("it was outside");
     assert!(lock.try_once(&waiter), "back in the interrupted wait");
+    lock.unlock(&waiter);
+    assert_eq!(lock.state().holder(), 2, "the handler's call is not over");
+    lock.unlock(&waiter);
+    assert!(lock.state().is_idle());
+}
+
+/// A signal handler leaves the wait that it interrupts by siglongjmp().
+#[test]
+fn a_wait_that_is_left_keeps_nothing() {
+    let lock = used_lock();
+    let [holder, waiter, other] = [1, 2, 3].map(ThreadState::of);
+    lock.lock(&holder, &CALL);
+    waiter.waits.set(1);
+    assert!(!lock.try_once(&waiter), "it becomes the successor");
+    lock.set(|state| state.with(ASLEEP | QUEUED));
+    waiter.is_called.set(true);
+    lock.unlock(&holder);
+    for _ in 0..2 {
+        lock.lock(&waiter, &CALL).expect("it was outside");
+        lock.unlock(&waiter);
+        assert!(lock.state().is_free());
+    }
+    lock.lock(&other, &CALL).expect("it was outside");
+    lock.unlock(&other);
 }
 
 /// A thread is woken, and before it looks, a signal handler interrupts it and finds the lock free.
 #[test]
 fn a_wake_up_is_not_lost_in_a_handler() {
-    let lock = used_lock();
-    let waiter = ThreadState::of(2);
-    lock.set(|state| state.waking_if(true));
-    waiter.depth.set(1);
-    lock.lock(&waiter, &CALL).expect("it was outside");
-    lock.unlock(&waiter);
-    waiter.is_called.set(true);
-    assert!(lock.try_once(&waiter));
-    assert!(!lock.state().has(WAKING), "none is under way");
-    assert!(lock.state().has(QUEUED), "the other still sleeps");
+    for leaves in [true, false] {
+        let (lock, waiter) = (used_lock(), ThreadState::of(2));
+        lock.set(|state| state.waking_if(true));
+        lock.lock(&waiter, &CALL).expect("it was outside");
+        if leaves {
+            lock.unlock(&waiter);
+        }
+        waiter.is_called.set(true);
+        assert!(lock.try_once(&waiter));
+        assert!(!lock.state().has(WAKING), "none is under way");
+        assert!(lock.state().has(QUEUED), "the other still sleeps");
+    }
 }
 
 /// No thread sleeps, so neither flag may stay set.
@@ -248,7 +281,6 @@ fn a_reserved_lock_is_for_the_successor() {
     let lock = used_lock();
     let (holder, waiter) = (ThreadState::of(1), ThreadState::of(2));
     lock.lock(&holder, &CALL);
-    waiter.depth.set(1);
     assert!(!lock.try_once(&waiter), "it becomes the successor");
     lock.unlock(&holder);
     assert!(lock.state().is_open(), "a running thread may take it");
@@ -266,7 +298,7 @@ fn a_reserved_lock_is_for_the_successor() {
 #[test]
 fn a_successor_is_bypassed_for_a_limited_time() {
     use successor::Move::*;
-    let hold = UsualHold::new();
+    let habits = Habits::new();
     let mut now = 1_000_000_000;
     let mut turn = State(0).taken_by(1);
     // Calls of this length until the successor reserves the lock. Returns after how long it does, and its move at each call.
@@ -276,18 +308,18 @@ fn a_successor_is_bypassed_for_a_limited_time() {
         while moves.last() != Some(&Reserve) {
             now += hold_ns;
             turn = turn.released();
-            let takes = succession.next_move(turn, now, &hold);
+            let takes = succession.next_move(turn, now, &habits);
             // Its time is over: this thread might also have taken the lock now.
             let is_over = now - since >= 200_000;
-            assert!(is_over || takes == if hold.is_long() { Take } else { Spin });
+            assert!(is_over || takes == if habits.are_long() { Take } else { Spin });
             turn = turn.taken_by(1);
-            moves.push(succession.next_move(turn, now, &hold));
+            moves.push(succession.next_move(turn, now, &habits));
             assert!(moves.len() < 100, "{moves:?}");
         }
         turn = turn.with(RESERVED);
-        let reserved = succession.next_move(turn, now, &hold);
+        let reserved = succession.next_move(turn, now, &habits);
         turn = turn.released();
-        assert_eq!(succession.next_move(turn, now, &hold), Take);
+        assert_eq!(succession.next_move(turn, now, &habits), Take);
         turn = turn.taken_by(1).without(RESERVED);
         moves.pop();
         (now - since, moves, reserved)
@@ -298,73 +330,119 @@ fn a_successor_is_bypassed_for_a_limited_time() {
     assert!(moves.iter().all(|it| *it == Spin), "{moves:?}");
     assert_eq!(reserved, Spin);
 
-    (0..20).for_each(|_| hold.learn(1_000_000));
+    (0..20).for_each(|_| habits.learn(1_000_000));
     let (ns, moves, reserved) = bypass(500_000);
     assert!((1_500_000..3_000_000).contains(&ns));
     assert!(moves.iter().all(|it| *it == Sleep), "{moves:?}");
     assert_eq!(reserved, Sleep);
 
     // Short calls again.
-    (0..20).for_each(|_| hold.learn(16_000));
+    (0..20).for_each(|_| habits.learn(16_000));
     assert_eq!(bypass(16_000).2, Spin);
 }
 
 #[test]
 fn a_successor_whose_time_is_over_takes_a_free_lock_at_once() {
     use successor::Move::*;
-    let (hold, free, now) = (UsualHold::new(), State(0).succeeded_by(2), 1_000_000_000);
+    let (habits, free, now) = (Habits::new(), State(0).succeeded_by(2), 1_000_000_000);
     let mut succession = Succession::begin(free, now, false);
-    assert_eq!(succession.next_move(free, now, &hold), Spin);
-    assert_eq!(succession.next_move(free, now + 2_000_000, &hold), Take);
+    assert_eq!(succession.next_move(free, now, &habits), Spin);
+    assert_eq!(succession.next_move(free, now + 2_000_000, &habits), Take);
 }
 
 /// Where each call is a hand-over, no successor sees two turns.
 #[test]
 fn a_successor_learns_from_the_one_call_that_it_waits_for() {
-    let (hold, inside, now) = (UsualHold::new(), State(0).taken_by(1), 1_000_000_000);
+    let (habits, inside, now) = (Habits::new(), State(0).taken_by(1), 1_000_000_000);
     for _ in 0..20 {
         let mut succession = Succession::begin(inside, now, false);
         let free = inside.released().with(RESERVED);
-        let takes = succession.next_move(free, now + 500_000, &hold);
+        let takes = succession.next_move(free, now + 500_000, &habits);
         assert_eq!(takes, successor::Move::Take);
     }
-    assert!(hold.is_long());
+    assert!(habits.are_long());
 }
 
 #[test]
 fn a_successor_sleeps_for_most_of_a_call() {
     use successor::Move::*;
-    let (hold, inside, now) = (UsualHold::new(), State(0).taken_by(1), 1_000_000_000);
-    (0..40).for_each(|_| hold.learn(200_000));
+    let (habits, inside, now) = (Habits::new(), State(0).taken_by(1), 1_000_000_000);
+    (0..40).for_each(|_| habits.learn(200_000));
     let mut succession = Succession::begin(inside, now, false);
-    let Nap(end) = succession.next_move(inside, now, &hold) else {
+    let Nap(end) = succession.next_move(inside, now, &habits) else {
         panic!("a call of 200 us")
     };
     assert!((100_000..150_000).contains(&(end - now)));
-    assert_eq!(succession.next_move(inside, end, &hold), Spin);
+    assert_eq!(succession.next_move(inside, end, &habits), Spin);
     // Shorter calls.
-    (0..40).for_each(|_| hold.learn(16_000));
-    assert_eq!(succession.next_move(inside, now, &hold), Spin);
+    (0..40).for_each(|_| habits.learn(16_000));
+    assert_eq!(succession.next_move(inside, now, &habits), Spin);
+}
+
+/// Where threads take the lock again and again, the successor sleeps for most of the time for which it lets them.
+#[test]
+fn a_successor_dozes_where_threads_come_back() {
+    use successor::Move::*;
+    let habits = Habits::of(16_000, false);
+    let (inside, since) = (State(0).taken_by(1), 1_000_000_000);
+    let reserve = || {
+        let mut succession = Succession::begin(inside, since, false);
+        let come_back = |state: State, _| state.released().taken_by(1);
+        let again = (0..19).fold(inside, come_back);
+        succession.next_move(again, since + 19 * 16_000, &habits)
+    };
+    let first_move = || Succession::begin(inside, since, false).next_move(inside, since, &habits);
+    for _ in 0..64 {
+        assert_eq!(first_move(), Spin);
+        assert_eq!(reserve(), Reserve);
+    }
+    let Doze(end) = first_move() else {
+        panic!("all of them have come back")
+    };
+    assert!((100_000..150_000).contains(&(end - since)));
+    // A thread leaves and does not come back.
+    let mut succession = Succession::begin(inside, since, false);
+    let looks: Vec<_> = (0..4)
+        .map(|_| succession.next_move(inside.released(), since, &habits))
+        .collect();
+    assert_eq!(looks, [Spin, Spin, Spin, Take]);
+    assert_eq!(first_move(), Spin);
+}
+
+/// Nobody else may take the lock then.
+#[test]
+fn a_dozing_successor_is_woken_when_the_lock_is_left_to_it() {
+    for dozes in [false, true] {
+        let mut lock = used_lock();
+        lock.habits = Habits::of(16_000, dozes);
+        let thread = ThreadState::that_stays_away(1);
+        lock.lock(&thread, &CALL);
+        lock.set(|state| state.succeeded_by(2));
+        let wake_ups = lock.successor.0.get();
+        lock.unlock(&thread);
+        assert!(lock.state().has(RESERVED));
+        assert_eq!(lock.successor.0.get() != wake_ups, dozes);
+    }
 }
 
 /// The holder has lost the processor, perhaps to the successor.
 #[test]
 fn a_successor_that_sees_no_end_of_a_call_sleeps() {
     use successor::Move::*;
-    let (hold, inside, now) = (UsualHold::new(), State(0).taken_by(1), 1_000_000_000);
-    (0..20).for_each(|_| hold.learn(16_000));
+    let (habits, inside, now) = (Habits::new(), State(0).taken_by(1), 1_000_000_000);
+    (0..20).for_each(|_| habits.learn(16_000));
     let mut succession = Succession::begin(inside, now, false);
-    assert_eq!(succession.next_move(inside, now + 20_000, &hold), Spin);
-    assert_eq!(succession.next_move(inside, now + 200_000, &hold), Sleep);
+    assert_eq!(succession.next_move(inside, now + 20_000, &habits), Spin);
+    assert_eq!(succession.next_move(inside, now + 200_000, &habits), Sleep);
 
     let mut succession = Succession::begin(inside, now, true);
     assert_eq!(
-        succession.next_move(inside, now, &hold),
+        succession.next_move(inside, now, &habits),
         Sleep,
         "the holder needs the processor"
     );
     assert_eq!(
-        succession.next_move(inside.released().taken_by(2), now, &hold),
+        succession.next_move(inside.released().taken_by(2), now, &habits),
         Spin
     );
 }
@@ -385,18 +463,17 @@ fn a_reserved_lock_does_not_stay_free_for_long() {
     assert!(lock.state().is_open(), "until it looks again");
 }
 
-/// A handler interrupts a wait between the last look and the sleep, takes the free lock, and leaves it to the interrupted wait.
+/// A handler interrupts a wait between the last look and the sleep, takes the free lock, and frees it.
 #[test]
 fn a_handler_keeps_the_wait_that_it_interrupts_awake() {
     let lock = used_lock();
     let waiter = ThreadState::of(2);
     let events: Vec<_> = lock.queues.iter().chain([&lock.successor.0]).collect();
     let before: Vec<_> = events.iter().map(|it| it.get()).collect();
-    waiter.depth.set(1);
     waiter.waits.set(1);
     lock.lock(&waiter, &CALL).expect("it was outside");
     lock.unlock(&waiter);
-    assert_eq!(lock.state().holder(), 2);
+    assert!(lock.state().is_idle());
     for (event, before) in events.iter().zip(before) {
         assert_ne!(event.get(), before, "the sleep would begin");
     }

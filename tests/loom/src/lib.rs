@@ -352,6 +352,10 @@ enum Way {
     Sleeps,
     /// Asleep for most of a call, and never reserves the lock.
     Naps,
+    /// Asleep while the other threads call, and never reserves the lock.
+    Dozes,
+    /// The same. Each thread leaves the lock to the successor, and wakes it.
+    DozesUntilLeftTo,
     /// Awake, and reserves the lock when it has been bypassed.
     Reserves,
     /// The same, but asleep.
@@ -381,8 +385,9 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     WORLD.sees_old_values.store(loads == Loads::Any, Relaxed);
     let (step, lock) = match way {
         Way::Spins | Way::LeavesToSuccessor => (0, Lock::default()),
-        Way::Sleeps | Way::LeavesAsleep => (0, Lock::with_calls_of(LONG)),
-        Way::Naps => (0, Lock::with_calls_of(200_000)),
+        Way::Sleeps | Way::LeavesAsleep => (0, Lock::with_calls_of(LONG, false)),
+        Way::Naps => (0, Lock::with_calls_of(200_000, false)),
+        Way::Dozes | Way::DozesUntilLeftTo => (0, Lock::with_calls_of(200_000, true)),
         Way::Reserves => (1, Lock::default()),
         Way::ReservesAsleep => (300_000_000, Lock::default()),
     };
@@ -396,7 +401,9 @@ fn contend(loads: Loads, way: Way, end: End, threads: u64, entries: usize) {
     WORLD.dying.store(dying, Relaxed);
     let work = move |guarded: &Guarded, id| {
         let thread = match way {
-            Way::LeavesToSuccessor | Way::LeavesAsleep => ThreadState::that_stays_away(id),
+            Way::LeavesToSuccessor | Way::LeavesAsleep | Way::DozesUntilLeftTo => {
+                ThreadState::that_stays_away(id)
+            }
             _ => ThreadState::of(id),
         };
         if id == dying {
@@ -445,7 +452,7 @@ fn two_locks(way: Way, threads: &'static [Takes]) {
     WORLD.sleeps_end.store(false, Relaxed);
     WORLD.dying.store(0, Relaxed);
     let lock = || match way {
-        Way::Sleeps => Lock::with_calls_of(LONG),
+        Way::Sleeps => Lock::with_calls_of(LONG, false),
         _ => Lock::default(),
     };
     let guarded = Arc::new([lock(), lock()].map(|lock| Guarded {
@@ -552,6 +559,10 @@ models! {
     two_whose_naps_end: 2 x 2, Naps, Sleeps, Newest, Some(4);
     two_whose_naps_end_and_that_see_old_values: 2 x 1, Naps, Sleeps, Any, Some(5);
     three_whose_naps_end: 3 x 1, Naps, Sleeps, Newest, Some(1);
+    two_that_doze_until_the_lock_is_left_to_them: 2 x 1, DozesUntilLeftTo, Nothing, Any, None;
+    two_that_doze: 2 x 2, Dozes, Sleeps, Newest, Some(4);
+    two_that_doze_and_see_old_values: 2 x 1, Dozes, Sleeps, Any, Some(5);
+    three_that_doze: 3 x 1, Dozes, Sleeps, Newest, Some(1);
     a_holder_that_has_ended_and_one: 2 x 1, ReservesAsleep, Holder, Any, None;
     a_holder_that_has_ended_and_two: 3 x 1, ReservesAsleep, Holder, Newest, Some(1);
 }
