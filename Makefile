@@ -37,7 +37,7 @@ watched  := $(FIXTURES)/tsan/libibverbs.so.1
 linked   := $(addprefix $(CLIENTS)/,stress outcomes abi_1_0 relaxed_ordering plugin_host_linked fork thread_ends slow_holder signals \
               single_step register_in_destructors many_threads bypass c_api frees_and_registrations children let_through \
               inside_together on_demand ended_inside gives_up_root held forked_before drained_stderr reused_descriptor pairs which_memory \
-              one_after_another interrupted_wait buffers checkpointed)
+              one_after_another interrupted_wait left_wait buffers checkpointed)
 unlinked := $(addprefix $(CLIENTS)/,heap plugin_host reload_plugin dlopen_verbs without_libibverbs optional_rdma registered_before_main ioctl_calls \
               uverbs_commands raw_syscalls raw_syscalls_static spawn exits full_stderr without_shared_mappings)
 benches  := $(addprefix $(CLIENTS)/,cost contend call_times.so) $(addprefix $(FIXTURES)/peers/,pthread.so empty.so)

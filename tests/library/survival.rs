@@ -387,6 +387,15 @@ fn handlers_that_deregister_by_ioctl_interrupt_the_same_anywhere() {
     counts_calls_of_handlers_too(&program, &["uverbs:MR_DESTROY"]);
 }
 
+/// The thread's later calls must not count as a part of the one that it has left: nothing would free the lock after them.
+#[test]
+fn a_signal_handler_leaves_a_wait() {
+    let program = client("left_wait").counting();
+    let without = program.run();
+    assert!(!without.status.success(), "no thread waits: {without:#?}");
+    assert_eq!(quiet_output(&program), "done\n");
+}
+
 /// A signal ends a waiter's sleep, but not its wait. The handler's registration takes the waiter's place.
 #[test]
 fn signals_for_waiters() {
