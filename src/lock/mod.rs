@@ -341,14 +341,15 @@ impl Lock {
     }
 
     /// Takes the lock if it is free, even if it is reserved, and this thread does not wait for it; does not wait. If the result
-    /// is not `None`, `unlock` has to follow.
+    /// is not `None`, `unlock` has to follow. (A signal handler that interrupts this leaves the lock to it. Then this attempt may
+    /// fail, and the next one finds the lock taken for its thread.)
     #[cold]
     pub fn take_if_free(&self, thread: &ThreadState, call: &CallInfo) -> Option<Admission> {
         thread.count_in();
         let (state, me) = self.look(thread);
         let taken = state.without(RESERVED).taken_by(me.id());
-        let is_taken = state.is_free() && !thread.is_waiting() && self.take(state, taken, me, call);
-        if is_taken {
+        let can_take = state.is_free() && !thread.is_waiting();
+        if state.holder() == me.id() || can_take && self.take(state, taken, me, call) {
             return Some(Admission::AT_ONCE);
         }
         thread.count_out();
@@ -541,6 +542,7 @@ impl Lock {
     /// Waits until the lock is this thread's.
     #[cold]
     fn wait(&self, state: State, thread: &ThreadState, call: &CallInfo) -> Admission {
+        thread.count_out();
         if thread.owes_wake_up.get() {
             self.wake(true, true);
         }
@@ -551,7 +553,6 @@ impl Lock {
             thread.note_absence(state);
         }
         thread.waits.set(thread.waits.get() + 1);
-        thread.count_out();
         // Relaxed, and below: a statistic.
         let others = self.waiters.fetch_add(1, Ordering::Relaxed);
         let holders = u64::from(!state.is_free());
@@ -685,9 +686,11 @@ impl Lock {
                 }
             }
             Move::Doze(end) => {
-                // Invariant 4: a thread that reserves the lock for this one counts an event afterwards.
+                // Invariant 4: a thread that reserves the lock for this one counts an event afterwards. A signal handler may have
+                // taken the successor's place since the look.
                 let count = self.successor.0.get();
-                if !self.state().has(RESERVED) {
+                let state = self.state();
+                if state.successor() == me.id() && !state.has(RESERVED) {
                     self.successor.0.wait(count, end);
                 }
             }

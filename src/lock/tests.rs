@@ -202,6 +202,35 @@ fn a_handler_leaves_the_lock_to_the_call_that_it_interrupts() {
     assert_eq!(lock.lock(&other, &CALL), Some(Admission::AT_ONCE));
 }
 
+/// A signal handler interrupts `take_if_free` before its attempt, which fails then.
+#[test]
+fn the_next_attempt_finds_what_a_handler_has_left() {
+    let lock = used_lock();
+    let thread = ThreadState::of(1);
+    thread.count_in();
+    lock.take_if_free(&thread, &CALL).expect("it is free");
+    lock.unlock(&thread);
+    assert_eq!(lock.state().holder(), 1, "left to the attempt");
+    thread.count_out();
+    lock.take_if_free(&thread, &CALL).expect("left to it");
+    lock.unlock(&thread);
+    assert!(lock.state().is_idle());
+}
+
+/// A signal handler interrupts the successor after its look, and takes the lock in its place. (Otherwise this sleeps for an hour.)
+#[test]
+fn a_thread_that_is_no_successor_any_more_does_not_doze() {
+    let mut lock = used_lock();
+    lock.habits = Habits::of(16_000, true);
+    let [holder, thread] = [1, 2].map(ThreadState::of);
+    lock.lock(&holder, &CALL);
+    let seen = lock.state().succeeded_by(2);
+    let mut waiter = Waiter::begin(seen, now());
+    let in_an_hour = now() + 3600 * sys::NS_PER_S;
+    waiter.succession = Some(Succession::begin(seen, in_an_hour, false));
+    assert!(!lock.succeed(seen, &thread, &CALL, &mut waiter));
+}
+
 /// A signal handler that interrupts its thread's wait is the successor if the thread is.
 #[test]
 fn a_handler_has_the_place_of_the_wait_that_it_interrupts() {
