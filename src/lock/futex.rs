@@ -9,7 +9,7 @@ use core::{
 /// An event count: how many times an event was signalled. The kernel compares the count before it puts a thread to sleep.
 pub struct EventCount {
     count: AtomicU32,
-    /// The number of sleepers, or more: a thread that ends in its sleep is still counted.
+    /// The number of sleepers, or more: a thread that ends in its sleep, or leaves it by `siglongjmp`, is still counted.
     sleepers: AtomicU32,
 }
 

@@ -89,8 +89,9 @@
 //!    thread that is about to wake another. (A successor that dozes will do so when its doze ends.) A reserved lock has a
 //!    successor, which is awake or about to be woken.
 //!    A signal handler finds in the `ThreadState` what the interrupted thread was about to do, and does it.
-//! 6. If a thread ends at any point, only 5 can be broken. No sleep is longer than the watchdog's period, and a waiter that has
-//!    slept for a whole period replaces a holder that has ended, or a successor that does not take the free lock.
+//! 6. If a thread ends at any point, or leaves its wait by `siglongjmp`, only 5 can be broken. No sleep is longer than the
+//!    watchdog's period, and a waiter that has slept for a whole period replaces a holder that has ended, or a successor that does
+//!    not take the free lock.
 
 #[cfg(not(loom))]
 mod futex;
@@ -161,7 +162,7 @@ pub struct Lock {
     /// The number of the processor on which a waiter has entered last, plus one; 0 if it is not known. A thread that has entered
     /// without waiting leaves it as it is.
     processor: HintWord,
-    /// The number of waiters, or more: a thread that ends while it waits is still counted.
+    /// The number of waiters, or more: a thread that ends while it waits, or leaves the wait by `siglongjmp`, is still counted.
     waiters: HintWord,
 }
 
@@ -187,7 +188,7 @@ pub struct ThreadState {
     /// How many of its `lock` calls are inside, or about to be. One that waits is not counted: a signal handler may interrupt the
     /// wait and leave it by `siglongjmp`.
     depth: Cell<u32>,
-    /// How many waits it is in: a signal handler that interrupts a wait may begin another one.
+    /// How many waits it is in, or has left by `siglongjmp`: a signal handler that interrupts a wait may begin another one.
     waits: Cell<u64>,
     /// The kernel may have chosen this thread for the wake-up that `WAKING` stands for.
     is_called: Cell<bool>,
@@ -326,18 +327,20 @@ impl Lock {
     /// interrupts the wait, it waits, too, enters, and leaves; then the interrupted wait goes on.
     #[inline]
     pub fn lock(&self, thread: &ThreadState, call: &CallInfo) -> Option<Admission> {
-        thread.count_in();
         let (state, me) = self.look(thread);
-        if state.holder() == me.id() {
-            None
-        } else if state.is_open()
-            && thread.waits.get() == 0
-            && self.take(state, state.taken_by(me.id()), me, call)
-        {
-            Some(Admission::AT_ONCE)
-        } else {
-            Some(self.wait(state, thread, call))
+        let is_inside = state.holder() == me.id();
+        if is_inside || state.is_open() && thread.waits.get() == 0 {
+            thread.count_in();
+            // If this is a handler that has interrupted `unlock`, another one may have freed the lock before this call was counted.
+            if is_inside && self.is_held_by(thread) {
+                return None;
+            }
+            if !is_inside && self.take(state, state.taken_by(me.id()), me, call) {
+                return Some(Admission::AT_ONCE);
+            }
+            thread.count_out();
         }
+        Some(self.wait(state, thread, call))
     }
 
     /// Takes the lock if it is free, even if it is reserved, and this thread does not wait for it; does not wait. If the result
@@ -542,7 +545,6 @@ impl Lock {
     /// Waits until the lock is this thread's.
     #[cold]
     fn wait(&self, state: State, thread: &ThreadState, call: &CallInfo) -> Admission {
-        thread.count_out();
         if thread.owes_wake_up.get() {
             self.wake(true, true);
         }
