@@ -10,7 +10,7 @@
 //!   outside ------------------------------> holder        asleep, wake it; if there is
 //!      |                                    ^  ^  |       none, wake one of the queue; if the
 //!      |                                    |  |  |       thread stays away, reserve the lock
-//!      |                                    |  |  |       for an awake successor, wake one
+//!      |                                    |  |  |       for a successor that is awake or dozes, wake one
 //!      | otherwise                 is open  |  |  | -----------------------------> outside
 //!      v                                    |  |
 //!   waiter ---------------------------------+  | free for some looks,

@@ -9,7 +9,8 @@ use super::sync::{HintWord, Ordering};
 const BYPASS: u64 = if cfg!(loom) { 1 } else { 150_000 };
 
 /// A call is long if waiting for its end awake costs more than a sleep and a wake-up. The successor stays awake for at most this
-/// time until one call ends. (Without it, 1 % of a processor more is busy where calls take 0.6 ms.)
+/// time until one call ends. (Without it, calls of 0.6 ms keep 1.02
+/// processors busy instead of 1.01: little more than the spread.)
 const LONG: u64 = 300_000;
 
 /// Where a call takes long enough, the successor sleeps for most of it, and is awake for so long before its usual end. The kernel
@@ -22,8 +23,8 @@ const AWAKE: u64 = 80_000;
 /// come back are taken for threads that do not, and the successor does not doze: 1.8 processors are busy at 16 us.)
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 4 };
 
-/// So many successors in a row have to reserve the lock before the next one dozes. If then no thread takes the lock any more, it is
-/// idle until the doze ends: once for so many successors. (With 0, half of the time is lost where threads make four calls at a time.)
+/// So many times, a successor has to reserve the lock, and none may see it left free, before the next one dozes. If the lock is then
+/// left free, it is idle until the doze ends, and the count begins again. (With 0, half of the time is lost where threads make four calls at a time.)
 const RESERVATIONS: u64 = if cfg!(loom) { 1 } else { 64 };
 
 /// What successors have learned of the calls of this process. Hints.
@@ -31,7 +32,8 @@ const RESERVATIONS: u64 = if cfg!(loom) { 1 } else { 64 };
 pub struct Habits {
     /// How long a call takes, the successors' own delays included.
     hold: HintWord,
-    /// How many successors in a row had to reserve the lock, because threads that had just unlocked it took it again.
+    /// How many times a successor had to reserve the lock, because threads that had just unlocked it took it again, since one has
+    /// seen it left free.
     reservations: HintWord,
 }
 
