@@ -1,10 +1,10 @@
 /*
- * contend THREADS MILLISECONDS PAUSE_US
+ * contend THREADS MILLISECONDS PAUSE_US CALLS
  *
- * So many threads register and deregister for so long, and do nothing for so many
- * microseconds after each call. Prints, on one line: calls made, nanoseconds inside
- * them, nanoseconds between them, the longest and the mean call as its caller sees
- * it, processor time, and elapsed time. Needs call_times.so.
+ * So many threads register and deregister for so long, and each does nothing for so
+ * many microseconds after so many calls. Prints, on one line: calls made, nanoseconds
+ * inside them, nanoseconds between them, the longest and the mean call as its caller
+ * sees it, processor time, and elapsed time. Needs call_times.so.
  */
 #define _GNU_SOURCE
 #include "../tests/clients/run_together.h"
@@ -21,10 +21,12 @@
 static struct contender {
 	_Alignas(64) _Atomic uint64_t since; /* of the call that it is in */
 	_Atomic uint64_t calls, total, longest;
+	uint64_t since_pause; /* its calls */
 } callers[MOST_THREADS];
 
 static pthread_barrier_t start;
 static useconds_t pause_us;
+static uint64_t calls_at_a_time;
 
 static void called(struct contender *me)
 {
@@ -33,8 +35,10 @@ static void called(struct contender *me)
 	me->total += took;
 	if (took > me->longest)
 		me->longest = took;
-	if (pause_us)
+	if (pause_us && ++me->since_pause == calls_at_a_time) {
+		me->since_pause = 0;
 		usleep(pause_us);
+	}
 	me->since = now_ns();
 }
 
@@ -68,17 +72,18 @@ static uint64_t processor_time(void)
 
 int main(int argc, char **argv)
 {
-	int threads = argc == 4 ? atoi(argv[1]) : 0;
-	int milliseconds = argc == 4 ? atoi(argv[2]) : 0;
+	int threads = argc == 5 ? atoi(argv[1]) : 0;
+	int milliseconds = argc == 5 ? atoi(argv[2]) : 0;
 	struct call_times *inside = dlsym(RTLD_DEFAULT, "call_times");
 	pthread_t thread;
 
 	if (threads < 1 || threads > MOST_THREADS || milliseconds < 1 || !inside) {
 		fprintf(stderr, "usage: LD_PRELOAD=[LOCK:]call_times.so "
-				"contend THREADS MILLISECONDS PAUSE_US\n");
+				"contend THREADS MILLISECONDS PAUSE_US CALLS\n");
 		return 2;
 	}
 	pause_us = (useconds_t)atoi(argv[3]);
+	calls_at_a_time = (uint64_t)atoi(argv[4]);
 	pthread_barrier_init(&start, NULL, (unsigned int)threads + 1);
 	for (int i = 0; i < threads; i++)
 		if (pthread_create(&thread, NULL, work, &callers[i]))

@@ -150,11 +150,12 @@ struct Contention {
 fn contended() {
     let [_, locks @ ..] = locks();
     let names = locks.each_ref().map(|library| library.name);
-    let measure = |hold_us: u32, threads: u32, pause_us: u32| {
+    let measure = |hold_us: u32, threads: u32, pause_us: u32, calls: u32| {
         let program = client("contend")
             .arg(threads.to_string())
             .arg(WINDOW)
             .arg(pause_us.to_string())
+            .arg(calls.to_string())
             .env("FAKE_IBV_HOLD_US", hold_us.to_string());
         let inside = fixtures().join("clients/call_times.so");
         medians(CONTENDED_ROUNDS, &locks, |library| {
@@ -182,12 +183,16 @@ fn contended() {
     for hold_us in [16, 200, 10_000] {
         for threads in [2, 8, 64] {
             let name = format!("{threads} threads, {}", duration(hold_us));
-            crowds.push((name, measure(hold_us, threads, 0)));
+            crowds.push((name, measure(hold_us, threads, 0, 1)));
         }
-        // With a shorter pause, a thread would be back in the queue before its turn only if timers were exact.
         if hold_us > 16 {
+            // With a shorter pause, a thread would be back in the queue before its turn only if timers were exact.
             let name = format!("16 threads, {}, pauses", duration(hold_us));
-            crowds.push((name, measure(hold_us, 16, 4 * hold_us)));
+            crowds.push((name, measure(hold_us, 16, 4 * hold_us, 1)));
+        } else {
+            // Four calls at a time, with 0.3 ms in between.
+            let name = format!("8 threads, {}, bursts", duration(hold_us));
+            crowds.push((name, measure(hold_us, 8, 300, 4)));
         }
     }
     let table = |title: &str, cell: &dyn Fn(&Contention) -> String| {
