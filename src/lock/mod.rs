@@ -136,6 +136,7 @@ mod sync {
     pub use loom::thread::yield_now as pause;
 
     /// Takes about a tenth of a microsecond. It does not yield the processor: the kernel may give it back only after milliseconds.
+    /// (With shorter pauses, the successor sees a free lock four times before the thread that comes back takes it, and dozes less.)
     #[cfg(not(loom))]
     pub fn pause() {
         for _ in 0..8 {
@@ -229,7 +230,8 @@ impl Admission {
     }
 }
 
-/// In calls of other threads. A thread that is back after at most so many has called again at once, and was delayed.
+/// In calls of other threads. A thread that is back after at most so many has called again at once, and was delayed. (With 0, the
+/// longest of 64 threads' calls of 200 us takes nearly twice as long.)
 const SHORT_ABSENCE: u64 = if cfg!(loom) { 0 } else { 2 };
 
 impl ThreadState {
