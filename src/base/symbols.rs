@@ -105,7 +105,7 @@ macro_rules! weak_address {
 /// The name of a function that we export, and the definition to which the loader has bound our own reference: the first one in the
 /// scope in which this library was loaded.
 macro_rules! bound {
-    // Weak, because libmrlock-ioctl.so does not define it.
+    // Weak, because libmrlock-ioctl.so does not define it. (The others must not be: that would make our exported `ioctl` weak.)
     ("ibv_reg_mr") => {{
         // SAFETY: the assembly only reads.
         (c"ibv_reg_mr", unsafe { weak_address!("ibv_reg_mr") })

@@ -9,8 +9,8 @@ use super::sync::{HintWord, Ordering};
 const BYPASS: u64 = if cfg!(loom) { 1 } else { 150_000 };
 
 /// A call is long if waiting for its end awake costs more than a sleep and a wake-up. The successor stays awake for at most this
-/// time until one call ends. (Without it, calls of 0.6 ms keep 1.02
-/// processors busy instead of 1.01: little more than the spread.)
+/// time until one call ends. (Without it, calls of 0.6 ms keep 1.02 processors busy instead of 1.01: little
+/// more than the spread.)
 const LONG: u64 = 300_000;
 
 /// Where a call takes long enough, the successor sleeps for most of it, and is awake for so long before its usual end. The kernel
@@ -24,7 +24,8 @@ const AWAKE: u64 = 80_000;
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 4 };
 
 /// So many times, a successor has to reserve the lock, and none may see it left free, before the next one dozes. If the lock is then
-/// left free, it is idle until the doze ends, and the count begins again. (With 0, half of the time is lost where threads make four calls at a time.)
+/// left free, it is idle until the doze ends, and the count begins again. (With 0, half of the time is lost where threads make four
+/// calls at a time.)
 const RESERVATIONS: u64 = if cfg!(loom) { 1 } else { 64 };
 
 /// What successors have learned of the calls of this process. Hints.

@@ -248,10 +248,9 @@ fn write_text(to: &[Word], text: &[u8]) {
     for word in to {
         let mut bytes = [0; size_of::<u64>()];
         let piece = pieces.next().unwrap_or_default();
-        bytes
-            .iter_mut()
-            .zip(piece)
-            .for_each(|(to, from)| *to = *from);
+        for (to, from) in bytes.iter_mut().zip(piece) {
+            *to = *from;
+        }
         word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     spelling::nearest_name,
-    variables::{MRLOCK, NAMES, shown},
+    variables::{MRLOCK, NAMES, Variable, shown},
 };
 use core::ffi::{CStr, c_char};
 use log::warn;
@@ -81,10 +81,19 @@ impl Environment {
         (!value.is_empty()).then_some(value)
     }
 
+    /// What the variable says, or its default.
+    #[inline(never)]
+    pub(super) fn read<T>(&self, variable: Variable<T>, parse: fn(&[u8]) -> Option<T>) -> T {
+        match self.value(variable.name) {
+            None => variable.default.1,
+            Some(given) => variable.understood(given, parse),
+        }
+    }
+
     pub(super) fn warn_of_unknown(&self) {
         for &name in self.unknown.iter().flatten() {
             let shown = shown(name);
-            match nearest_name(name) {
+            match nearest_name(name, &NAMES) {
                 Some(known) => warn!("{shown}: unknown, ignored; did you mean {known}?"),
                 None => warn!("{shown}: unknown, ignored; man 7 mrlock lists the variables"),
             }

@@ -153,23 +153,23 @@ pub fn read() -> Settings {
     if !environment.has_any {
         return DEFAULTS;
     }
-    log_sink::install(LOG.read(&environment, value::level));
+    log_sink::install(environment.read(LOG, value::level));
     environment.warn_of_unknown();
-    let mode = MRLOCK.read(&environment, value::mode);
-    let report = REPORT.read(&environment, value::report).if_allowed();
+    let mode = environment.read(MRLOCK, value::mode);
+    let report = environment.read(REPORT, value::report).if_allowed();
     if matches!(report, Report::Stdout) {
         STDOUT.remember();
     }
-    let trace = TRACE
-        .read(&environment, value::trace)
+    let trace = environment
+        .read(TRACE, value::trace)
         .filter(|name| name.is_allowed(TRACE.name));
     let settings = Settings {
         mode,
-        calls: CALLS.read(&environment, value::calls),
-        memory: MEMORY.read(&environment, value::memory),
-        hooks: HOOKS.read(&environment, value::hooks),
-        warn_after: WARN_AFTER.read(&environment, value::seconds),
-        events: EVENTS.read(&environment, value::events),
+        calls: environment.read(CALLS, value::calls),
+        memory: environment.read(MEMORY, value::memory),
+        hooks: environment.read(HOOKS, value::hooks),
+        warn_after: environment.read(WARN_AFTER, value::seconds),
+        events: environment.read(EVENTS, value::events),
         names_devices: mode == Mode::Observe || trace.is_some(),
         is_timed: !matches!(report, Report::Off) || trace.is_some(),
         report,

@@ -1,14 +1,13 @@
 //! What a misspelt name or word was meant to be.
 
-use super::variables::NAMES;
-
-/// The known variable that is as good as certainly meant: one edit for each three letters behind `MRLOCK_` may be needed.
-pub(super) fn nearest_name(name: &[u8]) -> Option<&'static str> {
+/// The one of `names`, all of which begin with `MRLOCK`, that is as good as certainly meant: one edit for each three letters behind
+/// `MRLOCK_` may be needed.
+pub(super) fn nearest_name(name: &[u8], names: &[&'static str]) -> Option<&'static str> {
     let is_near = |known: &str, edits| {
         let own = known.len().saturating_sub("MRLOCK_".len());
         edits * 3 <= own && is_within(edits, known.as_bytes(), name)
     };
-    (0..=3).find_map(|edits| NAMES.into_iter().find(|known| is_near(known, edits)))
+    (0..=3).find_map(|edits| names.iter().copied().find(|known| is_near(known, edits)))
 }
 
 /// The first of `words` that is at most one edit away from `value`.
@@ -49,7 +48,7 @@ fn is_within(edits: usize, mut from: &[u8], mut to: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::settings::value::NO_FILE_NAMES;
+    use crate::base::settings::{value::NO_FILE_NAMES, variables::NAMES};
 
     #[test]
     fn a_name_that_is_near() {
@@ -63,7 +62,7 @@ mod tests {
             ("MRLOCK_", None),
             ("MRLOCK_LOUD", None),
         ] {
-            assert_eq!(nearest_name(name.as_bytes()), known, "{name}");
+            assert_eq!(nearest_name(name.as_bytes(), &NAMES), known, "{name}");
         }
     }
 

@@ -4,7 +4,6 @@ use super::{
     Calls, FileName, Hooks, MemoryKind, Mode, Report,
     file_name::{REPORT_NAME, TRACE_NAME},
     spelling::near_word,
-    variables::HAS_VERBS,
 };
 use log::LevelFilter;
 
@@ -30,6 +29,9 @@ pub(super) fn memory(value: &[u8]) -> Option<MemoryKind> {
         None
     }
 }
+
+/// Whether this library has the verbs hooks.
+pub(super) const HAS_VERBS: bool = cfg!(feature = "verbs");
 
 pub(super) fn hooks(value: &[u8]) -> Option<Hooks> {
     let [verbs, ioctl] = list(value, ["verbs", "ioctl"])?;

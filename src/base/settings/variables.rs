@@ -1,8 +1,9 @@
-//! The table of the variables, and how the value of one is read.
+//! The table of the variables, and what is said of a value that is not understood.
 
 use super::{
-    Calls, FileName, Hooks, MemoryKind, Mode, Report, environment::Environment,
-    spelling::near_word, value::NO_FILE_NAMES,
+    Calls, FileName, Hooks, MemoryKind, Mode, Report,
+    spelling::near_word,
+    value::{HAS_VERBS, NO_FILE_NAMES},
 };
 use core::slice::EscapeAscii;
 use log::{LevelFilter, warn};
@@ -90,15 +91,10 @@ pub(super) const EVENTS: Variable<u64> = Variable {
     default: ("65536", 65_536),
 };
 
-/// Whether this library has the verbs hooks.
-pub(super) const HAS_VERBS: bool = cfg!(feature = "verbs");
-
 impl<T> Variable<T> {
-    #[inline(never)]
-    pub(super) fn read(self, environment: &Environment, parse: fn(&[u8]) -> Option<T>) -> T {
-        let Some(given) = environment.value(self.name) else {
-            return self.default.1;
-        };
+    /// The value that was given, as `parse` understands it.
+    #[inline(always)]
+    pub(super) fn understood(self, given: &[u8], parse: fn(&[u8]) -> Option<T>) -> T {
         parse(given).unwrap_or_else(|| {
             not_understood(self.name, given, self.default.0, self.accepts);
             self.default.1
