@@ -20,8 +20,9 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/guest"
-cat >"$work/program.c" <<'EOF'
+cat >"$work/guest/program.c" <<'EOF'
 #include <infiniband/verbs.h>
+#include "proc.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,16 +89,9 @@ static void serve(int in, int out)
 }
 
 /* Without what the kernel keeps free for one processor, up to 128 MiB here. */
-static long mib_available(void)
-{
-	char line[256];
-	long kilobytes = 0;
-	FILE *file = fopen("/proc/meminfo", "r");
-	while (fgets(line, sizeof line, file) && sscanf(line, "MemAvailable: %ld", &kilobytes) != 1)
-		;
-	fclose(file);
-	return kilobytes / 1024;
-}
+static long mib_available(void) { return mib("/proc/meminfo", "MemAvailable"); }
+
+static long before;
 
 /* What `rdma` says of the server's region. */
 static const char *listed(void)
@@ -116,7 +110,6 @@ static void look(const char *when, const struct end *server)
 {
 	static char buffer[64];
 	static struct ibv_mr *region;
-	static long before;
 	struct ibv_wc completion = {0};
 
 	if (!region) {
@@ -156,16 +149,15 @@ int main(void)
 	kill(server.child, SIGKILL);
 	while (!kill(server.child, 0))
 		usleep(10000);
+	/* The kernel frees the pages a little later. */
+	for (int i = 0; i < 1000 && mib_available() - before <= 300; i++)
+		usleep(10000);
 	look("its child is dead too", &server);
 }
 EOF
-cc -o "$work/guest/program" "$work/program.c" -libverbs
-cat >"$work/expected" <<'EOF'
+cat >"$work/guest/expected" <<'EOF'
 the server lives: RDMA READ: success, "the server's memory"; rdma: a region of a process; freed: nothing
 the server is dead: RDMA READ: success, "the server's memory"; rdma: a region of no process; freed: nothing
 its child is dead too: RDMA READ: transport retry counter exceeded, ""; rdma: no region; freed: most of it
 EOF
-for system in 12 trixie sid; do
-    "$(dirname "$0")/boot" "$work/guest" $system | tee "$work/seen"
-    sed 1d "$work/seen" | cmp - "$work/expected"
-done
+"$(dirname "$0")/boot" "$work/guest"

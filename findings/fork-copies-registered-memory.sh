@@ -28,9 +28,10 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/guest"
-cat >"$work/program.c" <<'EOF'
+cat >"$work/guest/program.c" <<'EOF'
 #include <errno.h>
 #include <infiniband/verbs.h>
+#include "proc.h"
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,17 +41,7 @@ cat >"$work/program.c" <<'EOF'
 
 enum { MIB = 1 << 20, SIZE = 32 * MIB };
 
-static long mib(const char *key)
-{
-	char line[256];
-	long value = -1, kilobytes;
-	FILE *file = fopen("/proc/self/smaps_rollup", "r");
-	while (file && fgets(line, sizeof line, file))
-		if (!strncmp(line, key, strlen(key)) && sscanf(line + strlen(key), ": %ld", &kilobytes) == 1)
-			value = kilobytes / 1024;
-	fclose(file);
-	return value;
-}
+static long own_mib(const char *key) { return mib("/proc/self/smaps_rollup", key); }
 
 static void *map(int flags)
 {
@@ -64,16 +55,16 @@ static void *map(int flags)
 
 static void forks(const char *what)
 {
-	long before = mib("AnonHugePages");
+	long before = own_mib("AnonHugePages");
 	pid_t child = fork();
 	if (!child) {
-		printf("%s: own pages of the child %ld MiB", what, mib("Private_Dirty"));
+		printf("%s: own pages of the child %ld MiB", what, own_mib("Private_Dirty"));
 		fflush(stdout);
 		_exit(0);
 	}
 	waitpid(child, NULL, 0);
 	if (strncmp(what, "shared", 6))
-		printf(", huge pages of the parent %ld MiB before, %ld MiB after", before, mib("AnonHugePages"));
+		printf(", huge pages of the parent %ld MiB before, %ld MiB after", before, own_mib("AnonHugePages"));
 	printf("\n");
 	fflush(stdout);
 }
@@ -124,8 +115,7 @@ int main(int count, char **arguments)
 	execl(*arguments, *arguments, "ibv_fork_init", NULL);
 }
 EOF
-cc -o "$work/guest/program" "$work/program.c" -libverbs
-cat >"$work/expected" <<'EOF'
+cat >"$work/guest/expected" <<'EOF'
 not registered: own pages of the child 0 MiB, huge pages of the parent 32 MiB before, 32 MiB after
 registered: own pages of the child 32 MiB, huge pages of the parent 32 MiB before, 0 MiB after
 deregistered: own pages of the child 0 MiB, huge pages of the parent 0 MiB before, 0 MiB after
@@ -135,7 +125,4 @@ MAP_HUGETLB, registered: fork() fails: Cannot allocate memory
 MAP_HUGETLB, registered: posix_spawn() works
 registered after ibv_fork_init: own pages of the child 0 MiB, huge pages of the parent 32 MiB before, 32 MiB after
 EOF
-for system in 12 trixie sid; do
-    "$(dirname "$0")/boot" "$work/guest" $system | tee "$work/seen"
-    sed 1d "$work/seen" | cmp - "$work/expected"
-done
+"$(dirname "$0")/boot" "$work/guest"

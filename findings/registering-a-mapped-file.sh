@@ -25,10 +25,11 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/guest"
-cat >"$work/program.c" <<'EOF'
+cat >"$work/guest/program.c" <<'EOF'
 #include <errno.h>
 #include <fcntl.h>
 #include <infiniband/verbs.h>
+#include "proc.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,16 +38,7 @@ cat >"$work/program.c" <<'EOF'
 
 enum { SIZE = 8 << 20 };
 
-static long anonymous(void)
-{
-	char line[256];
-	long kilobytes = 0;
-	FILE *file = fopen("/proc/self/status", "r");
-	while (fgets(line, sizeof line, file) && sscanf(line, "RssAnon: %ld", &kilobytes) != 1)
-		;
-	fclose(file);
-	return kilobytes;
-}
+static long anonymous_mib(void) { return mib("/proc/self/status", "RssAnon"); }
 
 static void registers(struct ibv_pd *pd, const char *system, const char *mapping, int protection, int flags)
 {
@@ -58,12 +50,12 @@ static void registers(struct ibv_pd *pd, const char *system, const char *mapping
 		int access = write ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE : IBV_ACCESS_REMOTE_READ;
 		int fd = open(file, protection & PROT_WRITE && flags == MAP_SHARED ? O_RDWR : O_RDONLY);
 		void *memory = mmap(NULL, SIZE, protection, flags, fd, 0);
-		long before = anonymous();
+		long before = anonymous_mib();
 		struct ibv_mr *region = ibv_reg_mr(pd, memory, SIZE, access);
 		int error = errno;
 		printf("%s %s", write ? "; to write:" : " to read:", region ? "works" : strerror(error));
 		if (region) {
-			printf("%s", anonymous() - before > SIZE / 2048 ? " with a copy" : " without a copy");
+			printf("%s", anonymous_mib() - before > (SIZE >> 20) / 2 ? " with a copy" : " without a copy");
 			ibv_dereg_mr(region);
 		}
 		munmap(memory, SIZE);
@@ -87,7 +79,6 @@ int main(void)
 	}
 }
 EOF
-cc -o "$work/guest/program" "$work/program.c" -libverbs
 mkdir "$work/files"
 head -c 8M /dev/urandom >"$work/files/file"
 /sbin/mke2fs -q -t ext4 -d "$work/files" "$work/guest/image" 24M >/dev/null
@@ -98,11 +89,8 @@ $system, private: to read: works with a copy; to write: works with a copy
 $system, shared, read-only: to read: Bad address; to write: Bad address
 $system, shared: to read: works without a copy; to write: works without a copy
 EOF
-done >"$work/expected-12"
+done >"$work/guest/expected-12"
 sed -e '/shared, read-only/s/read: Bad address/read: works without a copy/' -e '/^ext4, shared:/s/write: .*/write: Bad address/' \
-    "$work/expected-12" >"$work/expected-trixie"
-cp "$work/expected-trixie" "$work/expected-sid"
-for system in 12 trixie sid; do
-    "$(dirname "$0")/boot" "$work/guest" $system | tee "$work/seen"
-    sed 1d "$work/seen" | cmp - "$work/expected-$system"
-done
+    "$work/guest/expected-12" >"$work/guest/expected-trixie"
+cp "$work/guest/expected-trixie" "$work/guest/expected-sid"
+"$(dirname "$0")/boot" "$work/guest"

@@ -23,24 +23,16 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/guest"
-cat >"$work/program.c" <<'EOF'
+cat >"$work/guest/program.c" <<'EOF'
 #include <infiniband/verbs.h>
+#include "proc.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
 enum { MIB = 1 << 20, SIZE = 32 * MIB };
 
-static long huge_mib(void)
-{
-	char line[256];
-	long kilobytes = 0;
-	FILE *file = fopen("/proc/self/smaps_rollup", "r");
-	while (fgets(line, sizeof line, file) && sscanf(line, "AnonHugePages: %ld", &kilobytes) != 1)
-		;
-	fclose(file);
-	return kilobytes / 1024;
-}
+static long huge_mib(void) { return mib("/proc/self/smaps_rollup", "AnonHugePages"); }
 
 static long registered(struct ibv_pd *pd, const char *before, int access)
 {
@@ -71,13 +63,9 @@ int main(void)
 	}
 }
 EOF
-cc -o "$work/guest/program" "$work/program.c" -libverbs
 for before in untouched read written; do
     echo "$before: not registered: 32 MiB huge, access 0: 32 MiB huge, IBV_ACCESS_LOCAL_WRITE: 32 MiB huge"
-done >"$work/expected-sid"
-sed '/^read/s/32/0/g' "$work/expected-sid" >"$work/expected-12"
-sed '/^untouched/s/access 0: 32/access 0: 0/' "$work/expected-12" >"$work/expected-trixie"
-for system in 12 trixie sid; do
-    "$(dirname "$0")/boot" "$work/guest" $system | tee "$work/seen"
-    sed 1d "$work/seen" | cmp - "$work/expected-$system"
-done
+done >"$work/guest/expected-sid"
+sed '/^read/s/32/0/g' "$work/guest/expected-sid" >"$work/guest/expected-12"
+sed '/^untouched/s/access 0: 32/access 0: 0/' "$work/guest/expected-12" >"$work/guest/expected-trixie"
+"$(dirname "$0")/boot" "$work/guest"
